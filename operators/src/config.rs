@@ -1,0 +1,130 @@
+//! A stage's keys to an operator's config, with every fault found and each named by its path.
+
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde_json::{Map, Value};
+
+use crate::operator::{At, BindError};
+
+/// The field names of a config, from its `Deserialize` implementation.
+pub fn fields<C: DeserializeOwned>() -> &'static [&'static str] {
+    struct Names<'a>(&'a mut &'static [&'static str]);
+    #[derive(Debug)]
+    struct Stop;
+    impl std::fmt::Display for Stop {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("names taken")
+        }
+    }
+    impl std::error::Error for Stop {}
+    impl de::Error for Stop {
+        fn custom<T: std::fmt::Display>(_: T) -> Self {
+            Self
+        }
+    }
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = Stop;
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
+            Err(Stop)
+        }
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Stop> {
+            *self.0 = fields;
+            Err(Stop)
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut names: &'static [&'static str] = &[];
+    let _ = C::deserialize(Names(&mut names));
+    names
+}
+
+/// Reads a config, or says everything that is wrong with it.
+///
+/// # Errors
+/// Unknown keys, wrong values and missing keys, each at its key.
+pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>) -> Result<C, Vec<BindError>> {
+    let known = fields::<C>();
+    let mut errors = Vec::new();
+    keys.retain(|key, _| {
+        let fits = known.contains(&key.as_str());
+        if !fits {
+            errors.push(BindError::key(key, format!("unknown key `{key}`")).help(format!("known: {}", known.join(", "))));
+        }
+        fits
+    });
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, C>(Value::Object(keys.clone())) {
+            Ok(config) if errors.is_empty() => return Ok(config),
+            Ok(_) => return Err(errors),
+            Err(error) => error,
+        };
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        let key = path.split(['.', '[']).next().unwrap_or_default().to_owned();
+        if keys.remove(&key).is_some() {
+            errors.push(BindError::key(&path, message));
+            continue;
+        }
+        // Nothing left to take away: a key is missing, unless it was taken away just now for its wrong value.
+        let faulted = |error: &BindError| matches!(&error.at, At::Key(at) if message.contains(&format!("`{at}`")));
+        if !errors.iter().any(faulted) {
+            errors.push(BindError::stage(message));
+        }
+        return Err(errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        k: usize,
+        #[serde(default)]
+        rates: Vec<f64>,
+        #[serde(default)]
+        names: Vec<String>,
+    }
+
+    fn faults(json: &str) -> Vec<(At, String)> {
+        let Value::Object(keys) = serde_json::from_str(json).unwrap() else { panic!("not an object") };
+        let errors = parse::<Config>(keys).unwrap_err();
+        errors.into_iter().map(|error| (error.at, error.message)).collect()
+    }
+
+    #[test]
+    fn names_come_from_the_type() {
+        assert_eq!(fields::<Config>(), ["k", "rates", "names"]);
+    }
+
+    #[test]
+    fn all_faults_are_found() {
+        let found = faults(r#"{"kk": 1, "rates": [1.0, "x"], "names": 3, "k": 2}"#);
+        let at: Vec<_> = found.iter().map(|fault| fault.0.clone()).collect();
+        assert_eq!(at, [At::Key("kk".into()), At::Key("rates[1]".into()), At::Key("names".into())], "{found:?}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_once() {
+        assert_eq!(faults("{}"), [(At::Stage, "missing field `k`".to_owned())]);
+        assert_eq!(faults(r#"{"k": "many"}"#).len(), 1);
+    }
+
+    #[test]
+    fn a_good_one_passes() {
+        let Value::Object(keys) = serde_json::json!({"k": 3}) else { unreachable!() };
+        let config = parse::<Config>(keys).unwrap();
+        assert_eq!((config.k, config.rates.len(), config.names.len()), (3, 0, 0));
+    }
+}

@@ -1,0 +1,41 @@
+//! What a Tessera stage does: one module an operator, behind one trait.
+//!
+//! Adding an operator is a new file and two lines here: its module, and its line in [`OPERATORS`].
+
+pub mod config;
+pub mod operator;
+pub mod parallel;
+pub mod random;
+pub mod spec;
+
+mod assign;
+mod decode;
+mod images;
+mod jigsaw;
+mod kmeans;
+mod sql;
+mod table;
+mod tile;
+mod torch;
+
+use spec::{Of, Spec};
+
+/// All operators, by name. The only list of them.
+pub static OPERATORS: &[&dyn Spec] = &[
+    // &Of::<assign::Assign>::new(),
+    // &Of::<decode::Decode>::new(),
+    // &Of::<images::Images>::new(),
+    // &Of::<torch::infer::Infer>::new(),
+    // &Of::<jigsaw::Jigsaw>::new(),
+    // &Of::<kmeans::Kmeans>::new(),
+    &Of::<sql::Sql>::new(),
+    // &Of::<table::Table>::new(),
+    // &Of::<tile::Tile>::new(),
+    // &Of::<torch::train::Train>::new(),
+    // &Of::<torch::weights::Weights>::new(),
+];
+
+/// The operator of that name.
+pub fn find(name: &str) -> Option<&'static dyn Spec> {
+    OPERATORS.iter().copied().find(|operator| operator.name() == name)
+}

@@ -1,0 +1,138 @@
+//! [`Operator`] without its type parameters, for the pipeline to hold in one table.
+
+use std::path::PathBuf;
+
+use arrow::datatypes::SchemaRef;
+use serde_json::{Map, Value};
+
+use crate::config;
+use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError};
+
+/// An operator as the pipeline sees it.
+pub trait Spec: Sync {
+    /// [`Operator::NAME`].
+    fn name(&self) -> &'static str;
+    /// [`Operator::SUMMARY`].
+    fn summary(&self) -> &'static str;
+    /// [`Operator::VERSION`].
+    fn version(&self) -> u32;
+    /// [`Operator::INPUTS`].
+    fn inputs(&self) -> &'static [Port];
+    /// [`Operator::SEEDED`].
+    fn seeded(&self) -> bool;
+    /// [`Operator::VIEW`].
+    fn view(&self) -> bool;
+    /// The config's field names.
+    fn fields(&self) -> &'static [&'static str];
+    /// What is wrong with a config taken alone, before any input is known.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    fn check(&self, keys: Map<String, Value>) -> Result<(), Vec<BindError>>;
+    /// [`Operator::bind`], after reading the config.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    fn bind(&self, keys: Map<String, Value>, inputs: &Binding<'_>) -> Result<Box<dyn Bound>, Vec<BindError>>;
+}
+
+/// A bound operator as the pipeline sees it.
+pub trait Bound: Send + Sync {
+    /// [`Operator::schema`].
+    fn schema(&self) -> SchemaRef;
+    /// [`Operator::reads`].
+    fn reads(&self, input: &str, port: &'static Port) -> Vec<String>;
+    /// [`Operator::passes`].
+    fn passes(&self) -> Vec<String>;
+    /// [`Operator::refuses_drops`].
+    fn refuses_drops(&self) -> bool;
+    /// The config after defaults, less [`Operator::NEUTRAL`] and [`Operator::FILES`] fields: its part of the key.
+    fn config(&self) -> &Map<String, Value>;
+    /// The files that the config names, whose bytes are part of the key.
+    fn files(&self) -> &[PathBuf];
+    /// [`Operator::kernel`].
+    ///
+    /// # Errors
+    /// Something that it needs is not there.
+    fn kernel(self: Box<Self>, context: &Context) -> Result<Kernel, RunError>;
+}
+
+/// Erases one operator's type.
+pub(crate) struct Of<O>(pub(crate) std::marker::PhantomData<fn() -> O>);
+
+impl<O> Of<O> {
+    pub(crate) const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+struct BoundTo<O> {
+    operator: O,
+    config: Map<String, Value>,
+    files: Vec<PathBuf>,
+}
+
+impl<O: Operator> Spec for Of<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+    fn summary(&self) -> &'static str {
+        O::SUMMARY
+    }
+    fn version(&self) -> u32 {
+        O::VERSION
+    }
+    fn inputs(&self) -> &'static [Port] {
+        O::INPUTS
+    }
+    fn seeded(&self) -> bool {
+        O::SEEDED
+    }
+    fn view(&self) -> bool {
+        O::VIEW
+    }
+    fn fields(&self) -> &'static [&'static str] {
+        config::fields::<O::Config>()
+    }
+    fn check(&self, keys: Map<String, Value>) -> Result<(), Vec<BindError>> {
+        config::parse::<O::Config>(keys).map(drop)
+    }
+    fn bind(&self, keys: Map<String, Value>, inputs: &Binding<'_>) -> Result<Box<dyn Bound>, Vec<BindError>> {
+        let parsed = config::parse::<O::Config>(keys)?;
+        let whole = serde_json::to_value(&parsed).map_err(|e| vec![BindError::stage(e.to_string())])?;
+        let Value::Object(mut config) = whole else {
+            return Err(vec![BindError::stage("the config of an operator is a table of keys")]);
+        };
+        let files = O::FILES
+            .iter()
+            .filter_map(|field| config.remove(*field))
+            .filter_map(|path| path.as_str().map(|path| inputs.base.join(path)))
+            .collect();
+        config.retain(|key, _| !O::NEUTRAL.contains(&key.as_str()));
+        Ok(Box::new(BoundTo { operator: O::bind(parsed, inputs)?, config, files }))
+    }
+}
+
+impl<O: Operator> Bound for BoundTo<O> {
+    fn schema(&self) -> SchemaRef {
+        self.operator.schema()
+    }
+    fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
+        self.operator.reads(input, port)
+    }
+    fn passes(&self) -> Vec<String> {
+        self.operator.passes()
+    }
+    fn refuses_drops(&self) -> bool {
+        self.operator.refuses_drops()
+    }
+    fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+    fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+    fn kernel(self: Box<Self>, context: &Context) -> Result<Kernel, RunError> {
+        self.operator.kernel(context)
+    }
+}

@@ -1,0 +1,52 @@
+//! `sql`: a query over other stages' tables.
+//!
+//! Input: any number of tables, by the names that the query uses. Output: the query's rows, sorted by `image_id` where there is
+//! one. Config: `query`. Exact, as far as the query is (`ORDER BY … LIMIT` over ties is not).
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, PortKind, RunError};
+
+/// Keys of a `sql` stage.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// One SELECT, over the stage's inputs by their names.
+    query: String,
+}
+
+/// The bound operator.
+pub struct Sql {
+    query: String,
+    schema: SchemaRef,
+    reads: BTreeMap<String, Vec<String>>,
+}
+
+impl Operator for Sql {
+    const NAME: &'static str = "sql";
+    const SUMMARY: &'static str = "a query over other stages' tables";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] = &[Port { name: "*", kind: PortKind::Named, required: true, columns: &[] }];
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let (schema, reads) =
+            inputs.planner.plan(&config.query, inputs.inputs).map_err(|message| vec![BindError::key("query", message)])?;
+        Ok(Self { query: config.query, schema, reads })
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn reads(&self, input: &str, _: &'static Port) -> Vec<String> {
+        self.reads.get(input).cloned().unwrap_or_default()
+    }
+
+    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Query(self.query))
+    }
+}

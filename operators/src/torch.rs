@@ -1,0 +1,1 @@
+//! What runs on libtorch. Nothing outside this folder sees tch.

@@ -1,0 +1,98 @@
+//! `images`: which images there are and where their bytes lie; the bytes stay there.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+
+use crate::{IMAGE_ID, SchemaError, column, meta, text};
+
+/// Where an image's bytes lie: a whole file, a range of one, or a row of a Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// Relative to the data set's root.
+    pub path: &'a str,
+    /// First byte of a range; none: the whole file, or a row of it.
+    pub offset: Option<u64>,
+    /// Number of bytes, where it is known before reading: the engine bounds its memory with it.
+    pub length: Option<u64>,
+    /// Row of a Parquet file.
+    pub row: Option<u64>,
+}
+
+/// One image, as [`batch`] takes it.
+#[derive(Debug, Clone)]
+pub struct Image<'a> {
+    /// Stable and relative to the data set.
+    pub image_id: &'a str,
+    /// Where the bytes lie.
+    pub source: Source<'a>,
+    /// The class, where the data set has one.
+    pub label: Option<&'a str>,
+    /// Fingerprint of the bytes, as text.
+    pub digest: &'a str,
+}
+
+fn source_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("path", DataType::Utf8, false),
+        Field::new("offset", DataType::UInt64, true),
+        Field::new("length", DataType::UInt64, true),
+        Field::new("row", DataType::UInt64, true),
+    ])
+}
+
+/// `image_id`, `source`, `label`, `digest`.
+pub fn schema() -> SchemaRef {
+    let source = Field::new("source", DataType::Struct(source_fields()), false);
+    Arc::new(Schema::new(vec![
+        Field::new(IMAGE_ID, DataType::Utf8, false),
+        meta::with(source, meta::UNDIGESTED, "true"),
+        Field::new("label", DataType::Utf8, true),
+        Field::new("digest", DataType::Utf8, false),
+    ]))
+}
+
+/// Builds a batch of [`schema`].
+///
+/// # Errors
+/// Arrow refuses the columns (never, for a well-formed iterator).
+pub fn batch<'a>(images: impl IntoIterator<Item = Image<'a>>) -> Result<RecordBatch, SchemaError> {
+    let images: Vec<Image<'a>> = images.into_iter().collect();
+    let texts = |get: fn(&Image<'a>) -> &'a str| -> ArrayRef { Arc::new(StringArray::from_iter_values(images.iter().map(get))) };
+    let numbers = |get: fn(&Source<'a>) -> Option<u64>| -> ArrayRef {
+        Arc::new(images.iter().map(|image| get(&image.source)).collect::<UInt64Array>())
+    };
+    let source = StructArray::try_new(
+        source_fields(),
+        vec![texts(|i| i.source.path), numbers(|s| s.offset), numbers(|s| s.length), numbers(|s| s.row)],
+        None,
+    )?;
+    let label: ArrayRef = Arc::new(images.iter().map(|image| image.label).collect::<StringArray>());
+    Ok(RecordBatch::try_new(schema(), vec![texts(|i| i.image_id), Arc::new(source), label, texts(|i| i.digest)])?)
+}
+
+/// The `source` column, row by row.
+///
+/// # Errors
+/// The column is missing or has another type.
+pub fn sources(batch: &RecordBatch) -> Result<impl ExactSizeIterator<Item = Source<'_>>, SchemaError> {
+    let array = column(batch, "source")?;
+    let wrong = || crate::column::wrong("source", "Struct{path, offset, length, row}", array.data_type());
+    let parts = array.as_any().downcast_ref::<StructArray>().ok_or_else(wrong)?;
+    let path = parts.column_by_name("path").and_then(|c| c.as_any().downcast_ref::<StringArray>()).ok_or_else(wrong)?;
+    let number = |name| parts.column_by_name(name).and_then(|c| c.as_any().downcast_ref::<UInt64Array>()).ok_or_else(wrong);
+    let (offset, length, row) = (number("offset")?, number("length")?, number("row")?);
+    fn get(array: &UInt64Array, i: usize) -> Option<u64> {
+        arrow::array::Array::is_valid(array, i).then(|| array.value(i))
+    }
+    Ok((0..parts.len()).map(move |i| Source { path: path.value(i), offset: get(offset, i), length: get(length, i), row: get(row, i) }))
+}
+
+/// The `image_id` column.
+///
+/// # Errors
+/// The column is missing or has another type.
+pub fn ids(batch: &RecordBatch) -> Result<&StringArray, SchemaError> {
+    text(batch, IMAGE_ID)
+}
