@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::{IMAGE_ID, SchemaError, column, meta, text};
@@ -59,7 +59,8 @@ pub fn schema() -> SchemaRef {
 /// Arrow refuses the columns (never, for a well-formed iterator).
 pub fn batch<'a>(images: impl IntoIterator<Item = Image<'a>>) -> Result<RecordBatch, SchemaError> {
     let images: Vec<Image<'a>> = images.into_iter().collect();
-    let texts = |get: fn(&Image<'a>) -> &'a str| -> ArrayRef { Arc::new(StringArray::from_iter_values(images.iter().map(get))) };
+    let texts =
+        |get: fn(&Image<'a>) -> &'a str| -> ArrayRef { Arc::new(StringArray::from_iter_values(images.iter().map(get))) };
     let numbers = |get: fn(&Source<'a>) -> Option<u64>| -> ArrayRef {
         Arc::new(images.iter().map(|image| get(&image.source)).collect::<UInt64Array>())
     };
@@ -84,9 +85,14 @@ pub fn sources(batch: &RecordBatch) -> Result<impl ExactSizeIterator<Item = Sour
     let number = |name| parts.column_by_name(name).and_then(|c| c.as_any().downcast_ref::<UInt64Array>()).ok_or_else(wrong);
     let (offset, length, row) = (number("offset")?, number("length")?, number("row")?);
     fn get(array: &UInt64Array, i: usize) -> Option<u64> {
-        arrow::array::Array::is_valid(array, i).then(|| array.value(i))
+        array.is_valid(i).then(|| array.value(i))
     }
-    Ok((0..parts.len()).map(move |i| Source { path: path.value(i), offset: get(offset, i), length: get(length, i), row: get(row, i) }))
+    Ok((0..parts.len()).map(move |i| Source {
+        path: path.value(i),
+        offset: get(offset, i),
+        length: get(length, i),
+        row: get(row, i),
+    }))
 }
 
 /// The `image_id` column.

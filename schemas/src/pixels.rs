@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use crate::{IMAGE_ID, SchemaError, column, meta, text};
