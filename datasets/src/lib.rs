@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub mod folder;
+pub mod local;
 pub mod tables;
 
 /// A file of a data set, as a listing sees it.

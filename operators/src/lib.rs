@@ -24,7 +24,7 @@ use spec::{Of, Spec};
 pub static OPERATORS: &[&dyn Spec] = &[
     // &Of::<assign::Assign>::new(),
     // &Of::<decode::Decode>::new(),
-    // &Of::<images::Images>::new(),
+    &Of::<images::Images>::new(),
     // &Of::<torch::infer::Infer>::new(),
     // &Of::<jigsaw::Jigsaw>::new(),
     // &Of::<kmeans::Kmeans>::new(),

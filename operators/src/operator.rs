@@ -24,6 +24,9 @@ pub trait Operator: Sized + Send + Sync + 'static {
     const SEEDED: bool = false;
     /// Whether its table is computed when somebody reads it, unless `keep = true`.
     const VIEW: bool = false;
+    /// Of a map: whether a row may look at the one before it in the epoch's shuffled order. Then every scan is shuffled, batches
+    /// have a [`PREVIOUS`](tessera_schemas::PREVIOUS) column, and [`Scope::lead`] holds the row before the batch's first.
+    const LOOKS_BACK: bool = false;
     /// Config fields that cannot change the result: they have no part in its key.
     const NEUTRAL: &'static [&'static str] = &[];
     /// Config fields that name files whose bytes, not names, are part of its key.
@@ -78,9 +81,14 @@ pub struct Port {
 }
 
 impl Port {
-    /// A required stream of rows with those columns.
+    /// A [`Map`]'s required stream of rows with those columns.
     pub const fn stream(name: &'static str, columns: &'static [Column]) -> Self {
         Self { name, kind: PortKind::Stream, required: true, columns }
+    }
+
+    /// A required table that a [`Whole`] kernel scans.
+    pub const fn scan(name: &'static str, columns: &'static [Column]) -> Self {
+        Self { name, kind: PortKind::Scan, required: true, columns }
     }
 
     /// A required table that is read whole first.
@@ -97,8 +105,10 @@ impl Port {
 /// How an input is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortKind {
-    /// Batch by batch. A map has exactly one.
+    /// Batch by batch, once. A map has exactly one, and nothing else has any.
     Stream,
+    /// As often as a [`Whole`] kernel likes, in the order that it likes.
+    Scan,
     /// Whole, before the first batch: weights, centroids.
     Side,
     /// Any number of tables under names of the user's choice (queries).
@@ -164,8 +174,14 @@ impl ColumnKind {
 }
 
 /// Things by the name of their input.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Inputs<T>(pub BTreeMap<String, T>);
+
+impl<T> Default for Inputs<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 impl<T> Inputs<T> {
     /// The input of that name, if the stage names it.
@@ -312,10 +328,10 @@ pub trait Map: Send + Sync {
         1
     }
 
-    /// Whether a row may look at the one before it in the epoch's shuffled order: then every scan is shuffled, batches
-    /// have a [`PREVIOUS`](tessera_schemas::PREVIOUS) column, and [`Scope::lead`] holds the row before the batch's first.
-    fn looks_back(&self) -> bool {
-        false
+    /// Whether each output row has the `image_id` of the input row that it was made from. A map that makes several rows of one
+    /// does not, and what a shuffled scan shuffles are then its output rows.
+    fn keeps_ids(&self) -> bool {
+        true
     }
 }
 
@@ -332,7 +348,7 @@ pub trait MapFn: Send {
 pub struct Scope<'a> {
     /// The pass over the data that the batch belongs to; 0 outside training.
     pub epoch: u64,
-    /// With [`Map::looks_back`]: the row before the first of the batch, if there is one.
+    /// With [`Operator::LOOKS_BACK`]: the row before the first of the batch, if there is one.
     pub lead: Option<&'a RecordBatch>,
     /// Rows whose `bytes` are null since they could not be read, and why.
     pub unread: &'a [(usize, String)],

@@ -22,6 +22,8 @@ pub trait Spec: Sync {
     fn seeded(&self) -> bool;
     /// [`Operator::VIEW`].
     fn view(&self) -> bool;
+    /// [`Operator::LOOKS_BACK`].
+    fn looks_back(&self) -> bool;
     /// The config's field names.
     fn fields(&self) -> &'static [&'static str];
     /// What is wrong with a config taken alone, before any input is known.
@@ -90,6 +92,9 @@ impl<O: Operator> Spec for Of<O> {
     }
     fn view(&self) -> bool {
         O::VIEW
+    }
+    fn looks_back(&self) -> bool {
+        O::LOOKS_BACK
     }
     fn fields(&self) -> &'static [&'static str] {
         config::fields::<O::Config>()

@@ -1,0 +1,61 @@
+//! Drawing a pipeline.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::plan::Plan;
+
+/// A way to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Drawing {
+    /// Lines of text.
+    #[default]
+    Text,
+    /// Graphviz.
+    Dot,
+    /// Mermaid, as Markdown viewers show it.
+    Mermaid,
+}
+
+/// Draws the stages and their edges.
+pub fn draw(out: &mut dyn Write, plan: &Plan, drawing: Drawing) -> Result<()> {
+    let nodes = &plan.graph.nodes;
+    match drawing {
+        Drawing::Text => {
+            let width = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
+            for node in nodes {
+                let inputs: Vec<&str> = node.edges.iter().map(|edge| nodes[edge.from].name.as_str()).collect();
+                let reads = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
+                let view = if node.view { ", view" } else { "" };
+                writeln!(out, "{:width$}  ({}{view}){reads}", node.name, node.spec.name())?;
+            }
+        }
+        Drawing::Dot => {
+            writeln!(out, "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];", plan.graph.file.name)?;
+            for node in nodes {
+                let style = if node.view { ", style=dashed" } else { "" };
+                writeln!(out, "  {} [label=\"{}\\n{}\"{style}];", node.name, node.name, node.spec.name())?;
+            }
+            for node in nodes {
+                for edge in &node.edges {
+                    writeln!(out, "  {} -> {} [label={:?}];", nodes[edge.from].name, node.name, edge.name)?;
+                }
+            }
+            writeln!(out, "}}")?;
+        }
+        Drawing::Mermaid => {
+            writeln!(out, "graph LR")?;
+            for node in nodes {
+                let (open, close) = if node.view { ("([", "])") } else { ("[", "]") };
+                writeln!(out, "  {}{open}\"{}: {}\"{close}", node.name, node.name, node.spec.name())?;
+            }
+            for node in nodes {
+                for edge in &node.edges {
+                    writeln!(out, "  {} -- {} --> {}", nodes[edge.from].name, edge.name, node.name)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

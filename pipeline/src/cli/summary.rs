@@ -1,0 +1,124 @@
+//! What `plan`, `run` and `operators` print.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use serde_json::json;
+use tessera_operators::OPERATORS;
+use tessera_operators::operator::PortKind;
+use tessera_operators::spec::Spec;
+
+use super::{Usage, word};
+use crate::faults::closest;
+use crate::report::duration;
+use crate::run::{PlannedStage, Report};
+use crate::sql::output::{Format, print};
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<Int64Array>())
+}
+
+fn print_columns(out: &mut dyn Write, columns: Vec<(&str, ArrayRef)>, format: Format) -> Result<()> {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?;
+    print(out, &batch.schema(), &[batch], format)
+}
+
+/// What a run would do.
+pub fn plan(out: &mut dyn Write, stages: &[PlannedStage], format: Format) -> Result<()> {
+    let columns = vec![
+        ("stage", texts(stages.iter().map(|s| &s.stage))),
+        ("action", texts(stages.iter().map(|s| word(s.action)))),
+        ("parts", numbers(stages.iter().map(|s| Some(s.parts as i64)))),
+        ("stale_parts", numbers(stages.iter().map(|s| Some(s.stale_parts as i64)))),
+        ("reasons", texts(stages.iter().map(|s| s.reasons.join("; ")))),
+    ];
+    print_columns(out, columns, format)
+}
+
+/// What a run did.
+pub fn run(out: &mut dyn Write, report: &Report, format: Format) -> Result<()> {
+    let stages = &report.stages;
+    let seconds: ArrayRef = match format {
+        Format::Text => texts(stages.iter().map(|s| duration(s.seconds))),
+        _ => Arc::new(Float64Array::from_iter_values(stages.iter().map(|s| s.seconds))),
+    };
+    let count = |get: fn(&crate::run::StageReport) -> u64| numbers(stages.iter().map(|s| Some(get(s) as i64)));
+    let columns = vec![
+        ("stage", texts(stages.iter().map(|s| &s.stage))),
+        ("action", texts(stages.iter().map(|s| word(s.action)))),
+        ("parts_written", count(|s| s.parts_written as u64)),
+        ("rows_out", numbers(stages.iter().map(|s| s.rows_out.map(|rows| rows as i64)))),
+        ("rows_computed", count(|s| s.rows_computed)),
+        ("rows_reused", count(|s| s.rows_reused)),
+        ("rows_dropped", count(|s| s.rows_dropped)),
+        ("seconds", seconds),
+    ];
+    print_columns(out, columns, format)?;
+    if format == Format::Text {
+        writeln!(out, "done in {}", duration(report.seconds))?;
+        if stages.iter().any(|stage| stage.rows_dropped > 0) {
+            writeln!(out, "some images were dropped: SELECT * FROM dropped says which, and why")?;
+        }
+    }
+    Ok(())
+}
+
+/// All operators, or one in detail.
+pub fn operators(out: &mut dyn Write, name: Option<&str>, format: Format) -> Result<()> {
+    let chosen: Vec<&dyn Spec> = match name {
+        None => OPERATORS.to_vec(),
+        Some(name) => match tessera_operators::find(name) {
+            Some(operator) => vec![operator],
+            None => {
+                let names: Vec<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
+                let hint = closest(name, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
+                bail!(Usage(format!("unknown operator `{name}`; {hint}operators: {}", names.join(", "))));
+            }
+        },
+    };
+    let inputs = |operator: &dyn Spec| -> Vec<String> {
+        let one = |port: &tessera_operators::operator::Port| match port.kind {
+            PortKind::Named => "any stages, by names of your choice".to_owned(),
+            _ if port.required => port.name.to_owned(),
+            _ => format!("{} (optional)", port.name),
+        };
+        operator.inputs().iter().map(one).collect()
+    };
+    match format {
+        Format::Json => {
+            let one = |operator: &&dyn Spec| {
+                json!({
+                    "name": operator.name(), "summary": operator.summary(), "version": operator.version(),
+                    "inputs": inputs(*operator), "keys": operator.fields(), "view": operator.view(), "seeded": operator.seeded(),
+                })
+            };
+            writeln!(out, "{}", serde_json::Value::Array(chosen.iter().map(one).collect()))?;
+        }
+        Format::Text if name.is_some() => {
+            for operator in chosen {
+                writeln!(out, "{}: {}", operator.name(), operator.summary())?;
+                let inputs = inputs(operator);
+                writeln!(out, "  inputs: {}", if inputs.is_empty() { "none".to_owned() } else { inputs.join(", ") })?;
+                writeln!(out, "  keys:   {}", operator.fields().join(", "))?;
+                let table = if operator.view() { "computed when read, unless keep = true" } else { "kept" };
+                writeln!(out, "  table:  {table}")?;
+            }
+        }
+        format => {
+            let columns = vec![
+                ("operator", texts(chosen.iter().map(|operator| operator.name()))),
+                ("does", texts(chosen.iter().map(|operator| operator.summary()))),
+                ("inputs", texts(chosen.iter().map(|operator| inputs(*operator).join(", ")))),
+                ("keys", texts(chosen.iter().map(|operator| operator.fields().join(", ")))),
+            ];
+            print_columns(out, columns, format)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The engine: operators inside DataFusion plans.
+//!
+//! One part of the upstream snapshot is one partition. [`OperatorExec`](operator_exec) runs a bound map on the pool's threads,
+//! [`SnapshotExec`](snapshot_exec) writes what comes out as one part. Views fuse: their maps stand in the same plan.
+
+pub mod convert;
+pub mod operator_exec;
+pub mod pool;
+pub mod scan;
+pub mod snapshot_exec;
+pub mod step;
+pub mod tables;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use datafusion::execution::config::SessionConfig;
+use datafusion::prelude::SessionContext;
+use tessera_datasets::Files;
+use tessera_operators::operator::RunError;
+
+use pool::Pool;
+
+/// What all plans of a process share.
+pub struct Engine {
+    /// Worker threads for operators.
+    pub pool: Pool,
+    /// How many threads may work at once.
+    pub threads: usize,
+    /// How files are reached.
+    pub files: Arc<dyn Files>,
+    /// DataFusion, with nothing registered.
+    pub context: SessionContext,
+    /// Rows computed so far, by stage.
+    pub computed: Counters,
+}
+
+impl Engine {
+    /// Starts the worker threads.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn new(threads: usize, files: Arc<dyn Files>) -> std::io::Result<Arc<Self>> {
+        let pool = Pool::new(threads)?;
+        Ok(Arc::new(Self {
+            pool,
+            threads,
+            files,
+            context: SessionContext::new_with_config(config(threads)),
+            computed: Counters::default(),
+        }))
+    }
+}
+
+/// Settings that the engine relies on.
+pub fn config(threads: usize) -> SessionConfig {
+    let mut config = SessionConfig::new().with_target_partitions(threads).with_information_schema(true);
+    let options = config.options_mut();
+    // Partition i is part i: files must not move between partitions, not even to idle ones.
+    options.execution.enable_file_stream_work_stealing = false;
+    options.execution.parquet.schema_force_view_types = false;
+    // Field metadata is part of our schemas.
+    options.execution.parquet.skip_metadata = false;
+    options.optimizer.enable_window_topn = true;
+    config
+}
+
+/// Rows by stage.
+#[derive(Debug, Default)]
+pub struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counters {
+    /// A stage's counter.
+    pub fn of(&self, stage: &str) -> Arc<AtomicU64> {
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.entry(stage.to_owned()).or_default().clone()
+    }
+
+    /// A stage's rows so far.
+    pub fn get(&self, stage: &str) -> u64 {
+        self.of(stage).load(Ordering::Relaxed)
+    }
+}
+
+/// A failure, and the stage that it happened in.
+#[derive(Debug, thiserror::Error)]
+#[error("stage `{stage}`: {error}")]
+pub struct StageError {
+    /// The stage.
+    pub stage: String,
+    /// What happened.
+    #[source]
+    pub error: RunError,
+}

@@ -1,0 +1,37 @@
+//! Errors on their way through DataFusion and back.
+
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use tessera_operators::operator::RunError;
+
+use super::StageError;
+
+/// A stage's failure as DataFusion carries it.
+pub fn wrap(stage: &str, error: RunError) -> DataFusionError {
+    DataFusionError::External(Box::new(StageError { stage: stage.to_owned(), error }))
+}
+
+/// The stage's failure inside DataFusion's error, if that is what it is; else DataFusion's own words.
+pub fn unwrap(error: DataFusionError) -> anyhow::Error {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<StageError>() {
+            Ok(stage) => anyhow::Error::new(*stage),
+            Err(other) => anyhow::anyhow!(other),
+        },
+        DataFusionError::Context(_, inner) => unwrap(*inner),
+        DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
+            Ok(inner) => unwrap(inner),
+            Err(shared) => match shared.find_root() {
+                DataFusionError::External(inner) => anyhow::anyhow!("{inner}"),
+                other => anyhow::anyhow!("{}", other.strip_backtrace()),
+            },
+        },
+        other => anyhow::anyhow!("{}", other.strip_backtrace()),
+    }
+}
+
+/// The same for an operator that waits for rows: its error names the stage that failed.
+pub fn to_run_error(error: DataFusionError) -> RunError {
+    RunError::Engine(unwrap(error).to_string())
+}

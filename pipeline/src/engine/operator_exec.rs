@@ -1,0 +1,272 @@
+//! `OperatorExec`: a bound map as a DataFusion operator.
+//!
+//! It keeps partitions and order. Rows are cut into batches that are bounded in bytes; of each partition a few are in flight at
+//! once, on the pool's threads, and leave in the order in which they came. Nothing new starts once the stream is dropped.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{RecordBatch, StringArray};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput as _};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, PhysicalExpr, PlanProperties,
+    SendableRecordBatchStream,
+};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use tessera_operators::operator::RunError;
+use tessera_schemas::images;
+
+use super::Engine;
+use super::convert::wrap;
+use super::step::{Step, Trail};
+use crate::store::DroppedRow;
+
+/// Bytes of one batch: input and output rows together, unless a single row is larger.
+const BATCH_BYTES: usize = 8 << 20;
+/// Rows of one batch, however small.
+const BATCH_ROWS: usize = 512;
+
+/// What the operators of one plan share.
+#[derive(Debug, Default)]
+pub struct ScanState {
+    /// The pass over the data.
+    pub epoch: u64,
+    /// Rows that a batch should be a multiple of.
+    pub block: usize,
+    /// Batches of one partition in flight at once.
+    pub window: usize,
+    /// Rows left out, by partition.
+    pub dropped: Vec<Mutex<Vec<DroppedRow>>>,
+    /// Of a shuffled scan: the ids of each partition in their order, the first only leading.
+    pub trails: Vec<StringArray>,
+    /// Rows that the plan's first operator is through with.
+    pub done: Arc<AtomicU64>,
+}
+
+impl ScanState {
+    /// The rows that a partition left out, each once.
+    pub fn take_dropped(&self, partition: usize) -> Vec<DroppedRow> {
+        let mut rows = match self.dropped.get(partition) {
+            Some(rows) => std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Vec::new(),
+        };
+        rows.sort();
+        rows.dedup();
+        rows
+    }
+}
+
+/// A map over its input's partitions.
+pub struct OperatorExec {
+    input: Arc<dyn ExecutionPlan>,
+    step: Arc<Step>,
+    scan: Arc<ScanState>,
+    engine: Arc<Engine>,
+    /// Whether it is the plan's first operator, which counts the rows done.
+    first: bool,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl OperatorExec {
+    /// Puts a step on top of a plan.
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        step: Arc<Step>,
+        scan: Arc<ScanState>,
+        engine: Arc<Engine>,
+        first: bool,
+    ) -> Self {
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(step.schema.clone()),
+            input.output_partitioning().clone(),
+            EmissionType::Incremental,
+            input.boundedness(),
+        ));
+        Self { input, step, scan, engine, first, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl fmt::Debug for OperatorExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OperatorExec({})", self.step.stage)
+    }
+}
+
+impl DisplayAs for OperatorExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OperatorExec: stage={}, epoch={}", self.step.stage, self.scan.epoch)
+    }
+}
+
+impl ExecutionPlan for OperatorExec {
+    fn name(&self) -> &'static str {
+        "OperatorExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    /// A repartitioned input would no longer be the part that it was.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Unknown
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.swap_remove(0);
+        Ok(Arc::new(Self::new(input, self.step.clone(), self.scan.clone(), self.engine.clone(), self.first)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let (step, scan, engine) = (self.step.clone(), self.scan.clone(), self.engine.clone());
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let (first, window) = (self.first, scan.window.max(1));
+        let computed = engine.computed.of(&step.stage);
+        let jobs = jobs(input, step.clone(), scan.clone(), partition);
+        let work = move |job: Result<Job>| {
+            let (step, scan, engine) = (step.clone(), scan.clone(), engine.clone());
+            let (metrics, computed) = (metrics.clone(), computed.clone());
+            async move {
+                let job = job?;
+                let rows = job.batch.num_rows() as u64;
+                let stage = step.stage.clone();
+                let epoch = scan.epoch;
+                let timer = metrics.elapsed_compute().clone();
+                let (batch, unread) =
+                    if step.reads_bytes() { fetch(&step, &engine, job.batch).await? } else { (job.batch, Vec::new()) };
+                let work = move || {
+                    let _timing = timer.timer();
+                    step.call(&batch, epoch, job.lead.as_ref(), &unread)
+                };
+                let result =
+                    engine.pool.run(work).await.map_err(|error| wrap(&stage, RunError::Engine(error.to_string())))?;
+                let (out, dropped) = result.map_err(|error| wrap(&stage, error))?;
+                if let (Some(log), false) = (scan.dropped.get(partition), dropped.is_empty()) {
+                    log.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
+                }
+                computed.fetch_add(out.num_rows() as u64, Ordering::Relaxed);
+                if first {
+                    scan.done.fetch_add(rows, Ordering::Relaxed);
+                }
+                Ok(out.record_output(&metrics))
+            }
+        };
+        let stream = jobs.map(work).buffered(window);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.step.schema.clone(), stream)))
+    }
+}
+
+/// Reads the images' bytes on threads that may block.
+async fn fetch(step: &Arc<Step>, engine: &Arc<Engine>, batch: RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>)> {
+    let (reader, files) = (step.clone(), engine.files.clone());
+    let read = tokio::task::spawn_blocking(move || reader.fetch(files.as_ref(), &batch)).await;
+    let read = read.map_err(|error| wrap(&step.stage, RunError::Engine(error.to_string())))?;
+    read.map_err(|error| wrap(&step.stage, error))
+}
+
+/// A batch to compute, and the row before it.
+struct Job {
+    batch: RecordBatch,
+    lead: Option<RecordBatch>,
+}
+
+/// Cuts a partition's rows into jobs.
+fn jobs(
+    input: SendableRecordBatchStream,
+    step: Arc<Step>,
+    scan: Arc<ScanState>,
+    partition: usize,
+) -> impl Stream<Item = Result<Job>> + Send {
+    let trail = step.looks_back.then(|| scan.trails.get(partition).cloned()).flatten().map(Trail::new);
+    let row_bytes = step.row_bytes();
+    let cut = move |batch: RecordBatch, trail: &mut Option<Trail>, lead: &mut Option<RecordBatch>| -> Result<Vec<Job>> {
+        let batch = match trail {
+            Some(trail) => trail.previous(&batch).map_err(|error| wrap(&step.stage, error))?,
+            None => batch,
+        };
+        let mut jobs = Vec::new();
+        let mut at = 0;
+        for rows in cuts(&batch, row_bytes, scan.block) {
+            let piece = batch.slice(at, rows);
+            at += rows;
+            let before = if trail.is_some() { lead.replace(piece.slice(rows - 1, 1)) } else { None };
+            jobs.push(Job { batch: piece, lead: before });
+        }
+        Ok(jobs)
+    };
+    let mut state = (trail, None);
+    input
+        .map(move |batch| {
+            let (trail, lead) = &mut state;
+            batch.and_then(|batch| cut(batch, trail, lead)).map(|jobs| futures::stream::iter(jobs.into_iter().map(Ok)))
+        })
+        .try_flatten()
+}
+
+/// Numbers of rows to cut a batch into: by bytes, in multiples of `block` where those fit.
+fn cuts(batch: &RecordBatch, row_bytes: usize, block: usize) -> Vec<usize> {
+    let rows = batch.num_rows();
+    let own = if rows == 0 { 0 } else { batch.get_array_memory_size() / rows };
+    let encoded: Vec<usize> = match images::sources(batch) {
+        Ok(sources) => sources.map(|source| source.length.unwrap_or(0) as usize).collect(),
+        Err(_) => Vec::new(),
+    };
+    let size = |row: usize| row_bytes + encoded.get(row).copied().unwrap_or(own);
+    let mut cuts = Vec::new();
+    let mut start = 0;
+    while start < rows {
+        let mut bytes = size(start);
+        let mut end = start + 1;
+        while end < rows && end - start < BATCH_ROWS && bytes + size(end) <= BATCH_BYTES {
+            bytes += size(end);
+            end += 1;
+        }
+        let count = end - start;
+        let whole = if end < rows && block > 1 && count > block { count - count % block } else { count };
+        cuts.push(whole);
+        start += whole;
+    }
+    cuts
+}

@@ -1,0 +1,173 @@
+//! A bound map, opened: what one [`OperatorExec`](super::operator_exec::OperatorExec) runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tessera_datasets::Files;
+use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
+use tessera_schemas::images::{self, Source};
+use tessera_schemas::{BYTES, IMAGE_ID, meta, text};
+
+use crate::store::DroppedRow;
+
+/// A stage's map with its sides, and the workers that it opened so far.
+pub struct Step {
+    /// The stage's name.
+    pub stage: String,
+    /// The table that it yields.
+    pub schema: SchemaRef,
+    /// The columns of its stream that it needs or hands on; without `bytes`.
+    pub columns: Vec<String>,
+    /// The folders that `source` paths are relative to, by the stage that listed them; empty when it reads no bytes.
+    pub roots: BTreeMap<String, PathBuf>,
+    /// Whether a row may look at the one before it in the shuffled order.
+    pub looks_back: bool,
+    /// The map.
+    pub map: Box<dyn Map>,
+    sides: Inputs<Vec<RecordBatch>>,
+    idle: Mutex<Vec<Box<dyn MapFn>>>,
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Step").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+impl Step {
+    /// A step with no worker yet.
+    pub fn new(
+        stage: String,
+        schema: SchemaRef,
+        columns: Vec<String>,
+        roots: BTreeMap<String, PathBuf>,
+        looks_back: bool,
+        map: Box<dyn Map>,
+        sides: Inputs<Vec<RecordBatch>>,
+    ) -> Self {
+        Self { stage, schema, columns, roots, looks_back, map, sides, idle: Mutex::default() }
+    }
+
+    /// Whether it needs the images' bytes.
+    pub fn reads_bytes(&self) -> bool {
+        !self.roots.is_empty()
+    }
+
+    /// Bytes of one output row, as far as its type tells.
+    pub fn row_bytes(&self) -> usize {
+        fn bytes(field: &Field) -> usize {
+            match field.data_type() {
+                DataType::FixedSizeList(item, length) => bytes(item) * *length as usize,
+                other => other.primitive_width().unwrap_or(16),
+            }
+        }
+        self.schema.fields().iter().map(|field| bytes(field)).sum()
+    }
+
+    /// Computes a batch on this thread.
+    pub fn call(
+        &self,
+        batch: &RecordBatch,
+        epoch: u64,
+        lead: Option<&RecordBatch>,
+        unread: &[(usize, String)],
+    ) -> Result<(RecordBatch, Vec<DroppedRow>), RunError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut worker = match idle {
+            Some(worker) => worker,
+            None => self.map.open(&self.sides)?,
+        };
+        let mut dropped = Vec::new();
+        let out = worker.call(batch, &mut Scope { epoch, lead, unread, dropped: &mut dropped })?;
+        // A worker that failed or panicked is not used again.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        let dropped = if dropped.is_empty() { Vec::new() } else { self.locate(batch, dropped)? };
+        Ok((out, dropped))
+    }
+
+    /// Adds the paths of dropped images, where their rows have any.
+    fn locate(&self, batch: &RecordBatch, dropped: Vec<Dropped>) -> Result<Vec<DroppedRow>, RunError> {
+        let ids = text(batch, IMAGE_ID)?;
+        let sources: Option<Vec<Source<'_>>> = images::sources(batch).ok().map(Iterator::collect);
+        let path = |id: &str| {
+            let row = (0..ids.len()).find(|&row| ids.value(row) == id)?;
+            sources.as_ref().map(|sources| sources[row].path.to_owned())
+        };
+        Ok(dropped
+            .into_iter()
+            .map(|d| DroppedRow {
+                stage: self.stage.clone(),
+                path: path(&d.image_id),
+                image_id: d.image_id,
+                reason: d.reason,
+            })
+            .collect())
+    }
+
+    /// Adds the column of bytes that the batch's `source` points at. Blocks on IO.
+    pub fn fetch(&self, files: &dyn Files, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
+        let schema = batch.schema();
+        let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
+        let root = stage.and_then(|stage| self.roots.get(stage)).or_else(|| self.roots.values().next());
+        let root = root.ok_or_else(|| RunError::Engine("no data set is known for the column `source`".into()))?;
+        let mut bytes = BinaryBuilder::new();
+        let mut unread = Vec::new();
+        for (row, source) in images::sources(batch)?.enumerate() {
+            let path = root.join(source.path);
+            let read = match (source.offset, source.row) {
+                (None, None) => files.read(&path),
+                (Some(offset), None) => files.read_range(&path, offset, source.length.unwrap_or(0)),
+                (_, Some(_)) => Err(tessera_datasets::Error::format(&path, "rows of table files hold no images yet")),
+            };
+            match read {
+                Ok(read) => bytes.append_value(read),
+                Err(error) => {
+                    bytes.append_null();
+                    unread.push((row, format!("cannot be read: {error}")));
+                }
+            }
+        }
+        let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
+        fields.push(Arc::new(Field::new(BYTES, DataType::Binary, true)));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(bytes.finish()));
+        Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, unread))
+    }
+}
+
+/// Walks along the order of a shuffled scan, and says for each row that comes which image stood before it.
+pub struct Trail {
+    order: StringArray,
+    at: usize,
+}
+
+impl Trail {
+    /// A trail over ids in their order; the first one only leads.
+    pub fn new(order: StringArray) -> Self {
+        Self { order, at: 0 }
+    }
+
+    /// Adds the `previous` column. Rows must come in the trail's order; some may be missing.
+    pub fn previous(&mut self, batch: &RecordBatch) -> Result<RecordBatch, RunError> {
+        let ids = text(batch, IMAGE_ID)?;
+        let mut previous: Vec<Option<&str>> = Vec::with_capacity(ids.len());
+        for row in 0..ids.len() {
+            while self.at < self.order.len() && self.order.value(self.at) != ids.value(row) {
+                self.at += 1;
+            }
+            if self.at == self.order.len() {
+                return Err(RunError::Engine(format!("image `{}` came out of order", ids.value(row))));
+            }
+            previous.push((self.at > 0).then(|| self.order.value(self.at - 1)));
+            self.at += 1;
+        }
+        let mut fields: Vec<Arc<Field>> = batch.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new(tessera_schemas::PREVIOUS, DataType::Utf8, true)));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(StringArray::from(previous)));
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+}

@@ -1,0 +1,170 @@
+//! What a whole kernel sees: tables to scan as often as it likes, and a sink.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
+use futures::StreamExt as _;
+use tessera_operators::operator::{Batches, Order, RunError, Sink, Tables};
+use tessera_schemas::metrics::Metric;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::convert;
+use super::operator_exec::ScanState;
+use crate::catalog::{Catalog, Request};
+use crate::report::Bar;
+use crate::run::writer::TableWriter;
+use crate::store::DroppedRow;
+
+/// Batches that wait for a kernel, of one partition.
+const AHEAD: usize = 2;
+
+/// The inputs of one kernel.
+pub struct KernelTables {
+    /// Input names, and the stages behind them with the columns that are read.
+    pub inputs: BTreeMap<String, (usize, Vec<String>)>,
+    /// The tables.
+    pub catalog: Arc<Catalog>,
+    /// Drives the scans.
+    pub runtime: Handle,
+    /// Rows of shuffled inputs, read once.
+    pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
+    /// What the scans share, for the rows that they left out.
+    pub scans: Mutex<Vec<Arc<ScanState>>>,
+}
+
+impl KernelTables {
+    /// Rows that any of the scans left out.
+    pub fn dropped(&self) -> Vec<DroppedRow> {
+        let scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows: Vec<DroppedRow> =
+            scans.iter().flat_map(|scan| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at))).collect();
+        rows.sort();
+        rows.dedup();
+        rows
+    }
+
+    fn input(&self, input: &str) -> Result<&(usize, Vec<String>), RunError> {
+        self.inputs.get(input).ok_or_else(|| RunError::Input(format!("the stage has no input `{input}`")))
+    }
+
+    fn request(&self, input: &str, order: Order) -> Result<Request, RunError> {
+        let (table, columns) = self.input(input)?;
+        let mut request = Request { columns: Some(columns.clone()), ..Request::ordered(order) };
+        if request.shuffled.is_some() {
+            let mut cache = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner);
+            let rows = match cache.get(input) {
+                Some(rows) => rows.clone(),
+                None => {
+                    let rows = self.runtime.block_on(self.catalog.shuffle_base(*table)).map_err(engine)?;
+                    cache.insert(input.to_owned(), rows.clone());
+                    rows
+                }
+            };
+            request.rows = Some(rows);
+        }
+        Ok(request)
+    }
+}
+
+fn engine(error: anyhow::Error) -> RunError {
+    RunError::Engine(format!("{error:#}"))
+}
+
+impl Tables for KernelTables {
+    fn schema(&self, input: &str) -> Option<SchemaRef> {
+        let (table, _) = self.inputs.get(input)?;
+        Some(self.catalog.plan.stages[*table].schema.clone())
+    }
+
+    fn rows(&self, input: &str) -> usize {
+        let Some((table, _)) = self.inputs.get(input) else { return 0 };
+        let (base, _) = self.catalog.chain(*table);
+        let shuffled = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner).get(input).map(|rows| rows.num_rows());
+        shuffled.or_else(|| self.catalog.manifest(base).ok().map(|manifest| manifest.rows() as usize)).unwrap_or(0)
+    }
+
+    fn scan(&self, input: &str, order: Order) -> Result<Batches, RunError> {
+        let request = self.request(input, order)?;
+        let (table, _) = self.input(input)?;
+        let scan = self.runtime.block_on(self.catalog.scan(*table, request)).map_err(engine)?;
+        self.scans.lock().unwrap_or_else(PoisonError::into_inner).push(scan.state.clone());
+        let task = self.catalog.engine.context.task_ctx();
+        Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
+    }
+}
+
+/// A plan's batches, partition by partition. Some partitions are read ahead, each into a queue of its own, so that none waits
+/// for another.
+fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
+    let partitions = plan.output_partitioning().partition_count();
+    let (queues, mut queue) = mpsc::channel::<mpsc::Receiver<Result<RecordBatch, RunError>>>(ahead.max(1));
+    let spawner = runtime.clone();
+    runtime.spawn(async move {
+        for partition in 0..partitions {
+            let (sender, receiver) = mpsc::channel(AHEAD);
+            if queues.send(receiver).await.is_err() {
+                return;
+            }
+            let (plan, task) = (plan.clone(), task.clone());
+            spawner.spawn(async move {
+                let mut stream = match plan.execute(partition, task) {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        let _ = sender.send(Err(convert::to_run_error(error))).await;
+                        return;
+                    }
+                };
+                // When the kernel drops its scan, sending fails, and the stream is dropped with its work.
+                while let Some(batch) = stream.next().await {
+                    if sender.send(batch.map_err(convert::to_run_error)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let mut current: Option<mpsc::Receiver<Result<RecordBatch, RunError>>> = None;
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            if let Some(batches) = &mut current {
+                if let Some(batch) = batches.blocking_recv() {
+                    return Some(batch);
+                }
+            }
+            current = Some(queue.blocking_recv()?);
+        }
+    }))
+}
+
+/// Where a kernel's rows and numbers go.
+pub struct KernelSink {
+    /// Writes the rows.
+    pub writer: TableWriter,
+    /// The numbers so far.
+    pub metrics: Vec<Metric>,
+    /// Shows how far it is.
+    pub bar: Bar,
+}
+
+impl Sink for KernelSink {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), RunError> {
+        self.writer.write(&batch).map_err(engine)
+    }
+
+    fn metric(&mut self, epoch: usize, step: usize, name: &str, value: f64) {
+        self.metrics.push(Metric { epoch: epoch as i64, step: step as i64, name: name.to_owned(), value });
+    }
+
+    fn progress(&mut self, done: usize, total: usize, note: &str) {
+        self.bar.at(done as u64, total as u64, note);
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,95 @@
+//! What is wrong with a pipeline file: every fault at its place, all at once.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+
+/// One thing wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Bytes of the file that it is about.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What is known, and what may have been meant.
+    pub help: Option<String>,
+}
+
+impl Fault {
+    /// A fault without advice.
+    pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), help: None }
+    }
+
+    /// The same with advice.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Advice for a name that is not among the known ones.
+    pub fn known<'a>(self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        self.help(match closest(name, &known) {
+            Some(close) => format!("did you mean `{close}`? known: {list}"),
+            None => format!("known: {list}"),
+        })
+    }
+}
+
+/// The known name that a mistyped one resembles.
+pub fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |known: &&&str| (strsim::jaro_winkler(name, known) * 1000.0) as u32;
+    known.iter().max_by_key(likeness).filter(|best| likeness(best) > 750).copied()
+}
+
+/// All that is wrong with a pipeline file.
+#[derive(Debug)]
+pub struct Faults {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What is wrong, in the order of the text.
+    pub faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// Sorts the faults by their places.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
+        faults.dedup();
+        Self { path: path.into(), text: text.into(), faults }
+    }
+
+    /// The faults as a person reads them: message, `file:line:column`, the text underlined, advice.
+    pub fn render(&self, colour: bool) -> String {
+        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_width(160);
+        let mut out = String::new();
+        for fault in &self.faults {
+            let mut diagnostic = MietteDiagnostic::new(fault.message.clone())
+                .with_label(LabeledSpan::underline(fault.span.start..fault.span.end.max(fault.span.start + 1)));
+            diagnostic.help = fault.help.clone();
+            let source = NamedSource::new(self.path.display().to_string(), self.text.clone());
+            let report = Report::new(diagnostic).with_source_code(source);
+            if handler.render_report(&mut out, report.as_ref()).is_err() {
+                out.push_str(&fault.message);
+            }
+            out.push('\n');
+        }
+        let count = self.faults.len();
+        out.push_str(&format!("{count} fault{} in {}", if count == 1 { "" } else { "s" }, self.path.display()));
+        out
+    }
+}
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Faults {}

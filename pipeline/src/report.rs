@@ -1,0 +1,102 @@
+//! What a person sees while a run goes on: a bar on a terminal, else a plain line every few seconds; all on stderr.
+
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Seconds between two plain lines.
+const PLAIN_SECS: u64 = 5;
+
+/// Makes bars.
+#[derive(Debug, Clone, Copy)]
+pub struct Reporter {
+    terminal: bool,
+    quiet: bool,
+}
+
+impl Reporter {
+    /// Bars for a terminal, lines for anything else, nothing if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), quiet }
+    }
+
+    /// Says one line.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// A bar for a stage.
+    pub fn bar(&self, stage: &str) -> Bar {
+        let bar = (self.terminal && !self.quiet).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            let style =
+                ProgressStyle::with_template("{prefix:>12} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left {msg}");
+            if let Ok(style) = style {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(stage.to_owned());
+            bar
+        });
+        let start = Instant::now();
+        let plain = Plain { stage: stage.to_owned(), start, said: start, quiet: self.quiet || self.terminal };
+        Bar { bar, plain: Arc::new(Mutex::new(plain)) }
+    }
+}
+
+/// The progress of one stage.
+#[derive(Debug, Clone)]
+pub struct Bar {
+    bar: Option<ProgressBar>,
+    plain: Arc<Mutex<Plain>>,
+}
+
+#[derive(Debug)]
+struct Plain {
+    stage: String,
+    start: Instant,
+    said: Instant,
+    quiet: bool,
+}
+
+impl Bar {
+    /// Shows how far it is.
+    pub fn at(&self, done: u64, total: u64, note: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total.max(done));
+            bar.set_position(done);
+            bar.set_message(note.to_owned());
+            return;
+        }
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        if plain.quiet || plain.said.elapsed() < Duration::from_secs(PLAIN_SECS) {
+            return;
+        }
+        plain.said = Instant::now();
+        let seconds = plain.start.elapsed().as_secs_f64();
+        let rate = done as f64 / seconds;
+        let left = if done > 0 { (total.saturating_sub(done)) as f64 / rate } else { 0.0 };
+        let note = if note.is_empty() { String::new() } else { format!(", {note}") };
+        eprintln!("{}: {done}/{total}, {rate:.1}/s, {} left{note}", plain.stage, duration(left));
+    }
+
+    /// Takes the bar away.
+    pub fn close(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Seconds as a person says them.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

@@ -1,0 +1,231 @@
+//! Running a plan: stage by stage, each decided about with its inputs known, and made only as far as it must be.
+
+pub mod decide;
+mod execute;
+pub mod writer;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::faults::closest;
+use crate::report::{Reporter, duration};
+use decide::{Action, Ask, Decision};
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these stages and what they read; empty: all.
+    pub to: Vec<String>,
+    /// Stages to make anew.
+    pub force: Vec<String>,
+}
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Stage by stage.
+    pub stages: Vec<StageReport>,
+    /// In all.
+    pub seconds: f64,
+}
+
+/// What a run did about one stage.
+#[derive(Debug, Serialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: String,
+    /// What was done.
+    pub action: Action,
+    /// Parts that were made.
+    pub parts_written: usize,
+    /// Rows of the table; none for a view.
+    pub rows_out: Option<u64>,
+    /// Rows that were computed in this run, over all readers.
+    pub rows_computed: u64,
+    /// Rows of parts that were kept.
+    pub rows_reused: u64,
+    /// Rows that it could not handle.
+    pub rows_dropped: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What `plan` says of one stage.
+#[derive(Debug, Serialize)]
+pub struct PlannedStage {
+    /// The stage.
+    pub stage: String,
+    /// What a run would do.
+    pub action: Action,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// Parts of its table, as far as known.
+    pub parts: usize,
+    /// Parts that a run would make.
+    pub stale_parts: usize,
+}
+
+/// The stages that a selection names, and those that they read, in order.
+fn selection(catalog: &Catalog, to: &[String]) -> Result<BTreeSet<usize>> {
+    let graph = &catalog.plan.graph;
+    if to.is_empty() {
+        return Ok((0..graph.nodes.len()).collect());
+    }
+    let chosen: Vec<usize> = to.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
+    Ok(graph.upstream(&chosen))
+}
+
+/// The stage of that name.
+///
+/// # Errors
+/// There is none; the message names those that there are.
+pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
+    let graph = &catalog.plan.graph;
+    let Some(node) = graph.find(name) else {
+        let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+        let hint = closest(name, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
+        bail!("unknown stage `{name}`; {hint}stages: {}", names.join(", "));
+    };
+    Ok(node)
+}
+
+/// What a run would do, and why. Writes nothing but the cache of a source's digests.
+///
+/// # Errors
+/// An option names no stage, a data set cannot be listed, or the store is damaged.
+pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
+    let force: BTreeSet<usize> = options.force.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
+    let mut pending = BTreeSet::new();
+    let mut planned = Vec::new();
+    for node in selection(catalog, &options.to)? {
+        let ask = Ask { pending: &pending, force: force.contains(&node), hash_all: false, progress: &|_, _| {} };
+        let decision = decide::decide(catalog, node, &ask)?;
+        match (&decision.reuse, decision.action) {
+            (Some(manifest), _) => catalog.set(node, decide::snapshot(catalog, node, manifest.clone())?),
+            (None, Action::View) => {
+                if let Ok(table) = decide::view(catalog, node) {
+                    catalog.set(node, table);
+                }
+            }
+            (None, _) => {
+                pending.insert(node);
+            }
+        }
+        planned.push(PlannedStage {
+            stage: catalog.name(node).to_owned(),
+            action: decision.action,
+            reasons: decision.reasons,
+            parts: decision.parts,
+            stale_parts: decision.stale_parts,
+        });
+    }
+    Ok(planned)
+}
+
+/// Runs a plan. The store must be locked.
+///
+/// # Errors
+/// A stage fails; the stages before it are published.
+pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) -> Result<Report> {
+    let start = Instant::now();
+    let id = run_id();
+    let force: BTreeSet<usize> = options.force.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
+    let mut stages = Vec::new();
+    let mut nodes = Vec::new();
+    let mut failure = None;
+    for node in selection(catalog, &options.to)? {
+        match stage(catalog, node, force.contains(&node), &id, reporter).await {
+            Ok(report) => {
+                stages.push(report);
+                nodes.push(node);
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let dropped: BTreeSet<_> = nodes
+        .iter()
+        .filter_map(|&node| catalog.table(node)?.manifest)
+        .flat_map(|manifest| manifest.dropped().into_iter().cloned().collect::<Vec<_>>())
+        .collect();
+    for report in &mut stages {
+        report.rows_computed = report.rows_computed.max(catalog.engine.computed.get(&report.stage));
+        report.rows_dropped = dropped.iter().filter(|row| row.stage == report.stage).count() as u64;
+    }
+    let report = Report { stages, seconds: start.elapsed().as_secs_f64() };
+    let mut record = serde_json::to_value(&report)?;
+    record["error"] = failure.as_ref().map_or(serde_json::Value::Null, |error| format!("{error:#}").into());
+    record["pipeline"] = catalog.plan.graph.file.name.clone().into();
+    let recorded = catalog.store.record_run(&id, &record);
+    match failure {
+        Some(error) => Err(error),
+        None => recorded.map(|()| report),
+    }
+}
+
+/// Decides about one stage and makes it.
+async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, reporter: Reporter) -> Result<StageReport> {
+    let start = Instant::now();
+    let name = catalog.name(node).to_owned();
+    let mut report = StageReport {
+        stage: name.clone(),
+        action: Action::View,
+        parts_written: 0,
+        rows_out: None,
+        rows_computed: 0,
+        rows_reused: 0,
+        rows_dropped: 0,
+        seconds: 0.0,
+    };
+    let bar = reporter.bar(&name);
+    let decision: Decision = {
+        let (catalog, bar) = (catalog.clone(), bar.clone());
+        // Listing and hashing block.
+        let work = move || {
+            let progress = |done, total| bar.at(done, total, "bytes hashed");
+            let pending = BTreeSet::new();
+            decide::decide(&catalog, node, &Ask { pending: &pending, force, hash_all: true, progress: &progress })
+        };
+        tokio::task::spawn_blocking(work).await??
+    };
+    report.action = decision.action;
+    match decision.action {
+        Action::View => catalog.set(node, decide::view(catalog, node)?),
+        Action::Reuse => {
+            let manifest = decision.reuse.expect("a decision to reuse has its snapshot");
+            catalog.store.stage(&name).point_to_if_other(&manifest.id)?;
+            report.rows_out = Some(manifest.rows());
+            report.rows_reused = manifest.rows();
+            catalog.set(node, decide::snapshot(catalog, node, manifest)?);
+        }
+        Action::Run | Action::Update => {
+            reporter.say(&format!("{name}: {} ({})", decision.action.name(), decision.reasons.join("; ")));
+            let made = execute::execute(catalog, node, decision, run, start, &bar).await;
+            bar.close();
+            let made = made?;
+            report.parts_written = made.parts_written;
+            report.rows_out = Some(made.manifest.rows());
+            report.rows_computed = made.rows_computed;
+            report.rows_reused = made.rows_reused;
+            let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
+            catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
+            reporter.say(&format!("{name}: {rows} rows in {}", duration(seconds)));
+        }
+    }
+    bar.close();
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// A run's name: sorts by time.
+fn run_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{:013}-{}", now.as_millis(), crate::store::attempt())
+}

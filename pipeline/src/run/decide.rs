@@ -1,0 +1,312 @@
+//! What a stage has to do, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use tessera_datasets::Fingerprint;
+use tessera_operators::operator::PortKind;
+use tessera_schemas::BYTES;
+
+use crate::catalog::{Catalog, Table};
+use crate::engine::snapshot_exec::Target;
+use crate::keys::{self, Columns, KeyParts};
+use crate::listing;
+use crate::store::{Manifest, Part};
+
+/// What is done about a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// All parts are made.
+    Run,
+    /// Some parts are made.
+    Update,
+    /// A snapshot holds.
+    Reuse,
+    /// Computed when read.
+    View,
+}
+
+impl Action {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Update => "update",
+            Self::Reuse => "reuse",
+            Self::View => "view",
+        }
+    }
+}
+
+/// A decision about one stage.
+pub struct Decision {
+    /// What is done.
+    pub action: Action,
+    /// Why, one reason a line.
+    pub reasons: Vec<String>,
+    /// How many parts the table has, as far as that is known before it is made.
+    pub parts: usize,
+    /// How many of them are to be made.
+    pub stale_parts: usize,
+    /// The key and what it is made of; none while an input is not made yet.
+    pub key: Option<(String, KeyParts)>,
+    /// The snapshot to reuse.
+    pub reuse: Option<Arc<Manifest>>,
+    /// Of a map that works part by part: what each part is to be, and the finished part where there is one.
+    pub targets: Vec<(Target, Option<Part>)>,
+    /// Of a source: its files.
+    pub prints: Vec<Fingerprint>,
+}
+
+impl Decision {
+    fn new(action: Action) -> Self {
+        Self {
+            action,
+            reasons: Vec::new(),
+            parts: 0,
+            stale_parts: 0,
+            key: None,
+            reuse: None,
+            targets: Vec::new(),
+            prints: Vec::new(),
+        }
+    }
+}
+
+/// How far a decision may go.
+pub struct Ask<'a> {
+    /// Stages whose tables are not what they will be.
+    pub pending: &'a BTreeSet<usize>,
+    /// Make it anew in any case.
+    pub force: bool,
+    /// Whether all of a new data set may be read for its digests.
+    pub hash_all: bool,
+    /// Told (done, total) bytes while files are hashed.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// Decides about one stage; those that it reads were decided before.
+///
+/// # Errors
+/// A data set cannot be listed, or the store is damaged.
+pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision> {
+    let graph = &catalog.plan.graph;
+    let this = &graph.nodes[node];
+    if this.view {
+        return Ok(Decision::new(Action::View));
+    }
+    let store = catalog.store.stage(&this.name);
+    let current = store.current()?.map(Arc::new);
+    let mut decision = Decision::new(Action::Run);
+    let waits: Vec<&str> = waits_for(catalog, node, ask.pending).into_iter().map(|at| catalog.name(at)).collect();
+    if !waits.is_empty() {
+        decision.reasons = waits.iter().map(|input| format!("{}: input {input} will be made first", this.name)).collect();
+        if let (Some(current), true) = (&current, catalog.stream_of(node).is_some()) {
+            decision.action = Action::Update;
+            decision.parts = current.parts.len();
+            decision.stale_parts = current.parts.len();
+        }
+        return Ok(decision);
+    }
+    let mut parts = key_parts(catalog, node)?;
+    if this.spec.inputs().is_empty() {
+        let source = catalog.source(node)?;
+        let entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
+        let known = listing::load(&store.listing());
+        let changes = listing::changes(&entries, &known);
+        if known.is_empty() && !ask.hash_all {
+            decision.reasons.push(format!("{}: never run", this.name));
+            decision.parts = entries.len().div_ceil(graph.file.part_rows);
+            decision.stale_parts = decision.parts;
+            return Ok(decision);
+        }
+        decision.prints = listing::fingerprint(
+            catalog.engine.files.as_ref(),
+            source.root(),
+            entries,
+            &known,
+            catalog.engine.threads,
+            ask.progress,
+        )?;
+        if !changes.none() && !known.is_empty() {
+            let count = |n: usize, what: &str| if n > 0 { format!(" {n} {what}") } else { String::new() };
+            let told = [count(changes.added, "added"), count(changes.removed, "removed"), count(changes.touched, "touched")];
+            let told: Vec<&str> = told.iter().filter(|t| !t.is_empty()).map(|t| t.trim()).collect();
+            decision.reasons.push(format!("{}: files {}", this.name, told.join(", ")));
+            listing::save(&store.listing(), &decision.prints)
+                .or_else(|error| if ask.hash_all { Err(error) } else { Ok(()) })?;
+        }
+        parts.listing =
+            Some(keys::hash(decision.prints.iter().flat_map(|print| [print.entry.path.as_str(), print.digest.as_str()])));
+    }
+    let key = parts.key();
+    decision.key = Some((key.clone(), parts.clone()));
+    let refusing = refusing(catalog, node);
+    let held = |manifest: &Manifest| {
+        let fine = |part: &Part| !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
+        manifest.parts.iter().all(fine) && store.complete(manifest)
+    };
+    let candidate = match &current {
+        Some(manifest) if manifest.key == key => Some(manifest.clone()),
+        _ => store.find(&key).map(Arc::new),
+    };
+    if let Some(manifest) = candidate.filter(|manifest| !ask.force && held(manifest)) {
+        decision.action = Action::Reuse;
+        decision.parts = manifest.parts.len();
+        decision.reuse = Some(manifest);
+        // Files that were only touched are no reason for anything.
+        decision.reasons.clear();
+        return Ok(decision);
+    }
+    if ask.force {
+        decision.reasons.push(format!("{}: forced", this.name));
+    } else {
+        match &current {
+            None if decision.reasons.is_empty() => decision.reasons.push(format!("{}: never run", this.name)),
+            None => {}
+            Some(old) if old.key != key => {
+                let changes = parts.changes_since(&this.name, &old.parts_of_key);
+                let told = decision.reasons.iter().any(|reason| reason.contains(": files "));
+                decision.reasons.extend(changes.into_iter().filter(|c| !(told && c.ends_with(": files changed"))));
+            }
+            Some(old) if !store.complete(old) => decision.reasons.push(format!("{}: a part is gone or damaged", this.name)),
+            Some(_) => decision.reasons.push(format!("{}: rows were dropped, and on_error is \"fail\"", this.name)),
+        }
+    }
+    if catalog.stream_of(node).is_some() {
+        targets(catalog, node, current.as_deref(), ask.force, &refusing, &mut decision)?;
+    } else {
+        decision.parts = decision.prints.len().div_ceil(graph.file.part_rows).max(1);
+        decision.stale_parts = decision.parts;
+    }
+    Ok(decision)
+}
+
+/// The stages that must be made before this one can be decided about: pending ones that it reads, through views as well.
+fn waits_for(catalog: &Catalog, node: usize, pending: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    for edge in &catalog.plan.graph.nodes[node].edges {
+        if pending.contains(&edge.from) {
+            found.insert(edge.from);
+        } else if catalog.plan.graph.nodes[edge.from].view {
+            found.extend(waits_for(catalog, edge.from, pending));
+        }
+    }
+    found
+}
+
+/// What a stage's key is made of, but for a source's listing.
+fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
+    let (graph, stage) = (&catalog.plan.graph, &catalog.plan.stages[node]);
+    let mut inputs = BTreeMap::new();
+    for edge in &graph.nodes[node].edges {
+        let table = catalog.table(edge.from);
+        let table = table.with_context(|| format!("the table of stage `{}` is not known", catalog.name(edge.from)))?;
+        inputs.insert(edge.name.clone(), table.columns);
+    }
+    let mut files = Vec::new();
+    for path in &stage.files {
+        let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
+        files.push(keys::short(&blake3::hash(&bytes)));
+    }
+    Ok(KeyParts::new(&graph.nodes[node], stage, graph.file.seed, files, &inputs))
+}
+
+/// A view's table: fingerprints of its columns.
+///
+/// # Errors
+/// A table that it reads is not known.
+pub fn view(catalog: &Catalog, node: usize) -> Result<Table> {
+    let key = key_parts(catalog, node)?.key();
+    let stream = catalog.stream_of(node).and_then(|from| catalog.table(from)).map(|table| table.columns).unwrap_or_default();
+    Ok(Table { manifest: None, columns: keys::of_view(&key, &catalog.plan.stages[node], &stream) })
+}
+
+/// A snapshot's table.
+///
+/// # Errors
+/// Its digests are damaged.
+pub fn snapshot(catalog: &Catalog, node: usize, manifest: Arc<Manifest>) -> Result<Table> {
+    let columns: Columns = keys::of_snapshot(&catalog.plan.stages[node].schema, &manifest.digest()?);
+    Ok(Table { manifest: Some(manifest), columns })
+}
+
+/// Names of the stages that a snapshot's rows go through and that refuse to drop any.
+fn refusing(catalog: &Catalog, node: usize) -> BTreeSet<&str> {
+    let mut nodes: BTreeSet<usize> = BTreeSet::from([node]);
+    for edge in &catalog.plan.graph.nodes[node].edges {
+        nodes.extend(catalog.chain(edge.from).1);
+    }
+    nodes.into_iter().filter(|&at| catalog.plan.stages[at].refuses_drops).map(|at| catalog.name(at)).collect()
+}
+
+/// Decides part by part: a part's key covers the fused stages, the source part's columns that they depend on, and the sides.
+fn targets(
+    catalog: &Catalog,
+    node: usize,
+    current: Option<&Manifest>,
+    force: bool,
+    refusing: &BTreeSet<&str>,
+    decision: &mut Decision,
+) -> Result<()> {
+    let stream = catalog.stream_of(node).context("a map has a stream")?;
+    let (base, views) = catalog.chain(stream);
+    let steps: Vec<usize> = views.into_iter().chain([node]).collect();
+    let manifest = catalog.manifest(base)?;
+    let whole = steps.iter().any(|&step| catalog.plan.graph.nodes[step].spec.looks_back());
+    if whole {
+        // Rows depend on others anywhere: there is nothing to decide part by part.
+        decision.parts = manifest.rows().div_ceil(catalog.plan.graph.file.part_rows as u64) as usize;
+        decision.stale_parts = decision.parts;
+        return Ok(());
+    }
+    let mut recipe = Vec::new();
+    for &step in &steps {
+        let mut parts = key_parts(catalog, step)?;
+        for edge in catalog.plan.graph.nodes[step].edges.iter().filter(|edge| edge.port.kind == PortKind::Stream) {
+            parts.inputs.remove(&edge.name);
+        }
+        recipe.push(parts.key());
+    }
+    let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
+    let needed: BTreeSet<String> = catalog
+        .base_columns(&steps, &wanted)
+        .into_iter()
+        .map(|name| if name == BYTES { "digest".into() } else { name })
+        .collect();
+    let store = catalog.store.stage(catalog.name(node));
+    let mut finished: BTreeMap<String, Part> = BTreeMap::new();
+    if !force {
+        let known = store.noted()?.into_iter().chain(current.into_iter().flat_map(|manifest| manifest.parts.clone()));
+        for part in known {
+            let fine = !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
+            let there = std::fs::metadata(store.part(&part)).is_ok_and(|found| found.len() == part.bytes);
+            if fine && there {
+                finished.insert(part.key.clone(), part);
+            }
+        }
+    }
+    for part in &manifest.parts {
+        let mut texts: Vec<&str> = recipe.iter().map(|key| key.as_str()).collect();
+        for (name, digest) in part.digests.iter().filter(|(name, _)| needed.contains(*name)) {
+            texts.extend([name.as_str(), digest.as_str()]);
+        }
+        let rows = part.rows.to_string();
+        texts.push(&rows);
+        let key = keys::hash(texts);
+        let target = Target { made_from: vec![part.file.clone()], ids: part.ids.clone(), key };
+        let done = finished.get(&target.key).cloned();
+        decision.targets.push((target, done));
+    }
+    decision.parts = decision.targets.len();
+    decision.stale_parts = decision.targets.iter().filter(|(_, done)| done.is_none()).count();
+    if decision.stale_parts < decision.parts {
+        decision.action = Action::Update;
+        let name = catalog.name(node);
+        decision.reasons.push(format!("{name}: {} of {} parts changed", decision.stale_parts, decision.parts));
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Rows as text, JSON and CSV.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::json::WriterBuilder;
+use arrow::json::writer::JsonArray;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::pretty::pretty_format_batches_with_options;
+
+/// Values of a list that text output shows.
+const SHOWN: usize = 4;
+
+/// How printed data looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table to look at.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// CSV with a header line.
+    Csv,
+}
+
+/// Prints rows.
+///
+/// # Errors
+/// The output is closed, or a type cannot be printed so.
+pub fn print(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch], format: Format) -> Result<()> {
+    match format {
+        Format::Text => {
+            let short = batches.iter().map(shortened).collect::<Result<Vec<_>>>()?;
+            let short = if short.is_empty() { vec![RecordBatch::new_empty(schema.clone())] } else { short };
+            writeln!(out, "{}", pretty_format_batches_with_options(&short, &options())?)?;
+        }
+        Format::Json => {
+            let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
+            let full: Vec<&RecordBatch> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
+            writer.write_batches(&full)?;
+            writer.finish()?;
+            drop(writer);
+            if full.is_empty() {
+                write!(out, "[]")?;
+            }
+            writeln!(out)?;
+        }
+        Format::Csv => {
+            let flat = batches.iter().map(flattened).collect::<Result<Vec<_>>>()?;
+            let mut writer = arrow::csv::Writer::new(&mut *out);
+            if flat.is_empty() {
+                writer.write(&RecordBatch::new_empty(schema.clone()))?;
+            }
+            for batch in &flat {
+                writer.write(batch)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn options() -> FormatOptions<'static> {
+    FormatOptions::default().with_null("NULL")
+}
+
+/// Long lists and bytes by their beginning and their length.
+fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
+    texts(batch, |column, row| match column.data_type() {
+        DataType::FixedSizeList(_, _) => {
+            let list: &FixedSizeListArray = column.as_fixed_size_list();
+            Some(list.value(row))
+        }
+        DataType::List(_) => Some(column.as_list::<i32>().value(row)),
+        _ => None,
+    })
+}
+
+/// Lists, structs and bytes as text, since CSV has none.
+fn flattened(batch: &RecordBatch) -> Result<RecordBatch> {
+    texts(batch, |_, _| None)
+}
+
+/// Nested columns and bytes as text; `list` gives the values of those that are to be cut short.
+fn texts(batch: &RecordBatch, list: impl Fn(&ArrayRef, usize) -> Option<ArrayRef>) -> Result<RecordBatch> {
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let bytes = matches!(field.data_type(), DataType::Binary | DataType::LargeBinary);
+        if !field.data_type().is_nested() && !bytes {
+            columns.push((field.name().clone(), column.clone()));
+            continue;
+        }
+        let options = options();
+        let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
+        let one = |row: usize| -> Result<Option<String>> {
+            if column.is_null(row) {
+                return Ok(None);
+            }
+            if bytes {
+                let length = match field.data_type() {
+                    DataType::Binary => column.as_binary::<i32>().value(row).len(),
+                    _ => column.as_binary::<i64>().value(row).len(),
+                };
+                return Ok(Some(format!("{length} bytes")));
+            }
+            match list(column, row) {
+                Some(values) if values.len() > SHOWN => {
+                    let formatter = ArrayFormatter::try_new(values.as_ref(), &options)?;
+                    let begin: Vec<String> = (0..SHOWN).map(|at| formatter.value(at).to_string()).collect();
+                    Ok(Some(format!("[{}, … {} values]", begin.join(", "), values.len())))
+                }
+                _ => Ok(Some(formatter.value(row).to_string())),
+            }
+        };
+        let array: StringArray = (0..column.len()).map(one).collect::<Result<Vec<_>>>()?.into_iter().collect();
+        columns.push((field.name().clone(), Arc::new(array)));
+    }
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?)
+}

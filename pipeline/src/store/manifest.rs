@@ -1,0 +1,128 @@
+//! Manifests: what a snapshot is made of.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use tessera_schemas::digest::{Digest, TableDigest};
+
+use crate::keys::KeyParts;
+
+/// The store's format; a store with a higher number is left alone.
+pub const FORMAT: u32 = 1;
+
+/// A published table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`] when it was written.
+    pub format: u32,
+    /// Its name: the stage's key, with an attempt behind it if that was taken.
+    pub id: String,
+    /// The stage's name.
+    pub stage: String,
+    /// The stage's key.
+    pub key: String,
+    /// What the key is made of.
+    pub parts_of_key: KeyParts,
+    /// The rows, part by part.
+    pub parts: Vec<Part>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Which run made it.
+    pub run: String,
+    /// How long that took.
+    pub seconds: f64,
+}
+
+/// An immutable file of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name in the stage's folder of parts.
+    pub file: String,
+    /// Its key.
+    pub key: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Hash of the file.
+    pub checksum: String,
+    /// Column digests of its rows.
+    pub digests: BTreeMap<String, String>,
+    /// Its smallest and largest `image_id`.
+    pub ids: Option<(String, String)>,
+    /// The parts of the upstream snapshot that it was made from.
+    pub made_from: Vec<String>,
+    /// Rows that were left out on the way.
+    pub dropped: Vec<DroppedRow>,
+}
+
+/// A row that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DroppedRow {
+    /// The stage that could not handle it.
+    pub stage: String,
+    /// Whose row.
+    pub image_id: String,
+    /// Where its bytes lie.
+    pub path: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Part {
+    /// Its digests.
+    ///
+    /// # Errors
+    /// They are not written as digests.
+    pub fn digest(&self) -> Result<TableDigest> {
+        let parse = |(name, text): (&String, &String)| {
+            let digest: Digest = text.parse().map_err(|message: String| anyhow::anyhow!(message))?;
+            Ok((name.clone(), digest))
+        };
+        Ok(TableDigest { rows: self.rows, columns: self.digests.iter().map(parse).collect::<Result<_>>()? })
+    }
+}
+
+impl Manifest {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read the manifest {}", path.display()))?;
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let damaged = || format!("the manifest {} is damaged; delete it to have the stage remade", path.display());
+        let version: Version = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if version.format > FORMAT {
+            bail!(
+                "{} has format {}, and this Tessera knows up to {FORMAT}: use a newer one",
+                path.display(),
+                version.format
+            );
+        }
+        serde_json::from_slice(&bytes).with_context(damaged)
+    }
+
+    /// Rows of the table.
+    pub fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows).sum()
+    }
+
+    /// The table's digests.
+    ///
+    /// # Errors
+    /// A part's digests are damaged.
+    pub fn digest(&self) -> Result<TableDigest> {
+        let mut sum = TableDigest::default();
+        for part in &self.parts {
+            sum.add(&part.digest().with_context(|| format!("part {}", part.file))?);
+        }
+        Ok(sum)
+    }
+
+    /// Rows that were left out, each once.
+    pub fn dropped(&self) -> std::collections::BTreeSet<&DroppedRow> {
+        self.parts.iter().flat_map(|part| &part.dropped).collect()
+    }
+}
