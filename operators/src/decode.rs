@@ -1,1 +1,189 @@
-//! To come.
+//! `decode`: encoded images to pixels of one size.
+//!
+//! Input: an images table, whose bytes the engine reads. Output: `image_id`, [`pixels`](tessera_schemas::pixels) of
+//! `side x side x 3`, and the table's further columns (labels). The short side is resized to `side` with antialiasing (a triangle
+//! filter, as torchvision's default), then the centre is cropped. Config: `side`, `on_error`, `max_megapixels`. Bit-exact for any
+//! batching.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
+
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+};
+use crate::picture::{Decoder, MAX_MEGAPIXELS};
+
+/// Keys of a `decode` stage.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Pixels a side of the result.
+    side: usize,
+    /// What happens to a file that is no sound image.
+    #[serde(default)]
+    on_error: OnError,
+    /// Images of more million pixels are refused.
+    #[serde(default = "max_megapixels")]
+    max_megapixels: u32,
+}
+
+/// What happens to a file that is no sound image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The run fails, and names it.
+    #[default]
+    Fail,
+    /// It is left out, and listed in the table `dropped`.
+    Drop,
+}
+
+pub(crate) fn max_megapixels() -> u32 {
+    MAX_MEGAPIXELS
+}
+
+/// The bound operator.
+pub struct Decode {
+    side: usize,
+    on_error: OnError,
+    max_megapixels: u32,
+    schema: SchemaRef,
+}
+
+/// The largest side: a row of pixels must stay far below what a list can hold.
+pub(crate) const MAX_SIDE: usize = 8192;
+
+/// The columns of an images table that say where or what the bytes are, and not of what.
+const CONSUMED: [&str; 3] = ["source", "digest", BYTES];
+
+/// The columns that stay when an images table becomes pixels, `image_id` aside.
+pub(crate) fn labels(images: &SchemaRef) -> Vec<Arc<Field>> {
+    let stays = |field: &&Arc<Field>| field.name() != IMAGE_ID && !CONSUMED.contains(&field.name().as_str());
+    images.fields().iter().filter(stays).cloned().collect()
+}
+
+/// Complaints about `side` and `max_megapixels`.
+pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
+    let mut errors = Vec::new();
+    if !(1..=MAX_SIDE).contains(&side) {
+        errors.push(BindError::key("side", format!("side is {side}, and should be 1 to {MAX_SIDE} px")));
+    }
+    if max_megapixels == 0 {
+        errors.push(BindError::key("max_megapixels", "max_megapixels is 0, which no image satisfies"));
+    }
+    errors
+}
+
+impl Operator for Decode {
+    const NAME: &'static str = "decode";
+    const SUMMARY: &'static str = "encoded images to pixels: short side resized, centre cropped";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] =
+        &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
+    const VIEW: bool = true;
+    const NEUTRAL: &'static [&'static str] = &["on_error"];
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let Config { side, on_error, max_megapixels } = config;
+        let errors = check(side, max_megapixels);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let images = inputs.inputs.required("images");
+        let mut fields = vec![
+            Arc::new(Field::new(IMAGE_ID, arrow::datatypes::DataType::Utf8, false)),
+            Arc::new(pixels::field(side, side)),
+        ];
+        fields.extend(labels(images));
+        Ok(Self { side, on_error, max_megapixels, schema: Arc::new(Schema::new(fields)) })
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        let names = self.schema.fields().iter().map(|field| field.name().clone());
+        names.filter(|name| name != pixels::PIXELS).collect()
+    }
+
+    fn refuses_drops(&self) -> bool {
+        self.on_error == OnError::Fail
+    }
+
+    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Map(Box::new(self)))
+    }
+}
+
+impl Map for Decode {
+    fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
+        let (decoder, schema) = (Decoder::new(self.max_megapixels)?, self.schema.clone());
+        Ok(Box::new(Worker { decoder, side: self.side, on_error: self.on_error, schema }))
+    }
+}
+
+struct Worker {
+    decoder: Decoder,
+    side: usize,
+    on_error: OnError,
+    schema: SchemaRef,
+}
+
+/// Why a row's bytes are not there.
+pub(crate) fn unread(scope: &Scope<'_>, row: usize) -> String {
+    let known = scope.unread.iter().find(|(at, _)| *at == row);
+    known.map_or_else(|| "there are no bytes".to_owned(), |(_, reason)| reason.clone())
+}
+
+impl MapFn for Worker {
+    fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let (ids, encoded) = (images::ids(batch)?, bytes(batch, BYTES)?);
+        let length = self.side * self.side * 3;
+        let mut out = vec![0; batch.num_rows() * length];
+        let mut kept = Vec::with_capacity(batch.num_rows());
+        let mut at = 0;
+        for row in 0..batch.num_rows() {
+            let slot = &mut out[at * length..(at + 1) * length];
+            let decoded = if encoded.is_null(row) {
+                Err(unread(scope, row))
+            } else {
+                self.decoder.square(encoded.value(row), self.side, slot)
+            };
+            kept.push(decoded.is_ok());
+            match decoded {
+                Ok(()) => at += 1,
+                Err(reason) => refuse(self.on_error, ids.value(row), reason, scope)?,
+            }
+        }
+        out.truncate(at * length);
+        let all = at == batch.num_rows();
+        let mask = BooleanArray::from(kept);
+        let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, RunError> {
+            if field.name() == pixels::PIXELS {
+                return Ok(pixels::array(std::mem::take(&mut out), self.side, self.side));
+            }
+            let whole = column(batch, field.name())?;
+            Ok(if all { whole.clone() } else { filter(whole, &mask)? })
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// Drops an image or fails for it.
+pub(crate) fn refuse(on_error: OnError, image_id: &str, reason: String, scope: &mut Scope<'_>) -> Result<(), RunError> {
+    let image_id = image_id.to_owned();
+    match on_error {
+        OnError::Fail => Err(RunError::Row { image_id, reason }),
+        OnError::Drop => {
+            scope.dropped.push(Dropped { image_id, reason });
+            Ok(())
+        }
+    }
+}

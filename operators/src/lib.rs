@@ -13,6 +13,7 @@ mod decode;
 mod images;
 mod jigsaw;
 mod kmeans;
+mod picture;
 mod sql;
 mod table;
 mod tile;
@@ -23,14 +24,14 @@ use spec::{Of, Spec};
 /// All operators, by name. The only list of them.
 pub static OPERATORS: &[&dyn Spec] = &[
     // &Of::<assign::Assign>::new(),
-    // &Of::<decode::Decode>::new(),
+    &Of::<decode::Decode>::new(),
     &Of::<images::Images>::new(),
     // &Of::<torch::infer::Infer>::new(),
     // &Of::<jigsaw::Jigsaw>::new(),
     // &Of::<kmeans::Kmeans>::new(),
     &Of::<sql::Sql>::new(),
     // &Of::<table::Table>::new(),
-    // &Of::<tile::Tile>::new(),
+    &Of::<tile::Tile>::new(),
     // &Of::<torch::train::Train>::new(),
     // &Of::<torch::weights::Weights>::new(),
 ];

@@ -248,7 +248,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Status { file, output } => {
             let session = Session::reading(&file, threads)?;
-            let query = "SELECT stage, operator, view, rows, parts, bytes, seconds, made FROM stages";
+            let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
             let (schema, batches) = session.runtime.block_on(sql::query(&session.catalog, query))?;
             print(&mut out, &schema, &batches, output.format)?;
         }

@@ -41,7 +41,7 @@ pub fn tables(catalog: &Catalog) -> Result<Vec<(&'static str, Vec<RecordBatch>)>
     ])
 }
 
-/// `stage`, `operator`, `view`, `snapshot`, `rows`, `parts`, `bytes`, `seconds`, `made` (UTC), `inputs`.
+/// `stage`, `operator`, `is_view`, `snapshot`, `rows`, `parts`, `bytes`, `seconds`, `made` (UTC), `inputs`.
 fn stages(catalog: &Catalog, manifests: &[Option<Arc<Manifest>>]) -> Result<RecordBatch> {
     let nodes = &catalog.plan.graph.nodes;
     let of = |get: fn(&Manifest) -> i64| numbers(manifests.iter().map(|m| m.as_deref().map(get)));
@@ -52,7 +52,7 @@ fn stages(catalog: &Catalog, manifests: &[Option<Arc<Manifest>>]) -> Result<Reco
     Ok(RecordBatch::try_from_iter([
         ("stage", texts(nodes.iter().map(|node| Some(&node.name)))),
         ("operator", texts(nodes.iter().map(|node| Some(node.spec.name())))),
-        ("view", Arc::new(views) as ArrayRef),
+        ("is_view", Arc::new(views) as ArrayRef),
         ("snapshot", texts(manifests.iter().map(|m| m.as_ref().map(|m| &m.id)))),
         ("rows", of(|m| m.rows() as i64)),
         ("parts", of(|m| m.parts.len() as i64)),

@@ -1,0 +1,179 @@
+use image::{ExtendedColorType, ImageEncoder as _, Rgb, RgbImage, codecs};
+use turbojpeg::{Compressor, Subsamp};
+
+use super::*;
+
+/// A smooth picture whose four corners differ.
+fn picture(width: u32, height: u32) -> RgbImage {
+    let scale = |at: u32, length: u32| (at * 255 / length.max(2).saturating_sub(1)) as u8;
+    RgbImage::from_fn(width, height, |x, y| Rgb([scale(x, width), scale(y, height), 255 - scale(x + y, width + height)]))
+}
+
+fn jpeg(image: &RgbImage) -> Vec<u8> {
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_quality(95).unwrap();
+    compressor.set_subsamp(Subsamp::None).unwrap();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let source =
+        turbojpeg::Image { pixels: image.as_raw().as_slice(), width, pitch: width * 3, height, format: PixelFormat::RGB };
+    compressor.compress_to_vec(source).unwrap()
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+    bytes
+}
+
+fn with_orientation(jpeg: &[u8], value: u8) -> Vec<u8> {
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    exif.extend([value, 0, 0, 0, 0, 0, 0, 0]);
+    let mut bytes = jpeg[..2].to_vec();
+    bytes.extend([0xff, 0xe1]);
+    bytes.extend(((exif.len() + 2) as u16).to_be_bytes());
+    bytes.extend(exif);
+    bytes.extend(&jpeg[2..]);
+    bytes
+}
+
+fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, String> {
+    let mut out = vec![0; side * side * 3];
+    Decoder::new(MAX_MEGAPIXELS).unwrap().square(bytes, side, &mut out).map(|()| out)
+}
+
+fn difference(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
+}
+
+/// The centre of the picture, resized by other means.
+fn expected(image: &RgbImage, side: u32) -> Vec<u8> {
+    let short = image.width().min(image.height());
+    let (left, top) = ((image.width() - short) / 2, (image.height() - short) / 2);
+    let crop = image::imageops::crop_imm(image, left, top, short, short).to_image();
+    image::imageops::resize(&crop, side, side, image::imageops::FilterType::Triangle).into_raw()
+}
+
+#[test]
+fn a_jpeg_is_scaled_and_cropped() {
+    let image = picture(300, 200);
+    for side in [16, 50, 64, 100, 150, 200, 260] {
+        let found = square(&jpeg(&image), side).unwrap();
+        let off = difference(&found, &expected(&image, side as u32));
+        assert!(off < 2.0, "side {side}: mean difference {off}");
+    }
+}
+
+#[test]
+fn every_format_gives_the_same_picture() {
+    let image = picture(90, 60);
+    let dynamic = DynamicImage::ImageRgb8(image.clone());
+    let reference = square(&png(&dynamic), 48).unwrap();
+    assert!(difference(&reference, &expected(&image, 48)) < 1.0);
+    for format in [ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP] {
+        let mut bytes = Vec::new();
+        dynamic.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        assert_eq!(square(&bytes, 48).unwrap(), reference, "{format:?}");
+    }
+    let mut gif = Vec::new();
+    codecs::gif::GifEncoder::new(&mut gif).encode(image.as_raw(), 90, 60, ExtendedColorType::Rgb8).unwrap();
+    assert!(difference(&square(&gif, 48).unwrap(), &reference) < 12.0);
+    // 16 bits, alpha, gray.
+    assert!(difference(&square(&png(&DynamicImage::ImageRgb16(dynamic.to_rgb16())), 48).unwrap(), &reference) < 0.5);
+    assert_eq!(square(&png(&DynamicImage::ImageRgba8(dynamic.to_rgba8())), 48).unwrap(), reference);
+    let gray = square(&png(&DynamicImage::ImageLuma8(dynamic.to_luma8())), 48).unwrap();
+    assert!(gray.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
+}
+
+#[test]
+fn gray_and_cmyk_jpegs_become_rgb() {
+    let image = DynamicImage::ImageRgb8(picture(64, 64));
+    let gray = image.to_luma8();
+    let mut bytes = Vec::new();
+    codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95)
+        .write_image(gray.as_raw(), 64, 64, ExtendedColorType::L8)
+        .unwrap();
+    let found = square(&bytes, 64).unwrap();
+    let expected: Vec<u8> = gray.as_raw().iter().flat_map(|&l| [l, l, l]).collect();
+    assert!(difference(&found, &expected) < 2.0);
+
+    // Adobe's programs store the complement of the inks: without black, that is the colours themselves.
+    let rgb = picture(64, 64);
+    let inks: Vec<u8> = rgb.pixels().flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_quality(95).unwrap();
+    let source = turbojpeg::Image { pixels: inks.as_slice(), width: 64, pitch: 256, height: 64, format: PixelFormat::CMYK };
+    let bytes = compressor.compress_to_vec(source).unwrap();
+    assert!(Markers::of(&bytes).adobe);
+    let off = difference(&square(&bytes, 64).unwrap(), rgb.as_raw());
+    assert!(off < 6.0, "{off}");
+}
+
+#[test]
+fn inks_and_their_complements_give_the_same_colours() {
+    let (mut plain, mut adobe) = ([0; 6], [0; 6]);
+    cmyk_to_rgb(&[255, 0, 0, 0, 0, 0, 0, 128], false, &mut plain);
+    cmyk_to_rgb(&[0, 255, 255, 255, 255, 255, 255, 127], true, &mut adobe);
+    assert_eq!(plain, [0, 255, 255, 127, 127, 127]);
+    assert_eq!(plain, adobe);
+}
+
+#[test]
+fn all_eight_orientations_come_upright() {
+    let upright = DynamicImage::ImageRgb8(picture(64, 64));
+    let reference = square(&jpeg(&upright.to_rgb8()), 32).unwrap();
+    for value in 1..=8 {
+        // The stored image is the upright one, turned back.
+        let back = Orientation::from_exif([1, 2, 3, 4, 5, 8, 7, 6][value - 1]).unwrap();
+        let mut stored = upright.clone();
+        stored.apply_orientation(back);
+        let bytes = with_orientation(&jpeg(&stored.to_rgb8()), value as u8);
+        let off = difference(&square(&bytes, 32).unwrap(), &reference);
+        assert!(off < 2.0, "orientation {value}: {off}");
+        let (w, h, pixels) = Decoder::new(1).unwrap().whole(&bytes, None).unwrap();
+        assert_eq!((w, h), (64, 64));
+        assert!(difference(&pixels, upright.as_bytes()) < 2.0, "orientation {value}");
+    }
+    let long = with_orientation(&jpeg(&picture(80, 40)), 6);
+    assert_eq!(Decoder::new(1).unwrap().whole(&long, Some(20)).map(|(w, h, _)| (w, h)), Ok((20, 40)));
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let good = jpeg(&picture(200, 200));
+    let cases: [(&[u8], &str); 6] = [
+        (b"", "the file is empty"),
+        (b"hello, I am a text file\n", "it begins like text"),
+        (&[0, 1, 2, 3, 200, 201, 202], "none of a known format"),
+        (&good[..20], "broken JPEG"),
+        (&good[..good.len() / 2], "broken JPEG: Premature end of JPEG file"),
+        (&png(&DynamicImage::ImageRgb8(picture(50, 50)))[..60], "broken PNG"),
+    ];
+    for (bytes, words) in cases {
+        let error = square(bytes, 32).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_by_its_header() {
+    // A PNG header of 30000 x 20000 pixels and nothing behind it.
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    bytes.extend(30_000u32.to_be_bytes());
+    bytes.extend(20_000u32.to_be_bytes());
+    bytes.extend([8, 2, 0, 0, 0]);
+    let crc = !bytes[12..].iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
+    });
+    bytes.extend(crc.to_be_bytes());
+    bytes.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    let error = square(&bytes, 32).unwrap_err();
+    assert!(error.starts_with("30000x20000 is more than max_megapixels = 178"), "{error}");
+}
+
+#[test]
+fn an_image_smaller_than_wanted_is_enlarged() {
+    let image = picture(11, 7);
+    let found = square(&jpeg(&image), 32).unwrap();
+    assert!(difference(&found, &expected(&image, 32)) < 3.0);
+}
