@@ -1,0 +1,3 @@
+//! SQL over the tables of a pipeline.
+
+pub mod agreement;
