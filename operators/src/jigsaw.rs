@@ -11,6 +11,7 @@
 //! Exact: a puzzle depends on the seed, the epoch, the image and the one before it. What fits a network's eye is left to the
 //! reader of the puzzles: `normalisation` only travels with them.
 
+mod cut;
 mod permutations;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tessera_schemas::{IMAGE_ID, PREVIOUS, text};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
-use crate::random::Draw;
+use cut::{Cutter, Plan};
 
 const IMAGES: &str = "images";
 /// `occluded` has 32 bits.
@@ -130,18 +131,6 @@ pub struct Jigsaw {
     schema: SchemaRef,
 }
 
-/// What a puzzle is cut by: lengths in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cutter {
-    height: usize,
-    width: usize,
-    grid: usize,
-    cell: usize,
-    tile: usize,
-    jitter: usize,
-    shift: usize,
-}
-
 impl Operator for Jigsaw {
     const NAME: &'static str = "jigsaw";
     const SUMMARY: &'static str = "Jigsaw++ puzzles, with tiles of another image among them";
@@ -225,130 +214,6 @@ fn check(config: &Config) -> Vec<BindError> {
         }
     }
     errors
-}
-
-impl Cutter {
-    fn new(config: &Config, (height, width): (usize, usize), errors: &mut Vec<BindError>) -> Option<Self> {
-        let (grid, shift, side) = (config.grid, config.channel_shift, height.min(width));
-        if !(2..=LARGEST_GRID).contains(&grid) {
-            return None;
-        }
-        let cell = config.cell.unwrap_or(side / grid);
-        if cell == 0 {
-            let (key, message) = match config.cell {
-                Some(_) => ("cell", "a cell of 0 px shows nothing".to_owned()),
-                None => ("grid", format!("{grid} cells need {grid} px, the input gives {side}")),
-            };
-            errors.push(BindError::key(key, message));
-            return None;
-        }
-        if cell * grid > side {
-            let message = format!("needs {} px ({grid} cells of {cell}), the input gives {side}", cell * grid);
-            errors.push(BindError::key("cell", message).help(format!("at most {}", side / grid)));
-            return None;
-        }
-        let tile = config.tile.unwrap_or(((cell * 64 + 42) / 85).max(1));
-        if tile == 0 || tile > cell {
-            errors.push(BindError::key("tile", format!("{tile} px: a cell of {cell} px has room for 1 to {cell}")));
-            return None;
-        }
-        let Some(slack) = (cell - tile).checked_sub(shift) else {
-            let message = format!("a tile of {tile} px, shifted by up to {shift}, does not fit a cell of {cell} px");
-            errors.push(BindError::key("channel_shift", message).help(format!("at most {}", cell - tile)));
-            return None;
-        };
-        let jitter = config.jitter.unwrap_or(slack);
-        if jitter > slack {
-            let message = format!(
-                "a cell of {cell} px leaves a tile of {tile} px, shifted by up to {shift}, {slack} px, not {jitter}"
-            );
-            errors.push(BindError::key("jitter", message));
-            return None;
-        }
-        Some(Self { height, width, grid, cell, tile, jitter, shift })
-    }
-
-    fn places(self) -> usize {
-        self.grid * self.grid
-    }
-
-    /// Bytes of a tile.
-    fn bytes(self) -> usize {
-        self.tile * self.tile * 3
-    }
-
-    /// Cuts a tile (`T x T x 3`) from a cell of an image (`H x W x 3`).
-    fn cut(self, image: &[u8], cell: usize, offset: Offset, gray: bool, tile: &mut [u8]) {
-        let top = (self.height - self.grid * self.cell) / 2 + cell / self.grid * self.cell + offset.y;
-        let left = (self.width - self.grid * self.cell) / 2 + cell % self.grid * self.cell + offset.x;
-        for (y, line) in tile.chunks_exact_mut(self.tile * 3).enumerate() {
-            let channels = offset.shifts.map(|[down, right]| {
-                let start = ((top + y + down) * self.width + left + right) * 3;
-                image[start..start + self.tile * 3].as_chunks::<3>().0
-            });
-            let pixels = channels[0].iter().zip(channels[1]).zip(channels[2]).map(|((r, g), b)| [r[0], g[1], b[2]]);
-            let line = line.as_chunks_mut::<3>().0.iter_mut();
-            if gray {
-                line.zip(pixels).for_each(|(to, pixel)| *to = [luma(pixel); 3]);
-            } else {
-                line.zip(pixels).for_each(|(to, pixel)| *to = pixel);
-            }
-        }
-    }
-}
-
-/// ITU-R 601, as Pillow rounds it.
-fn luma([r, g, b]: [u8; 3]) -> u8 {
-    ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
-}
-
-/// Where a tile is cut in its cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Offset {
-    y: usize,
-    x: usize,
-    /// Down and right, of red, green and blue.
-    shifts: [[usize; 2]; 3],
-}
-
-/// What a puzzle is to be, before any pixel is looked at.
-#[derive(Debug, Clone, PartialEq)]
-struct Plan {
-    permutation: usize,
-    /// Place in the puzzle and cell of the other image.
-    occluders: Vec<(usize, usize)>,
-    gray: bool,
-    /// Whether the other image's tiles are gray.
-    other_gray: bool,
-    /// One a place.
-    offsets: Vec<Offset>,
-}
-
-impl Plan {
-    fn draw(config: &Config, cutter: Cutter, seed: u64, image_id: &str, epoch: u64) -> Self {
-        let start = |purpose| Draw::new(seed, Jigsaw::NAME, purpose, image_id, epoch);
-        let places = cutter.places();
-        let mut occlusion = start("occlusion");
-        let occluded = occlusion.below(config.max_occluded + 1);
-        let at = occlusion.distinct(occluded, places);
-        let occluders = at.into_iter().zip(occlusion.distinct(occluded, places)).collect();
-        let mut color = start("gray");
-        let (gray, other_gray) = (color.chance(config.gray), color.chance(config.gray));
-        let mut cuts = start("offsets");
-        let mut up_to = |largest| cuts.below(largest + 1);
-        let mut offset = || Offset {
-            y: up_to(cutter.jitter),
-            x: up_to(cutter.jitter),
-            shifts: std::array::from_fn(|_| [up_to(cutter.shift), up_to(cutter.shift)]),
-        };
-        Self {
-            permutation: start("permutation").below(config.permutations),
-            occluders,
-            gray,
-            other_gray: if config.share_gray { gray } else { other_gray },
-            offsets: (0..places).map(|_| offset()).collect(),
-        }
-    }
 }
 
 struct Puzzler {

@@ -204,13 +204,14 @@ impl Whole for Run {
         }
         let mut best: Option<Found> = None;
         for restart in 0..config.restarts {
+            let done = restart * config.iterations;
+            sink.progress(done, config.restarts * config.iterations, "first centroids");
             let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
             let centroids = match (&given, config.init) {
                 (Some(given), _) => given.clone(),
                 (None, Init::PlusPlus) => start::plus_plus(&rows, k, &mut draw, threads, &|| sink.cancelled())?,
                 (None, Init::Random) => start::random(&rows, k, &mut draw),
             };
-            let done = restart * config.iterations;
             let found = climb(Lloyd::new(&rows, centroids, seed, threads), &config, done, sink)?;
             if best.as_ref().is_none_or(|best| found.objective < best.objective) {
                 best = Some(found);

@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 
 use super::rows::Sorted;
-use crate::nearest::{BLOCK, Centres};
+use crate::nearest::{BLOCK, Centres, Nearest};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
@@ -57,6 +57,8 @@ pub struct Lloyd<'a> {
     iteration: u64,
     /// `k x dimension`.
     centroids: Vec<f32>,
+    /// What is found for as many rows as are looked at between two questions whether to stop.
+    found: Vec<Nearest>,
     /// Each row's cluster.
     labels: Vec<u32>,
     /// Rows a cluster.
@@ -95,6 +97,7 @@ impl<'a> Lloyd<'a> {
             threads,
             seed,
             iteration: 0,
+            found: vec![Nearest::default(); n.min((threads * WORK / centroids.len()).max(threads * BLOCK))],
             labels: vec![NONE; n],
             sizes: vec![0; k],
             costs: vec![0; k],
@@ -113,14 +116,15 @@ impl<'a> Lloyd<'a> {
     pub fn assign(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Round, RunError> {
         let centres = Centres::new(&self.centroids, self.rows.dimension);
         self.costs.fill(0);
-        let rows_a_look = (self.threads * WORK / self.centroids.len()).max(self.threads * BLOCK);
         let mut moved = 0;
         let mut row = 0;
-        for rows in self.rows.values.chunks(rows_a_look * self.rows.dimension) {
+        for rows in self.rows.values.chunks(self.found.len() * self.rows.dimension) {
             if cancelled() {
                 return Err(RunError::Cancelled);
             }
-            for found in centres.find(rows, self.threads) {
+            let found = &mut self.found[..rows.len() / self.rows.dimension];
+            centres.find_into(rows, self.threads, found);
+            for found in found {
                 let (cluster, before) = (found.first.centre, self.labels[row]);
                 self.costs[cluster as usize] += (found.first.squared * self.cost_scale) as i128;
                 if cluster != before {

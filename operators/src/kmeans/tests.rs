@@ -119,9 +119,10 @@ fn as_many_clusters_as_images_fit_exactly() {
 #[test]
 fn a_warm_start_goes_on_where_it_was() {
     let points = table(&points(400, 5, 9, 2));
-    let whole = run(json!({"k": 9, "iterations": 6, "tolerance": 0.0}), &[points.clone()], None, 1).unwrap();
-    let half = run(json!({"k": 9, "iterations": 3, "tolerance": 0.0}), &[points.clone()], None, 1).unwrap();
-    let rest = run(json!({"iterations": 3, "tolerance": 0.0}), &[points.clone()], Some(&half.batches[0]), 2).unwrap();
+    let whole = run(json!({"k": 9, "iterations": 6, "tolerance": 0.0}), std::slice::from_ref(&points), None, 1).unwrap();
+    let half = run(json!({"k": 9, "iterations": 3, "tolerance": 0.0}), std::slice::from_ref(&points), None, 1).unwrap();
+    let rest =
+        run(json!({"iterations": 3, "tolerance": 0.0}), std::slice::from_ref(&points), Some(&half.batches[0]), 2).unwrap();
     assert_eq!(whole.batches, rest.batches);
     let none = run(json!({"iterations": 0}), &[points], Some(&half.batches[0]), 1).unwrap();
     assert_eq!(none.batches, half.batches);
@@ -131,7 +132,9 @@ fn a_warm_start_goes_on_where_it_was() {
 fn the_best_restart_wins() {
     let points = table(&points(200, 2, 12, 8));
     let config = |restarts| json!({"k": 12, "init": "random", "restarts": restarts});
-    let last = |restarts| *run(config(restarts), &[points.clone()], None, 1).unwrap().values("objective").last().unwrap();
+    let last = |restarts| {
+        *run(config(restarts), std::slice::from_ref(&points), None, 1).unwrap().values("objective").last().unwrap()
+    };
     assert!(last(10) < last(1));
 }
 
@@ -160,8 +163,9 @@ fn faults_are_all_named() {
 #[test]
 fn unfit_tables_are_refused() {
     let rows = table(&points(10, 3, 2, 1));
-    let error =
-        |config, rows: &RecordBatch, centroids| run(config, &[rows.clone()], centroids, 1).err().unwrap().to_string();
+    let error = |config, rows: &RecordBatch, centroids| {
+        run(config, std::slice::from_ref(rows), centroids, 1).err().unwrap().to_string()
+    };
     assert_eq!(error(json!({"k": 11}), &rows, None), "k is 11, but there are 10 images: a cluster needs at least one");
     let bad = trial::features(&[("a", &[1.0]), ("b.jpg", &[f32::NAN])]);
     assert!(error(json!({"k": 1}), &bad, None).starts_with("image `b.jpg`: `feature` has NaN"));
