@@ -1,1 +1,258 @@
-//! To come.
+//! `assign`: each image's nearest cluster, its pseudo-label (paper, section 3, step c), and the next one.
+//!
+//! Input: `features`, one vector an image, and `clusters`, as `kmeans` makes them. Output: `assignments`, with Euclidean
+//! distances. Config: `column`. Exact: a row's result is the same bits in any batch, and of equally distant clusters the one
+//! with the lower number comes first. A row with a NaN or an infinite value is an error.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
+
+use crate::nearest::{self, Centres, Near, Nearest};
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+};
+
+const FEATURES: &str = "features";
+const CLUSTERS: &str = "clusters";
+
+/// Keys of an `assign` stage.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The column of vectors. Default `"feature"`.
+    #[serde(default = "feature")]
+    column: String,
+}
+
+fn feature() -> String {
+    features::FEATURE.to_owned()
+}
+
+/// The bound operator.
+pub struct Assign {
+    column: String,
+    schema: SchemaRef,
+}
+
+impl Operator for Assign {
+    const NAME: &'static str = "assign";
+    const SUMMARY: &'static str = "each image's nearest cluster and the next one";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] = &[
+        Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)]),
+        Port::side(
+            CLUSTERS,
+            &[Column::new(clusters::CLUSTER, ColumnKind::Integer), Column::new(clusters::CENTROID, ColumnKind::Vector)],
+        ),
+    ];
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let (rows, centres) = (inputs.inputs.required(FEATURES), inputs.inputs.required(CLUSTERS));
+        let mut errors = Vec::new();
+        let of_rows = nearest::dimension(rows, &config.column).map_err(|error| errors.push(error)).ok();
+        let of_centres = features::dimension(centres, clusters::CENTROID)
+            .map_err(|error| errors.push(BindError::input(CLUSTERS, error.to_string())))
+            .ok();
+        let number = column::field(centres, clusters::CLUSTER).and_then(|field| meta::number(field, meta::CLASSES));
+        let k = number.map_err(|error| errors.push(BindError::input(CLUSTERS, error.to_string()))).ok();
+        if let (Some(rows), Some(centres)) = (of_rows, of_centres)
+            && rows != centres
+        {
+            let message = format!("centroids have {centres} dimensions, but `{}` has {rows}", config.column);
+            errors.push(BindError::input(CLUSTERS, message).help("use clusters of the same features"));
+        }
+        match k {
+            Some(k) if errors.is_empty() => Ok(Self { column: config.column, schema: assignments::schema(k) }),
+            _ => Err(errors),
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
+        match input {
+            FEATURES => vec![self.column.clone()],
+            _ => port.columns.iter().map(|column| column.name.to_owned()).collect(),
+        }
+    }
+
+    fn passes(&self) -> Vec<String> {
+        vec![IMAGE_ID.to_owned()]
+    }
+
+    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Map(Box::new(Assigner { column: self.column, schema: self.schema, centres: OnceLock::new() })))
+    }
+}
+
+struct Assigner {
+    column: String,
+    schema: SchemaRef,
+    /// All workers', made by the first.
+    centres: OnceLock<Arc<Numbered>>,
+}
+
+impl Map for Assigner {
+    fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
+        let centres = match self.centres.get() {
+            Some(centres) => centres.clone(),
+            None => {
+                let centres = Numbered::of(sides.required(CLUSTERS))?;
+                self.centres.get_or_init(|| Arc::new(centres)).clone()
+            }
+        };
+        Ok(Box::new(Worker { column: self.column.clone(), schema: self.schema.clone(), centres }))
+    }
+
+    fn block(&self) -> usize {
+        nearest::BLOCK
+    }
+}
+
+/// Centres and the numbers of their clusters, which rise.
+struct Numbered {
+    numbers: Vec<i32>,
+    centres: Centres<'static>,
+}
+
+impl Numbered {
+    fn of(batches: &[RecordBatch]) -> Result<Self, RunError> {
+        let clusters::Sorted { numbers, centroids, dimension } = clusters::sorted(batches)?;
+        if numbers.is_empty() {
+            return Err(RunError::Input("the table of clusters is empty: there is nothing to assign images to".into()));
+        }
+        if let Err(fault) = nearest::check(&centroids, dimension) {
+            return Err(RunError::Input(format!("the centroid of cluster {} {fault}", numbers[fault.row])));
+        }
+        Ok(Self { numbers, centres: Centres::new(centroids, dimension) })
+    }
+
+    fn nearest(&self, rows: &[f32]) -> Vec<assignments::Nearest> {
+        let near = |near: Near| (self.numbers[near.centre as usize], near.squared.sqrt() as f32);
+        let assignment = |found: Nearest| {
+            let (cluster, distance) = near(found.first);
+            assignments::Nearest { cluster, distance, second: found.second.map(near) }
+        };
+        self.centres.find(rows, 1).into_iter().map(assignment).collect()
+    }
+}
+
+struct Worker {
+    column: String,
+    schema: SchemaRef,
+    centres: Arc<Numbered>,
+}
+
+impl MapFn for Worker {
+    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let (rows, dimension) = vector(batch, &self.column)?;
+        if let Err(fault) = nearest::check(rows, dimension) {
+            let image_id = text(batch, IMAGE_ID)?.value(fault.row).to_owned();
+            return Err(RunError::Row { image_id, reason: format!("`{}` {fault}", self.column) });
+        }
+        let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
+        Ok(assignments::batch(&self.schema, ids, &self.centres.nearest(rows))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::random::Draw;
+    use crate::trial::{self, features as features_table};
+
+    fn clusters_table(centroids: &[f32], dimension: usize) -> RecordBatch {
+        let k = centroids.len() / dimension;
+        clusters::batch(&clusters::schema(k, dimension), vec![1; k], centroids.to_vec()).unwrap()
+    }
+
+    fn bound(config: serde_json::Value, rows: &RecordBatch, centres: &RecordBatch) -> Result<Assign, Vec<BindError>> {
+        trial::bind(config, &[(FEATURES, rows.schema()), (CLUSTERS, centres.schema())])
+    }
+
+    fn open(rows: &RecordBatch, centres: &[RecordBatch]) -> Result<Box<dyn MapFn>, RunError> {
+        let operator = bound(json!({}), rows, &centres[0]).unwrap();
+        let context = Context { seed: 0, threads: 1, base: "".into() };
+        let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
+        map.open(&Inputs([(CLUSTERS.to_owned(), centres.to_vec())].into()))
+    }
+
+    fn call(worker: &mut dyn MapFn, rows: &RecordBatch) -> Result<RecordBatch, RunError> {
+        worker.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
+    }
+
+    #[test]
+    fn the_nearest_and_the_next_come_with_their_distances() {
+        let rows = features_table(&[("a", &[0.0, 0.0]), ("b", &[3.0, 5.0])]);
+        let centres = clusters_table(&[3.0, 4.0, 0.0, 1.0], 2);
+        let found = call(&mut *open(&rows, &[centres]).unwrap(), &rows).unwrap();
+        let expected = [
+            assignments::Nearest { cluster: 1, distance: 1.0, second: Some((0, 5.0)) },
+            assignments::Nearest { cluster: 0, distance: 1.0, second: Some((1, 5.0)) },
+        ];
+        let ids = tessera_schemas::column(&rows, IMAGE_ID).unwrap().clone();
+        assert_eq!(found, assignments::batch(&assignments::schema(2), ids, &expected).unwrap());
+    }
+
+    #[test]
+    fn a_choice_of_clusters_in_any_order_keeps_their_numbers() {
+        let rows = features_table(&[("a", &[0.0]), ("b", &[9.0])]);
+        let all = clusters_table(&[0.0, 5.0, 9.0, 20.0], 1);
+        let found = call(&mut *open(&rows, &[all.slice(2, 2), all.slice(1, 1)]).unwrap(), &rows).unwrap();
+        assert_eq!(tessera_schemas::int32(&found, "cluster").unwrap().values(), &[1, 2]);
+    }
+
+    #[test]
+    fn one_cluster_leaves_the_second_null() {
+        let rows = features_table(&[("a", &[0.0])]);
+        let found = call(&mut *open(&rows, &[clusters_table(&[2.0], 1)]).unwrap(), &rows).unwrap();
+        assert_eq!(found.column(3).null_count(), 1);
+        assert_eq!(found.column(4).null_count(), 1);
+    }
+
+    #[test]
+    fn faults_name_what_was_found() {
+        let rows = features_table(&[("a", &[0.0, 1.0])]);
+        let errors = bound(json!({}), &rows, &clusters_table(&[1.0; 3], 3)).err().unwrap();
+        assert_eq!(errors[0].message, "centroids have 3 dimensions, but `feature` has 2");
+        let errors = bound(json!({"column": "conv4"}), &rows, &clusters_table(&[1.0; 2], 2)).err().unwrap();
+        assert_eq!(errors[0].at, crate::operator::At::Key("column".into()));
+        assert_eq!(errors[0].help.as_deref(), Some("columns of vectors: feature"));
+        let bad = features_table(&[("a", &[0.0, 1.0]), ("b/c.jpg", &[0.0, f32::NAN])]);
+        let error = call(&mut *open(&rows, &[clusters_table(&[1.0; 2], 2)]).unwrap(), &bad).unwrap_err();
+        assert!(matches!(&error, RunError::Row { image_id, .. } if image_id == "b/c.jpg"), "{error}");
+        let error = open(&rows, &[clusters_table(&[1.0, f32::NAN], 2)]).err().unwrap();
+        assert!(error.to_string().starts_with("the centroid of cluster 0 has NaN in dimension 1"), "{error}");
+        assert!(open(&rows, &[clusters_table(&[1.0; 2], 2).slice(0, 0)]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn batches_change_no_bit(cuts in proptest::collection::vec(0usize..150, 0..6), seed: u64) {
+            let mut draw = Draw::new(seed, "test", "values", "", 0);
+            let mut vector = || (0..7).map(|_| draw.unit() as f32).collect::<Vec<_>>();
+            let values: Vec<_> = (0..150).map(|number| (format!("{number:03}"), vector())).collect();
+            let rows = features_table(&values.iter().map(|(id, v)| (id.as_str(), v.as_slice())).collect::<Vec<_>>());
+            let centres = clusters_table(&(0..40).flat_map(|_| vector()).collect::<Vec<_>>(), 7);
+            let mut worker = open(&rows, &[centres]).unwrap();
+            let whole = call(&mut *worker, &rows).unwrap();
+            let mut bounds: Vec<_> = cuts.into_iter().chain([0, 150]).collect();
+            bounds.sort_unstable();
+            for pair in bounds.windows(2) {
+                let part = call(&mut *worker, &rows.slice(pair[0], pair[1] - pair[0])).unwrap();
+                prop_assert_eq!(part, whole.slice(pair[0], pair[1] - pair[0]));
+            }
+        }
+    }
+}

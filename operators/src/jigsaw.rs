@@ -1,1 +1,287 @@
-//! To come.
+//! `jigsaw`: Jigsaw++ puzzles (paper, section 4; Noroozi, Favaro, 2016, without occluders).
+//!
+//! Input: `images`, decoded, in an epoch's shuffled order. Output: `puzzles`, one an image and epoch. The image's centre is cut
+//! into `grid x grid` cells; a tile is cut from each at a random offset, the colour channels shifted against each other; the tiles
+//! are put in order: **place i of the puzzle shows tile `permutations[p][i]` of the image**, both counted row by row. Then up to
+//! `max_occluded` places, chosen at random, get tiles of one other image, from different cells of it.
+//!
+//! The other image is the one before it in the epoch's order. If that was dropped, or is the image itself, the puzzle has no
+//! occluder.
+//!
+//! Exact: a puzzle depends on the seed, the epoch, the image and the one before it. What fits a network's eye is left to the
+//! reader of the puzzles: `normalisation` only travels with them.
+
+mod cut;
+mod permutations;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use tessera_schemas::pixels::{self, PIXELS, Pixels};
+use tessera_schemas::puzzles::{self, Columns, Layout};
+use tessera_schemas::{IMAGE_ID, PREVIOUS, text};
+
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+};
+use cut::{Cutter, Plan};
+
+const IMAGES: &str = "images";
+/// `occluded` has 32 bits.
+const LARGEST_GRID: usize = 5;
+/// Sums of distances to more permutations than that would not fit their bits.
+const MOST_PERMUTATIONS: usize = 500_000;
+
+/// Keys of a `jigsaw` stage. Lengths are in pixels.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Cells a side. Default 3.
+    #[serde(default = "grid")]
+    grid: usize,
+    /// A cell's side. Default: the image's side over `grid`.
+    #[serde(default)]
+    cell: Option<usize>,
+    /// A tile's side. Default: 64/85 of the cell, as the paper has it.
+    #[serde(default)]
+    tile: Option<usize>,
+    /// How many permutations there are to tell apart. Default 701.
+    #[serde(default = "count")]
+    permutations: usize,
+    /// The number of places in which any two permutations differ at least. Default 3.
+    #[serde(default = "min_distance")]
+    min_distance: usize,
+    /// The largest number of tiles from another image; 0 to this many are as likely. Default 2.
+    #[serde(default = "max_occluded")]
+    max_occluded: usize,
+    /// The probability of a gray puzzle. Default 0.7.
+    #[serde(default = "gray")]
+    gray: f64,
+    /// Whether tiles from another image are gray when the puzzle is, so that colour does not give them away. Default true.
+    #[serde(default = "share_gray")]
+    share_gray: bool,
+    /// The largest offset of a tile in its cell, in each direction. Default: what the cell leaves.
+    #[serde(default)]
+    jitter: Option<usize>,
+    /// The largest shift of each colour channel, in each direction, against chromatic aberration. Default 2.
+    #[serde(default = "channel_shift")]
+    channel_shift: usize,
+    /// What a reader normalises by its own mean and deviation. Default `"tile"`.
+    #[serde(default)]
+    normalisation: Normalisation,
+}
+
+/// What a reader normalises by its own mean and deviation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// Each tile, over its channels together.
+    #[default]
+    Tile,
+    /// Each channel of each tile.
+    TileChannel,
+    /// Nothing.
+    None,
+}
+
+impl Normalisation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tile => "tile",
+            Self::TileChannel => "tile-channel",
+            Self::None => "none",
+        }
+    }
+}
+
+fn grid() -> usize {
+    3
+}
+
+fn count() -> usize {
+    701
+}
+
+fn min_distance() -> usize {
+    3
+}
+
+fn max_occluded() -> usize {
+    2
+}
+
+fn gray() -> f64 {
+    0.7
+}
+
+fn share_gray() -> bool {
+    true
+}
+
+fn channel_shift() -> usize {
+    2
+}
+
+/// The bound operator.
+pub struct Jigsaw {
+    config: Config,
+    cutter: Cutter,
+    schema: SchemaRef,
+}
+
+impl Operator for Jigsaw {
+    const NAME: &'static str = "jigsaw";
+    const SUMMARY: &'static str = "Jigsaw++ puzzles, with tiles of another image among them";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] =
+        &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
+    const SEEDED: bool = true;
+    const VIEW: bool = true;
+    const LOOKS_BACK: bool = true;
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut errors = check(&config);
+        let cutter = match pixels::size(inputs.inputs.required(IMAGES)) {
+            Ok(size) => Cutter::new(&config, size, &mut errors),
+            Err(error) => {
+                errors.push(BindError::input(IMAGES, error.to_string()).help("`decode` and `tile` make such a table"));
+                None
+            }
+        };
+        match cutter {
+            Some(cutter) if errors.is_empty() => {
+                let layout = Layout { grid: cutter.grid, tile: cutter.tile, permutations: config.permutations };
+                let schema = puzzles::schema(layout, config.normalisation.name());
+                Ok(Self { config, cutter, schema })
+            }
+            _ => Err(errors),
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        vec![IMAGE_ID.to_owned()]
+    }
+
+    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+        let Config { permutations: count, min_distance, .. } = self.config;
+        let permutations = permutations::choose(self.cutter.places(), count, min_distance).map_err(|reached| {
+            let places = format!("of {} tiles that differ in at least {min_distance} places", self.cutter.places());
+            RunError::Input(format!(
+                "{count} permutations {places} were not found, only {reached}: ask for fewer, or nearer ones"
+            ))
+        })?;
+        let puzzler =
+            Puzzler { seed: context.seed, config: self.config, cutter: self.cutter, schema: self.schema, permutations };
+        Ok(Kernel::Map(Box::new(Puzzles(Arc::new(puzzler)))))
+    }
+}
+
+/// What is wrong with a config, whatever the images.
+fn check(config: &Config) -> Vec<BindError> {
+    let mut errors = Vec::new();
+    let mut refuse = |key: &str, message: String| errors.push(BindError::key(key, message));
+    if !(0.0..=1.0).contains(&config.gray) {
+        refuse("gray", format!("{} is no probability: 0 to 1", config.gray));
+    }
+    if config.permutations < 2 {
+        refuse("permutations", format!("{} leaves nothing to tell apart: at least 2", config.permutations));
+    }
+    if !(2..=LARGEST_GRID).contains(&config.grid) {
+        refuse("grid", format!("{} cells a side: 2 to {LARGEST_GRID} make a puzzle", config.grid));
+        return errors;
+    }
+    let places = config.grid * config.grid;
+    if config.max_occluded > places {
+        refuse("max_occluded", format!("{} tiles: the puzzle has {places}", config.max_occluded));
+    }
+    if config.min_distance > places {
+        refuse("min_distance", format!("{} places: the puzzle has {places}", config.min_distance));
+    } else {
+        let most = permutations::most(places, config.min_distance).min(MOST_PERMUTATIONS as u128);
+        if config.permutations as u128 > most {
+            let distance = config.min_distance;
+            let message = format!(
+                "{} of {places} tiles with `min_distance` {distance}: there are at most {most}",
+                config.permutations
+            );
+            refuse("permutations", message);
+        }
+    }
+    errors
+}
+
+struct Puzzler {
+    seed: u64,
+    config: Config,
+    cutter: Cutter,
+    schema: SchemaRef,
+    permutations: Vec<Vec<u8>>,
+}
+
+impl Puzzler {
+    /// Makes one puzzle, `G·G x T x T x 3`, and returns its plan and the mask of the places that show the other image.
+    fn puzzle(&self, image_id: &str, epoch: u64, image: &[u8], other: Option<&[u8]>, tiles: &mut [u8]) -> (Plan, u32) {
+        let plan = Plan::draw(&self.config, self.cutter, self.seed, image_id, epoch);
+        let own = self.permutations[plan.permutation].iter().map(|&cell| (image, usize::from(cell), plan.gray));
+        let mut sources: Vec<_> = own.collect();
+        let mut mask = 0;
+        if let Some(other) = other {
+            for &(place, cell) in &plan.occluders {
+                sources[place] = (other, cell, plan.other_gray);
+                mask |= 1 << place;
+            }
+        }
+        let places = sources.into_iter().zip(&plan.offsets).zip(tiles.chunks_exact_mut(self.cutter.bytes()));
+        for (((image, cell, gray), offset), tile) in places {
+            self.cutter.cut(image, cell, *offset, gray, tile);
+        }
+        (plan, mask)
+    }
+}
+
+struct Puzzles(Arc<Puzzler>);
+
+impl Map for Puzzles {
+    fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
+        Ok(Box::new(Worker(self.0.clone())))
+    }
+}
+
+struct Worker(Arc<Puzzler>);
+
+impl MapFn for Worker {
+    fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let Self(puzzler) = self;
+        let (images, previous) = (Pixels::of(batch)?, text(batch, PREVIOUS)?);
+        let lead = scope.lead.map(Pixels::of).transpose()?;
+        let lead =
+            lead.filter(|lead| !lead.is_empty()).map(|lead| (lead.ids.value(lead.len() - 1), lead.row(lead.len() - 1)));
+        let length = puzzler.cutter.places() * puzzler.cutter.bytes();
+        let rows: Vec<usize> = (0..images.len()).filter(|&row| previous.is_valid(row)).collect();
+        let mut columns = Columns { tiles: vec![0; rows.len() * length], ..Columns::default() };
+        for (row, tiles) in rows.into_iter().zip(columns.tiles.chunks_exact_mut(length)) {
+            let (image_id, expected) = (images.ids.value(row), previous.value(row));
+            let before = match row.checked_sub(1) {
+                Some(before) => Some((images.ids.value(before), images.row(before))),
+                None => lead,
+            };
+            let other = before.filter(|(id, _)| *id == expected && *id != image_id).map(|(_, image)| image);
+            let (plan, mask) = puzzler.puzzle(image_id, scope.epoch, images.row(row), other, tiles);
+            columns.ids.push(image_id.to_owned());
+            columns.permutations.push(plan.permutation as i32);
+            columns.occluded.push(mask);
+            columns.gray.push(plan.gray);
+        }
+        Ok(columns.finish(&puzzler.schema)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,22 +13,25 @@ mod decode;
 mod images;
 mod jigsaw;
 mod kmeans;
+mod nearest;
 mod picture;
 mod sql;
 mod table;
 mod tile;
 mod torch;
+#[cfg(test)]
+mod trial;
 
 use spec::{Of, Spec};
 
 /// All operators, by name. The only list of them.
 pub static OPERATORS: &[&dyn Spec] = &[
-    // &Of::<assign::Assign>::new(),
+    &Of::<assign::Assign>::new(),
     &Of::<decode::Decode>::new(),
     &Of::<images::Images>::new(),
     // &Of::<torch::infer::Infer>::new(),
-    // &Of::<jigsaw::Jigsaw>::new(),
-    // &Of::<kmeans::Kmeans>::new(),
+    &Of::<jigsaw::Jigsaw>::new(),
+    &Of::<kmeans::Kmeans>::new(),
     &Of::<sql::Sql>::new(),
     // &Of::<table::Table>::new(),
     &Of::<tile::Tile>::new(),

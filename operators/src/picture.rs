@@ -168,10 +168,10 @@ impl Decoder {
         let (buffer, format) = if four { (&mut self.cmyk, PixelFormat::CMYK) } else { (&mut self.pixels, PixelFormat::RGB) };
         let pitch = width * format.size();
         let image = turbojpeg::Image { pixels: sized(buffer, pitch * height), width, pitch, height, format };
-        if let Err(error) = self.jpeg.decompress(bytes, image) {
-            if !plain_words(&error).contains("extraneous bytes before marker") {
-                return Err(broken(error));
-            }
+        if let Err(error) = self.jpeg.decompress(bytes, image)
+            && !plain_words(&error).contains("extraneous bytes before marker")
+        {
+            return Err(broken(error));
         }
         let markers = Markers::of(bytes);
         if four {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{SchemaError, features, meta};
+use crate::{SchemaError, features, int32, meta, vector};
 
 /// The column with a cluster's number.
 pub const CLUSTER: &str = "cluster";
@@ -32,4 +32,53 @@ pub fn batch(schema: &SchemaRef, sizes: Vec<i64>, centroids: Vec<f32>) -> Result
     let columns: Vec<arrow::array::ArrayRef> =
         vec![Arc::new(numbers), Arc::new(Int64Array::from(sizes)), features::array(centroids, dimension)];
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Clusters in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sorted {
+    /// `k`, rising.
+    pub numbers: Vec<i32>,
+    /// `k x dimension`.
+    pub centroids: Vec<f32>,
+    /// The length of a centroid.
+    pub dimension: usize,
+}
+
+/// A table of clusters, in whatever batches and order; where it has no `cluster` column, its rows are numbered as they come.
+///
+/// # Errors
+/// A column has another type or a null, or two batches differ in dimension.
+pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
+    let mut rows = Vec::new();
+    let mut dimension = None;
+    for batch in batches {
+        let (centroids, length) = vector(batch, CENTROID)?;
+        if *dimension.get_or_insert(length) != length {
+            return Err(SchemaError::Build(format!("column `{CENTROID}` has vectors of {length} values and of others")));
+        }
+        let numbers = match batch.column_by_name(CLUSTER) {
+            Some(_) => int32(batch, CLUSTER)?.values().to_vec(),
+            None => (rows.len() as i32..).take(batch.num_rows()).collect(),
+        };
+        rows.extend(numbers.into_iter().zip(centroids.chunks_exact(length.max(1))));
+    }
+    rows.sort_by_key(|(number, _)| *number);
+    let (numbers, centroids): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    Ok(Sorted { numbers, centroids: centroids.concat(), dimension: dimension.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_come_back_in_order() {
+        let whole = batch(&schema(3, 2), vec![4, 5, 6], vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5]).unwrap();
+        let expected = Sorted { numbers: vec![0, 1, 2], centroids: vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5], dimension: 2 };
+        assert_eq!(sorted(&[whole.slice(1, 2), whole.slice(0, 1)]).unwrap(), expected);
+        let unnumbered = whole.project(&[2]).unwrap();
+        assert_eq!(sorted(&[unnumbered.slice(0, 1), unnumbered.slice(1, 2)]).unwrap(), expected);
+        assert_eq!(sorted(&[]).unwrap(), Sorted::default());
+    }
 }

@@ -248,7 +248,7 @@ fn jobs(
 /// Numbers of rows to cut a batch into: by bytes, in multiples of `block` where those fit.
 fn cuts(batch: &RecordBatch, row_bytes: usize, block: usize) -> Vec<usize> {
     let rows = batch.num_rows();
-    let own = if rows == 0 { 0 } else { batch.get_array_memory_size() / rows };
+    let own = batch.get_array_memory_size().checked_div(rows).unwrap_or(0);
     let encoded: Vec<usize> = match images::sources(batch) {
         Ok(sources) => sources.map(|source| source.length.unwrap_or(0) as usize).collect(),
         Err(_) => Vec::new(),

@@ -131,10 +131,10 @@ fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, 
     let mut current: Option<mpsc::Receiver<Result<RecordBatch, RunError>>> = None;
     Box::new(std::iter::from_fn(move || {
         loop {
-            if let Some(batches) = &mut current {
-                if let Some(batch) = batches.blocking_recv() {
-                    return Some(batch);
-                }
+            if let Some(batches) = &mut current
+                && let Some(batch) = batches.blocking_recv()
+            {
+                return Some(batch);
             }
             current = Some(queue.blocking_recv()?);
         }

@@ -1,0 +1,327 @@
+//! Lloyd's two steps, with sums that no order of rows and no number of threads can change.
+//!
+//! A centroid's sums are whole numbers, 64 bits a dimension: a value is rounded to a multiple of a power of two that is chosen by the
+//! largest magnitude in its dimension (2^-45 of it for 100,000 rows, far finer than f32), so no sum can overflow. Whole
+//! numbers add up the same in any order, and take away exactly what was added: an iteration only moves the rows that
+//! changed cluster. Squared distances add up likewise, in 128 bits.
+
+use std::sync::Mutex;
+
+use super::rows::Sorted;
+use crate::nearest::{BLOCK, Centres, Nearest};
+use crate::operator::RunError;
+use crate::parallel;
+use crate::random::Draw;
+
+/// Multiply-adds between two looks at whether the run was cancelled, a thread: some tenths of a second.
+const WORK: usize = 1 << 34;
+/// Rows in one unit of summing.
+const MOVES: usize = 1024;
+/// The cluster of a row before the first assignment.
+const NONE: u32 = u32::MAX;
+/// Added to an f64 below 2^51, it leaves that number, rounded to whole, in the lower bits.
+const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
+
+/// What an assignment found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Round {
+    /// Sum of squared distances.
+    pub objective: f64,
+    /// `k Σh² / (Σh)²` over the clusters' sizes.
+    pub imbalance: f64,
+    /// Clusters without rows.
+    pub empty: usize,
+    /// The share of rows that changed cluster.
+    pub moved: f64,
+}
+
+impl Round {
+    /// Names and values.
+    pub fn metrics(self) -> [(&'static str, f64); 4] {
+        [("objective", self.objective), ("imbalance", self.imbalance), ("empty", self.empty as f64), ("moved", self.moved)]
+    }
+}
+
+/// A row that joins or leaves a cluster.
+struct Move {
+    cluster: u32,
+    row: u32,
+    joins: bool,
+}
+
+/// Centroids and the rows' clusters.
+pub struct Lloyd<'a> {
+    rows: &'a Sorted,
+    threads: usize,
+    seed: u64,
+    iteration: u64,
+    /// `k x dimension`.
+    centroids: Vec<f32>,
+    /// What is found for as many rows as are looked at between two questions whether to stop.
+    found: Vec<Nearest>,
+    /// Each row's cluster.
+    labels: Vec<u32>,
+    /// Rows a cluster.
+    sizes: Vec<i64>,
+    /// Each cluster's share of the objective, in units of `1 / cost_scale`.
+    costs: Vec<i128>,
+    cost_scale: f64,
+    /// `k x dimension`, in units of `1 / scales`.
+    sums: Vec<i64>,
+    /// One a dimension, a power of two.
+    scales: Vec<f64>,
+    /// What has changed since the sums were brought up to date.
+    moves: Vec<Move>,
+}
+
+impl<'a> Lloyd<'a> {
+    /// From `k x dimension` centroids.
+    ///
+    /// # Panics
+    /// There are 2^31 rows or more.
+    pub fn new(rows: &'a Sorted, centroids: Vec<f32>, seed: u64, threads: usize) -> Self {
+        let (n, k) = (rows.count(), centroids.len() / rows.dimension);
+        assert!(n < 1 << 31, "{n} rows are too many to hold in memory");
+        // n values below 2^bits stay below 2^62 together, and each is below 2^51 as the rounding needs it.
+        let bits = 50.min(61 - n.ilog2() as i32);
+        let scales = rows.peaks.iter().map(|&peak| 2f64.powi(bits - exponent(peak.into()))).collect();
+        let mut reach = rows.peaks.clone();
+        for centroid in centroids.chunks_exact(rows.dimension) {
+            for (reach, value) in reach.iter_mut().zip(centroid) {
+                *reach = reach.max(value.abs());
+            }
+        }
+        let farthest: f64 = reach.iter().map(|&reach| (2.0 * f64::from(reach)).powi(2)).sum();
+        Self {
+            rows,
+            threads,
+            seed,
+            iteration: 0,
+            found: vec![Nearest::default(); n.min((threads * WORK / centroids.len()).max(threads * BLOCK))],
+            labels: vec![NONE; n],
+            sizes: vec![0; k],
+            costs: vec![0; k],
+            cost_scale: 2f64.powi(90 - exponent(farthest)),
+            sums: vec![0; centroids.len()],
+            scales,
+            moves: Vec::new(),
+            centroids,
+        }
+    }
+
+    /// Finds each row's nearest centroid.
+    ///
+    /// # Errors
+    /// The run was cancelled.
+    pub fn assign(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Round, RunError> {
+        let centres = Centres::new(&self.centroids, self.rows.dimension);
+        self.costs.fill(0);
+        let mut moved = 0;
+        let mut row = 0;
+        for rows in self.rows.values.chunks(self.found.len() * self.rows.dimension) {
+            if cancelled() {
+                return Err(RunError::Cancelled);
+            }
+            let found = &mut self.found[..rows.len() / self.rows.dimension];
+            centres.find_into(rows, self.threads, found);
+            for found in found {
+                let (cluster, before) = (found.first.centre, self.labels[row]);
+                self.costs[cluster as usize] += (found.first.squared * self.cost_scale) as i128;
+                if cluster != before {
+                    moved += 1;
+                    self.labels[row] = cluster;
+                    for (cluster, joins) in [(before, false), (cluster, true)] {
+                        if cluster != NONE {
+                            self.sizes[cluster as usize] += if joins { 1 } else { -1 };
+                            self.moves.push(Move { cluster, row: row as u32, joins });
+                        }
+                    }
+                }
+                row += 1;
+            }
+        }
+        let squares: f64 = self.sizes.iter().map(|&size| (size as f64).powi(2)).sum();
+        let n = row as f64;
+        Ok(Round {
+            objective: self.objective() as f64 / self.cost_scale,
+            imbalance: self.sizes.len() as f64 * squares / (n * n),
+            empty: self.sizes.iter().filter(|&&size| size == 0).count(),
+            moved: f64::from(moved) / n,
+        })
+    }
+
+    /// Moves each centroid to the mean of its rows, then splits an empty cluster off a big one, as often as need be. Returns how
+    /// often it split.
+    pub fn update(&mut self) -> usize {
+        self.iteration += 1;
+        self.sum();
+        let dimension = self.rows.dimension;
+        let centroids = self.centroids.chunks_exact_mut(dimension).zip(self.sums.chunks_exact(dimension));
+        for ((centroid, sums), &size) in centroids.zip(&self.sizes).filter(|(_, size)| **size > 0) {
+            for ((value, &sum), scale) in centroid.iter_mut().zip(sums).zip(&self.scales) {
+                *value = (sum as f64 / scale / size as f64) as f32;
+            }
+        }
+        self.split()
+    }
+
+    /// Brings the sums up to date.
+    fn sum(&mut self) {
+        let mut moves = std::mem::take(&mut self.moves);
+        moves.sort_unstable_by_key(|change| (change.cluster, change.row));
+        let units: Vec<_> = moves.chunk_by(|a, b| a.cluster == b.cluster).flat_map(|moves| moves.chunks(MOVES)).collect();
+        let sums: Vec<_> = self.sums.chunks_exact_mut(self.rows.dimension).map(Mutex::new).collect();
+        let (rows, scales) = (self.rows, &self.scales);
+        parallel::each(self.threads, units.len(), |unit| {
+            let moves = units[unit];
+            let mut change = vec![0; rows.dimension];
+            for Move { row, joins, .. } in moves {
+                add(&mut change, rows.row(*row as usize), scales, if *joins { 1.0 } else { -1.0 });
+            }
+            let mut sums = sums[moves[0].cluster as usize].lock().expect("adding does not panic");
+            for (sum, change) in sums.iter_mut().zip(change) {
+                *sum += change;
+            }
+        });
+    }
+
+    /// Puts the centroid of every empty cluster a little beside that of the biggest cluster, which is then counted as half. The
+    /// other centroids stay, so the objective cannot rise; a cluster whose rows are all alike is not split.
+    ///
+    /// A step of an eighth of the standard deviation in a random direction: the plane between the two cuts the cluster nearly in half.
+    fn split(&mut self) -> usize {
+        let dimension = self.rows.dimension;
+        let mut sizes = self.sizes.clone();
+        let mut split = 0;
+        for empty in (0..sizes.len()).filter(|&cluster| self.sizes[cluster] == 0) {
+            let can_split = |&cluster: &usize| self.costs[cluster] > 0 && sizes[cluster] > 1;
+            let biggest =
+                (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], std::cmp::Reverse(cluster)));
+            let Some(biggest) = biggest else { break };
+            let variance = self.costs[biggest] as f64 / self.cost_scale / self.sizes[biggest] as f64;
+            let step = (variance.sqrt() / (8.0 * dimension as f64)) as f32;
+            let mut draw = Draw::new(self.seed, "kmeans", "split", &empty.to_string(), self.iteration);
+            for place in 0..dimension {
+                let sign = if draw.chance(0.5) { 1.0 } else { -1.0 };
+                self.centroids[empty * dimension + place] = self.centroids[biggest * dimension + place] + sign * step;
+            }
+            sizes[empty] = sizes[biggest] / 2;
+            sizes[biggest] -= sizes[empty];
+            split += 1;
+        }
+        split
+    }
+
+    /// The sum of squared distances of the last assignment, exact enough to compare: all starts on the same rows have one scale
+    /// unless they bring centroids from elsewhere.
+    pub fn objective(&self) -> i128 {
+        self.costs.iter().sum()
+    }
+
+    /// Rows a cluster.
+    pub fn sizes(&self) -> &[i64] {
+        &self.sizes
+    }
+
+    /// `k x dimension`.
+    pub fn into_centroids(self) -> Vec<f32> {
+        self.centroids
+    }
+}
+
+/// The least `e` with `value < 2^e`; 0 for 0.
+fn exponent(value: f64) -> i32 {
+    if value == 0.0 { 0 } else { ((value.to_bits() >> 52) & 0x7ff) as i32 - 1022 }
+}
+
+/// Adds a row, scaled, rounded to whole numbers, and negated where `sign` is -1.
+fn add(sums: &mut [i64], row: &[f32], scales: &[f64], sign: f64) {
+    for ((sum, value), scale) in sums.iter_mut().zip(row).zip(scales) {
+        let rounded = f64::from(*value) * scale * sign + ROUNDER;
+        *sum += rounded.to_bits() as i64 - ROUNDER.to_bits() as i64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(values: Vec<f32>, dimension: usize) -> Sorted {
+        let mut peaks = vec![0.0f32; dimension];
+        for (place, value) in values.iter().enumerate() {
+            peaks[place % dimension] = peaks[place % dimension].max(value.abs());
+        }
+        Sorted { values, dimension, peaks }
+    }
+
+    #[test]
+    fn exponents_bound_their_values() {
+        for value in [1e-40f32, 0.3, 0.5, 1.0, 1.5, 2.0, 7e14] {
+            let value = f64::from(value);
+            let bound = 2f64.powi(exponent(value));
+            assert!(value < bound && value >= bound / 2.0, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_added_can_be_taken_away(values in proptest::collection::vec(-1e6f32..1e6, 1..20), sums in -1000i64..1000) {
+            let scales: Vec<_> = values.iter().map(|value| 2f64.powi(40 - exponent(value.abs().into()))).collect();
+            let start = vec![sums; values.len()];
+            let mut changed = start.clone();
+            add(&mut changed, &values, &scales, 1.0);
+            for ((sum, value), scale) in changed.iter().zip(&values).zip(&scales) {
+                prop_assert_eq!((sum - sums) as f64, f64::from(*value) * scale);
+            }
+            add(&mut changed, &values, &scales, -1.0);
+            prop_assert_eq!(changed, start);
+        }
+
+        #[test]
+        fn sums_kept_up_to_date_equal_sums_made_anew(
+            values in proptest::collection::vec(-1.0f32..1.0, 60..200), k in 1usize..6, threads in 1usize..4,
+        ) {
+            let rows = rows(values[..values.len() / 3 * 3].to_vec(), 3);
+            let mut lloyd = Lloyd::new(&rows, rows.values[..3 * k].to_vec(), 1, threads);
+            let mut last = f64::INFINITY;
+            for _ in 0..5 {
+                let round = lloyd.assign(&|| false).unwrap();
+                prop_assert!(round.objective <= last * (1.0 + 1e-6));
+                last = round.objective;
+                lloyd.update();
+                let mut anew = vec![0; lloyd.sums.len()];
+                for (row, &label) in lloyd.labels.iter().enumerate() {
+                    add(&mut anew[3 * label as usize..][..3], rows.row(row), &lloyd.scales, 1.0);
+                }
+                prop_assert_eq!(&anew, &lloyd.sums);
+                prop_assert_eq!(lloyd.sizes.iter().sum::<i64>(), rows.count() as i64);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_cluster_takes_about_half_of_the_biggest() {
+        let mut draw = Draw::new(3, "test", "values", "", 0);
+        let rows = rows((0..8000).map(|_| draw.unit() as f32 - 0.5).collect(), 8);
+        let centroids = [vec![0.0; 8], vec![1000.0; 8]].concat();
+        let mut lloyd = Lloyd::new(&rows, centroids, 5, 2);
+        assert_eq!(lloyd.assign(&|| false).unwrap().empty, 1);
+        assert_eq!(lloyd.update(), 1);
+        let round = lloyd.assign(&|| false).unwrap();
+        assert_eq!(round.empty, 0);
+        assert!((300..=700).contains(&lloyd.sizes()[0]), "{:?}", lloyd.sizes());
+        assert!((round.imbalance - 1.0).abs() < 0.2);
+    }
+
+    #[test]
+    fn rows_that_are_all_alike_are_not_split() {
+        let rows = rows(vec![0.1; 50], 5);
+        let mut lloyd = Lloyd::new(&rows, vec![0.1; 15], 5, 2);
+        let round = lloyd.assign(&|| false).unwrap();
+        assert_eq!((round.objective, round.empty, round.imbalance), (0.0, 2, 3.0));
+        assert_eq!(lloyd.update(), 0);
+        assert_eq!(lloyd.into_centroids(), vec![0.1; 15]);
+    }
+}

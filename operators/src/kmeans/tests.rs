@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::operator::At;
+use crate::trial::{self, Memory, Record};
+
+use arrow::array::RecordBatch;
+
+fn bound(config: Value, rows: &RecordBatch, centroids: Option<&RecordBatch>) -> Result<Kmeans, Vec<BindError>> {
+    let inputs: Vec<_> = std::iter::once((FEATURES, rows)).chain(centroids.map(|table| (CENTROIDS, table))).collect();
+    trial::bind(config, &inputs.iter().map(|(name, table)| (*name, table.schema())).collect::<Vec<_>>())
+}
+
+fn run(config: Value, batches: &[RecordBatch], centroids: Option<&RecordBatch>, threads: usize) -> Result<Record, RunError> {
+    let operator = bound(config, &batches[0], centroids).unwrap();
+    let Kernel::Whole(kernel) = operator.kernel(&Context { seed: 17, threads, base: "".into() })? else { panic!("whole") };
+    let tables = [(FEATURES, batches.to_vec())].into_iter().chain(centroids.map(|table| (CENTROIDS, vec![table.clone()])));
+    let mut record = Record::default();
+    kernel.run(&Memory(tables.collect()), &mut record)?;
+    Ok(record)
+}
+
+/// Points around `groups` centres.
+fn points(n: usize, dimension: usize, groups: usize, seed: u64) -> Vec<(String, Vec<f32>)> {
+    let mut draw = Draw::new(seed, "test", "points", "", 0);
+    let centres: Vec<Vec<f64>> = (0..groups).map(|_| (0..dimension).map(|_| 10.0 * draw.unit()).collect()).collect();
+    let point = |number: usize| {
+        let centre = &centres[draw.below(groups)];
+        (format!("{number:05}"), centre.iter().map(|value| (value + draw.unit()) as f32).collect())
+    };
+    (0..n).map(point).collect()
+}
+
+fn table(points: &[(String, Vec<f32>)]) -> RecordBatch {
+    trial::features(&points.iter().map(|(id, values)| (id.as_str(), values.as_slice())).collect::<Vec<_>>())
+}
+
+fn centroids(record: &Record) -> Vec<f32> {
+    clusters::sorted(&record.batches).unwrap().centroids
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn order_batches_and_threads_change_no_bit(
+        n in 12usize..300, d in 1usize..20, k in 1usize..12, seed: u64, threads in 2usize..5, cut in 0.0..1.0f64, random: bool,
+    ) {
+        let mut points = points(n, d, 5, seed);
+        let config = json!({"k": k, "init": if random { "random" } else { "k-means++" }, "restarts": 2, "iterations": 8});
+        let one = run(config.clone(), &[table(&points)], None, 1).unwrap();
+        let order = Draw::new(seed, "test", "order", "", 0).distinct(n, n);
+        points = order.into_iter().map(|place| points[place].clone()).collect();
+        let cut = 1 + (cut * (n - 1) as f64) as usize;
+        let whole = table(&points);
+        let other = run(config, &[whole.slice(0, cut), whole.slice(cut, n - cut)], None, threads).unwrap();
+        prop_assert_eq!(one.batches, other.batches);
+        prop_assert_eq!(one.metrics, other.metrics);
+    }
+
+    #[test]
+    fn the_objective_falls_and_is_that_of_the_output(n in 30usize..300, d in 1usize..12, k in 1usize..20, seed: u64) {
+        let points = points(n, d, 6, seed);
+        let record = run(json!({"k": k, "iterations": 10, "tolerance": 0.0}), &[table(&points)], None, 2).unwrap();
+        let objectives = record.values("objective");
+        prop_assert!(objectives.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + 1e-6)), "{objectives:?}");
+        let centroids = centroids(&record);
+        let rows: Vec<f32> = points.iter().flat_map(|point| point.1.clone()).collect();
+        let found = nearest::Centres::new(centroids, d).find(&rows, 1);
+        let plain: f64 = found.iter().map(|found| found.first.squared).sum();
+        let last = *objectives.last().unwrap();
+        prop_assert!((plain - last).abs() <= 1e-9 * plain, "{plain} {last}");
+        let mut sizes = vec![0i64; k];
+        found.iter().for_each(|found| sizes[found.first.centre as usize] += 1);
+        let expected = clusters::batch(&clusters::schema(k, d), sizes, clusters::sorted(&record.batches).unwrap().centroids);
+        prop_assert_eq!(&record.batches[0], &expected.unwrap());
+    }
+}
+
+#[test]
+fn groups_are_found() {
+    let points = points(600, 6, 8, 4);
+    let record = run(json!({"k": 8, "restarts": 3}), &[table(&points)], None, 2).unwrap();
+    // Uniform noise of width 1 has a variance of 1/12 in each of 6 dimensions.
+    let expected = 600.0 * 6.0 / 12.0;
+    let objective = *record.values("objective").last().unwrap();
+    assert!((objective / expected - 1.0).abs() < 0.1, "{objective} {expected}");
+    assert_eq!(*record.values("empty").last().unwrap(), 0.0);
+    assert_eq!(record.values("moved")[0], 1.0);
+    assert!(record.progress.iter().all(|&(done, total)| done <= total));
+}
+
+#[test]
+fn one_cluster_is_the_mean() {
+    let rows = trial::features(&[("a", &[1.0, 5.0]), ("b", &[2.0, 5.0]), ("c", &[6.0, 5.0])]);
+    let record = run(json!({"k": 1}), &[rows], None, 2).unwrap();
+    assert_eq!(centroids(&record), [3.0, 5.0]);
+    assert_eq!(record.values("objective").last(), Some(&14.0));
+    assert_eq!(record.values("imbalance").last(), Some(&1.0));
+}
+
+#[test]
+fn copies_leave_clusters_empty_and_nothing_to_gain() {
+    let points: Vec<_> = (0..20).map(|number| (number.to_string(), vec![(number % 2) as f32 * 0.1, 0.3])).collect();
+    let record = run(json!({"k": 5}), &[table(&points)], None, 2).unwrap();
+    assert_eq!(record.values("objective").last(), Some(&0.0));
+    assert_eq!(record.values("empty").last(), Some(&3.0));
+}
+
+#[test]
+fn as_many_clusters_as_images_fit_exactly() {
+    let points = points(40, 3, 40, 1);
+    let record = run(json!({"k": 40}), &[table(&points)], None, 2).unwrap();
+    assert_eq!(record.values("objective").last(), Some(&0.0));
+    assert_eq!(record.values("empty").last(), Some(&0.0));
+}
+
+#[test]
+fn a_warm_start_goes_on_where_it_was() {
+    let points = table(&points(400, 5, 9, 2));
+    let whole = run(json!({"k": 9, "iterations": 6, "tolerance": 0.0}), std::slice::from_ref(&points), None, 1).unwrap();
+    let half = run(json!({"k": 9, "iterations": 3, "tolerance": 0.0}), std::slice::from_ref(&points), None, 1).unwrap();
+    let rest =
+        run(json!({"iterations": 3, "tolerance": 0.0}), std::slice::from_ref(&points), Some(&half.batches[0]), 2).unwrap();
+    assert_eq!(whole.batches, rest.batches);
+    let none = run(json!({"iterations": 0}), &[points], Some(&half.batches[0]), 1).unwrap();
+    assert_eq!(none.batches, half.batches);
+}
+
+#[test]
+fn the_best_restart_wins() {
+    let points = table(&points(200, 2, 12, 8));
+    let config = |restarts| json!({"k": 12, "init": "random", "restarts": restarts});
+    let last = |restarts| {
+        *run(config(restarts), std::slice::from_ref(&points), None, 1).unwrap().values("objective").last().unwrap()
+    };
+    assert!(last(10) < last(1));
+}
+
+#[test]
+fn faults_are_all_named() {
+    let rows = table(&points(10, 3, 2, 1));
+    let config = json!({"k": 0, "tolerance": -1.0, "restarts": 0, "column": "conv4"});
+    let errors = bound(config, &rows, None).err().unwrap();
+    let keys: Vec<_> = errors.iter().map(|error| error.at.clone()).collect();
+    assert_eq!(keys, ["k", "tolerance", "restarts", "column"].map(|key| At::Key(key.into())));
+    assert_eq!(bound(json!({}), &rows, None).err().unwrap()[0].message, "missing key `k`");
+
+    let four = clusters::batch(&clusters::schema(4, 2), vec![1; 4], vec![0.0; 8]).unwrap();
+    let messages: Vec<_> = bound(json!({"k": 3, "restarts": 2}), &rows, Some(&four)).err().unwrap();
+    let messages: Vec<_> = messages.into_iter().map(|error| error.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "2 starts from the same `centroids` find the same: leave it out",
+            "centroids have 2 dimensions, but `feature` has 3",
+            "3 clusters, but `centroids` has 4",
+        ]
+    );
+}
+
+#[test]
+fn unfit_tables_are_refused() {
+    let rows = table(&points(10, 3, 2, 1));
+    let error = |config, rows: &RecordBatch, centroids| {
+        run(config, std::slice::from_ref(rows), centroids, 1).err().unwrap().to_string()
+    };
+    assert_eq!(error(json!({"k": 11}), &rows, None), "k is 11, but there are 10 images: a cluster needs at least one");
+    let bad = trial::features(&[("a", &[1.0]), ("b.jpg", &[f32::NAN])]);
+    assert!(error(json!({"k": 1}), &bad, None).starts_with("image `b.jpg`: `feature` has NaN"));
+    let four = clusters::batch(&clusters::schema(4, 3), vec![1; 4], vec![0.0; 12]).unwrap();
+    assert_eq!(error(json!({}), &rows, Some(&four.slice(0, 3))), "k is 4, but `centroids` has 3 rows");
+}
+
+#[test]
+fn an_interruption_ends_it() {
+    let rows = table(&points(50, 3, 2, 1));
+    let operator = bound(json!({"k": 2}), &rows, None).unwrap();
+    let context = Context { seed: 1, threads: 1, base: "".into() };
+    let Kernel::Whole(kernel) = operator.kernel(&context).unwrap() else { panic!("whole") };
+    let mut record = Record { cancel: true, ..Record::default() };
+    let tables = Memory([(FEATURES, vec![rows])].into());
+    assert!(matches!(kernel.run(&tables, &mut record), Err(RunError::Cancelled)));
+}
+
+#[test]
+fn it_reads_what_it_names() {
+    let rows = table(&points(4, 3, 2, 1));
+    let four = clusters::batch(&clusters::schema(4, 3), vec![1; 4], vec![0.0; 12]).unwrap();
+    let operator = bound(json!({}), &rows, Some(&four)).unwrap();
+    assert_eq!(operator.reads(FEATURES, &Kmeans::INPUTS[0]), ["image_id", "feature"]);
+    assert_eq!(operator.reads(CENTROIDS, &Kmeans::INPUTS[1]), ["cluster", "centroid"]);
+    assert_eq!(operator.schema(), clusters::schema(4, 3));
+}

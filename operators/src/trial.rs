@@ -1,0 +1,92 @@
+//! A stage's surroundings for unit tests: bindings, tables in memory, and a sink that remembers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+use tessera_schemas::features;
+
+use crate::config;
+use crate::operator::{Batches, BindError, Binding, Inputs, Operator, Order, QueryPlanner, RunError, Sink, Tables};
+
+struct NoQueries;
+
+impl QueryPlanner for NoQueries {
+    fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
+        Err("no queries here".into())
+    }
+}
+
+/// Binds an operator to a config (an object) and the inputs' schemas.
+pub fn bind<O: Operator>(config: serde_json::Value, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
+    let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
+    let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
+    O::bind(config::parse(keys)?, &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries })
+}
+
+/// A table of features.
+pub fn features(rows: &[(&str, &[f32])]) -> RecordBatch {
+    let dimension = rows[0].1.len();
+    let ids = StringArray::from_iter_values(rows.iter().map(|row| row.0));
+    let vectors = features::array(rows.iter().flat_map(|row| row.1).copied().collect(), dimension);
+    let schema = features::schema([(features::FEATURE, dimension)]);
+    RecordBatch::try_new(schema, vec![Arc::new(ids), vectors]).unwrap()
+}
+
+/// Tables that lie in memory, in the order that they have there.
+pub struct Memory(pub BTreeMap<&'static str, Vec<RecordBatch>>);
+
+impl Tables for Memory {
+    fn schema(&self, input: &str) -> Option<SchemaRef> {
+        self.0.get(input).map(|batches| batches[0].schema())
+    }
+
+    fn rows(&self, input: &str) -> usize {
+        self.0[input].iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn scan(&self, input: &str, _: Order) -> Result<Batches, RunError> {
+        Ok(Box::new(self.0[input].clone().into_iter().map(Ok)))
+    }
+}
+
+/// What a kernel put out.
+#[derive(Default)]
+pub struct Record {
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// Epoch, name, value.
+    pub metrics: Vec<(usize, String, f64)>,
+    /// Done, of how many.
+    pub progress: Vec<(usize, usize)>,
+    /// Whether to say that the run was interrupted.
+    pub cancel: bool,
+}
+
+impl Record {
+    /// The values of one metric, epoch by epoch.
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        self.metrics.iter().filter(|metric| metric.1 == name).map(|metric| metric.2).collect()
+    }
+}
+
+impl Sink for Record {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), RunError> {
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    fn metric(&mut self, epoch: usize, _: usize, name: &str, value: f64) {
+        self.metrics.push((epoch, name.to_owned(), value));
+    }
+
+    fn progress(&mut self, done: usize, total: usize, _: &str) {
+        self.progress.push((done, total));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel
+    }
+}
