@@ -376,14 +376,11 @@ impl Plan {
         };
         match &self.body {
             Body::Steps { steps, layers, .. } => {
-                forward::run(steps, tensors, input, Mode::Evaluate, &mut |name, output| match layers
-                    .iter()
-                    .position(|layer| layer == name)
-                {
-                    Some(column) => pooled(column, output),
-                    None => Ok(()),
-                })?;
-                Ok(())
+                let mut named = |name: &str, output: &Tensor| {
+                    let column = layers.iter().position(|layer| layer == name);
+                    column.map_or(Ok(()), |column| pooled(column, output))
+                };
+                forward::run(steps, tensors, input, Mode::Evaluate, &mut named).map(drop)
             }
             Body::Script(script) => pooled(0, &script.forward(&input)?),
         }

@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(shapes, [[64, 55, 55], [192, 27, 27], [384, 13, 13], [256, 13, 13], [256, 13, 13]]);
         assert_eq!(network.up_to(&["conv2".to_owned(), "conv1".to_owned()]).last().unwrap().name, Some("conv2"));
         let error = walk(&network.trunk, &[3, 30, 30]).unwrap_err();
-        assert_eq!(error.to_string(), "a pooling of 3x3 needs maps of at least 3x3, and gets 256x1x1");
+        assert_eq!(error.to_string(), "a pooling of 3x3 needs maps of at least 3x3, and gets 192x2x2");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Noroozi, Vinjimoor, Favaro, Pirsiavash, "Boosting Self-Supervised Learning via Knowledge Transfer", section 4,
 //! <https://arxiv.org/abs/1805.00385>.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
@@ -30,6 +31,8 @@ use crate::operator::{
 };
 use crate::random::Draw;
 
+/// Held from the seeding of libtorch's generator, which is the process's, until a step's last draw from it.
+static GENERATOR: Mutex<()> = Mutex::new(());
 /// The port of puzzles.
 const PUZZLES: &str = "puzzles";
 
@@ -189,9 +192,11 @@ impl Whole for Training {
                     return Err(RunError::Cancelled);
                 }
                 let rate = config.schedule.rate(config.learning_rate, step, total);
-                let mut draw = Draw::new(self.seed, "train", "step", "", step as u64);
-                tch::manual_seed(draw.bits() as i64);
-                let outcome = forward(form, &tensors, layout, &examples, Mode::Train, self.device)?;
+                let outcome = {
+                    let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+                    tch::manual_seed(Draw::new(self.seed, "train", "step", "", step as u64).bits() as i64);
+                    forward(form, &tensors, layout, &examples, Mode::Train, self.device)?
+                };
                 let (loss, solved) = outcome.numbers()?;
                 if !loss.is_finite() {
                     return Err(diverged(loss, step, epoch, rate));
