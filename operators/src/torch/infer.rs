@@ -7,13 +7,12 @@
 //! Rows are exact, whatever the batches and threads: images go through the network in blocks of a fixed number of rows, the last
 //! padded with black images, on one thread of libtorch a worker.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 use tessera_schemas::pixels::{self, Pixels};
 use tessera_schemas::{IMAGE_ID, column, features, weights};
@@ -28,8 +27,10 @@ use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
 
+mod layers;
 mod script;
 
+use layers::Layers;
 use script::Script;
 
 /// The port of images.
@@ -78,82 +79,6 @@ pub enum Pooling {
     Max,
     /// To means.
     Avg,
-}
-
-/// The layers asked for, and whether as a list: then their columns have their names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layers {
-    /// One, as the column `feature`.
-    One(String),
-    /// Some, each as a column of its name.
-    Several(Vec<String>),
-}
-
-impl<'de> Deserialize<'de> for Layers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Layers;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a layer's name, or a list of names")
-            }
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Layers, E> {
-                Ok(Layers::One(name.to_owned()))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut names: A) -> Result<Layers, A::Error> {
-                let mut all = Vec::new();
-                while let Some(name) = names.next_element()? {
-                    all.push(name);
-                }
-                Ok(Layers::Several(all))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Layers {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::One(name) => serializer.serialize_str(name),
-            Self::Several(names) => serializer.collect_seq(names),
-        }
-    }
-}
-
-impl Layers {
-    fn names(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-        }
-    }
-
-    /// The key of the `i`th name, and its column.
-    fn place(&self, i: usize) -> (String, &str) {
-        match self {
-            Self::One(_) => ("layer".to_owned(), features::FEATURE),
-            Self::Several(names) => (format!("layer[{i}]"), &names[i]),
-        }
-    }
-
-    fn faults(&self, known: &[&str], network: Name) -> Vec<BindError> {
-        let mut faults = Vec::new();
-        let mut seen = BTreeSet::new();
-        for (i, name) in self.names().iter().enumerate() {
-            let (key, column) = self.place(i);
-            if !known.contains(&name.as_str()) {
-                let fault = BindError::key(&key, format!("`{}` has no layer `{name}`", network.text()));
-                faults.push(fault.help(format!("known: {}", known.join(", "))));
-            } else if !seen.insert(name) {
-                faults.push(BindError::key(&key, format!("the layer `{column}` is there twice")));
-            }
-        }
-        if self.names().is_empty() {
-            faults.push(BindError::key("layer", "names no layer").help(format!("known: {}", known.join(", "))));
-        }
-        faults
-    }
 }
 
 /// The bound operator.

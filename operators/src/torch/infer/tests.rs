@@ -1,6 +1,6 @@
 //! Data is generated, save in the parity test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use arrow::array::{FixedSizeListArray, StringArray};

@@ -22,10 +22,10 @@ pub fn network() -> Network {
     block(6, "conv3", 384, 3, 1, 1, false);
     block(8, "conv4", 256, 3, 1, 1, false);
     block(10, "conv5", 256, 3, 1, 1, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 1024, joint: 4096, dropout: 0.5 }, classifier }
+    Network { trunk, puzzle: PuzzleHead { tile: 1024, joint: 4096, dropout: 0.5 }, classes }
 }
 
-fn classifier(classes: usize) -> Vec<Step> {
+fn classes(count: usize) -> Vec<Step> {
     let fully = |place: usize, outputs, start| Step::new(Layer::Linear { outputs, start }, &format!("classifier.{place}"));
     let plain = |layer| Step::new(layer, "");
     vec![
@@ -37,6 +37,6 @@ fn classifier(classes: usize) -> Vec<Step> {
         plain(Layer::Dropout(0.5)),
         fully(4, 4096, Start::Kaiming),
         plain(Layer::Relu),
-        fully(6, classes, LAST),
+        fully(6, count, LAST),
     ]
 }

@@ -23,13 +23,13 @@ pub fn network() -> Network {
     block(3, "conv3", 128, false);
     block(4, "conv4", 192, false);
     block(5, "conv5", 192, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, dropout: 0.1 }, classifier }
+    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, dropout: 0.1 }, classes }
 }
 
-fn classifier(classes: usize) -> Vec<Step> {
+fn classes(count: usize) -> Vec<Step> {
     vec![
         Step::new(Layer::AveragePool { side: 1 }, ""),
         Step::new(Layer::Flatten, ""),
-        Step::new(Layer::Linear { outputs: classes, start: LAST }, "fc"),
+        Step::new(Layer::Linear { outputs: count, start: LAST }, "fc"),
     ]
 }
