@@ -328,9 +328,13 @@ fn features_equal_pytorchs() {
         let weights = sides.get(WEIGHTS).map(|_| bare.clone());
         let map = map(bind_in(&folder, imagenet(config), images_schema(224), weights).unwrap());
         let mut worker = map.open(&sides).unwrap();
+        let mut first = None;
         for count in [2, 31] {
             let rows: Vec<_> = (0..count).map(|i| (i.to_string(), if i % 2 == 0 { a.clone() } else { b.clone() })).collect();
             let features = call(&mut *worker, &images(224, &rows));
+            let exact = bits(&features);
+            let first = first.get_or_insert_with(|| exact.clone());
+            assert!(exact.iter().all(|(id, bits)| bits == &first[&(id.parse::<usize>().unwrap() % 2).to_string()]));
             for (column, name) in columns {
                 let (found, width) = tessera_schemas::vector(&features, column).unwrap();
                 let wanted: Vec<f32> = bytemuck::pod_collect_to_vec(expected.tensor(name).unwrap().data());
