@@ -29,14 +29,14 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<assign::Assign>::new(),
     &Of::<decode::Decode>::new(),
     &Of::<images::Images>::new(),
-    // &Of::<torch::infer::Infer>::new(),
+    &Of::<torch::infer::Infer>::new(),
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<sql::Sql>::new(),
     // &Of::<table::Table>::new(),
     &Of::<tile::Tile>::new(),
-    // &Of::<torch::train::Train>::new(),
-    // &Of::<torch::weights::Weights>::new(),
+    &Of::<torch::train::Train>::new(),
+    &Of::<torch::weights::Weights>::new(),
 ];
 
 /// The operator of that name.

@@ -1,1 +1,33 @@
 //! What runs on libtorch. Nothing outside this folder sees tch.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`network`] | networks as data: layers, their shapes and tensors |
+//! | `tensors` | named tensors: their initial values, and to and from weights tables |
+//! | `forward` | a pass through a network's steps |
+//! | `input` | bytes to normalised tensors, and tensors to vectors |
+//! | `device` | where a tensor lives |
+//! | [`train`], [`infer`], [`weights`] | the operators |
+//!
+//! Images lie channels last in tables, and stay so: on CPUs, libtorch's convolutions are 1.3 to 1.4 times faster on tensors
+//! with those strides than on `N x C x H x W` ones (measured on Zen 5 for both networks here).
+
+mod device;
+mod examples;
+mod forward;
+pub mod infer;
+mod input;
+pub mod network;
+mod sgd;
+mod tensors;
+pub mod train;
+pub mod weights;
+
+use crate::operator::RunError;
+
+impl From<tch::TchError> for RunError {
+    /// The first line: libtorch's messages go on with a stack trace.
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}

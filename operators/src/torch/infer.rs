@@ -1,0 +1,383 @@
+//! `infer`: a network's features of images.
+//!
+//! Inputs: `images` (`image_id`, `pixels`), and `weights` of a known network unless `model` names a TorchScript file. Output:
+//! `image_id` and one vector an image: `feature`, or with a list of layers one column each, all from one pass. A feature map is
+//! pooled if asked for, and flattened C, H, W. A layer is taken after its ReLU. Config: below.
+//!
+//! Rows are exact, whatever the batches and threads: images go through the network in blocks of a fixed number of rows, the last
+//! padded with black images, on one thread of libtorch a worker.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use tch::{TchError, Tensor};
+use tessera_schemas::pixels::{self, Pixels};
+use tessera_schemas::{IMAGE_ID, column, features, weights};
+
+use super::device::Device;
+use super::forward::{self, Mode};
+use super::input::{Normalisation, append_rows, normalised};
+use super::network::{Name, Parameter, Step, walk};
+use super::tensors::Tensors;
+use super::weights::normalisation_faults;
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+};
+
+mod layers;
+mod script;
+
+use layers::Layers;
+use script::Script;
+
+/// The port of images.
+const IMAGES: &str = "images";
+/// The port of weights.
+const WEIGHTS: &str = "weights";
+/// Images that go through the network at once.
+const BLOCK: usize = 32;
+
+/// Keys of an `infer` stage.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// One layer's name, or a list of names. Required with weights; a TorchScript model has none.
+    #[serde(default)]
+    layer: Option<Layers>,
+    /// Pools each feature map to that many values a side. Default: 0, not at all.
+    #[serde(default)]
+    pool: usize,
+    /// `max` (default) or `avg`.
+    #[serde(default)]
+    pooling: Pooling,
+    /// The mean to normalise images with: red, green, blue, in 0..1. Default: what the weights' table says.
+    #[serde(default)]
+    mean: Option<[f32; 3]>,
+    /// The standard deviation of the same.
+    #[serde(default)]
+    deviation: Option<[f32; 3]>,
+    /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor.
+    #[serde(default)]
+    model: Option<PathBuf>,
+    /// The network that the weights are of. Default: what their table says.
+    #[serde(default)]
+    network: Option<Name>,
+    /// `auto` (default: the first CUDA device, else the CPU), `cpu` or `cuda:N`.
+    #[serde(default)]
+    device: Device,
+}
+
+/// How a feature map is pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// To maxima.
+    #[default]
+    Max,
+    /// To means.
+    Avg,
+}
+
+/// The bound operator.
+#[derive(Debug)]
+pub struct Infer {
+    plan: Plan,
+    device: Device,
+    schema: SchemaRef,
+}
+
+/// What every worker does.
+#[derive(Debug)]
+struct Plan {
+    body: Body,
+    size: [usize; 2],
+    normalisation: Normalisation,
+    pool: usize,
+    pooling: Pooling,
+}
+
+/// The network.
+#[derive(Debug)]
+enum Body {
+    /// Steps over tensors from the weights' table.
+    Steps { steps: Vec<Step>, parameters: Vec<Parameter>, layers: Vec<String> },
+    /// A TorchScript model.
+    Script(Script),
+}
+
+impl Operator for Infer {
+    const NAME: &'static str = "infer";
+    const SUMMARY: &'static str = "a network's features of images";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] = &[
+        Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(pixels::PIXELS, ColumnKind::Octets)]),
+        Port::side(
+            WEIGHTS,
+            &[
+                Column::new("tensor", ColumnKind::Text),
+                Column::new("shape", ColumnKind::Any),
+                Column::new("dtype", ColumnKind::Text),
+                Column::new("data", ColumnKind::Any),
+            ],
+        )
+        .optional(),
+    ];
+    const NEUTRAL: &'static [&'static str] = &["device"];
+    const FILES: &'static [&'static str] = &["model"];
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut faults = normalisation_faults(config.mean, config.deviation);
+        let size = pixels::size(inputs.inputs.required(IMAGES))
+            .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
+            .ok()
+            .map(<[usize; 2]>::from);
+        let given = config.mean.zip(config.deviation).map(|(mean, deviation)| Normalisation::Fixed { mean, deviation });
+        let weights = inputs.inputs.get(WEIGHTS);
+        let bound = match (&config.model, weights) {
+            (Some(_), Some(_)) => Err(vec![
+                BindError::key("model", "a TorchScript model has its own weights, and the stage has an input `weights`")
+                    .help("leave one of the two away"),
+            ]),
+            (None, None) => Err(vec![
+                BindError::stage("has no network: neither an input `weights` nor a key `model`")
+                    .help("inputs = { images = \"…\", weights = \"…\" }, where `train` and `weights` make weights"),
+            ]),
+            (Some(model), None) => Self::with_model(&config, inputs.resolve(model), size, given),
+            (None, Some(weights)) => Self::with_weights(&config, weights, size, given),
+        };
+        match bound {
+            Ok(Some((plan, vectors))) if faults.is_empty() => {
+                let schema = features::schema(vectors.iter().map(|(name, length)| (name.as_str(), *length)));
+                Ok(Self { plan, device: config.device, schema })
+            }
+            Ok(_) => Err(faults),
+            Err(more) => Err(faults.into_iter().chain(more).collect()),
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
+        let _ = input;
+        port.columns.iter().map(|column| column.name.to_owned()).filter(|name| name != IMAGE_ID).collect()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        vec![IMAGE_ID.to_owned()]
+    }
+
+    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+        let device = self.device.find()?;
+        let mut plan = self.plan;
+        if let Body::Script(script) = &mut plan.body {
+            script.move_to(device)?;
+        }
+        Ok(Kernel::Map(Box::new(Inference { plan: Arc::new(plan), device, schema: self.schema, loaded: Mutex::new(None) })))
+    }
+}
+
+/// A plan and its vector columns; none when the images' size is unknown, which is a fault already found.
+type Bound = Result<Option<(Plan, Vec<(String, usize)>)>, Vec<BindError>>;
+
+impl Infer {
+    fn with_weights(config: &Config, weights: &SchemaRef, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
+        let mut faults = Vec::new();
+        let said = weights::network(weights).unwrap_or_else(|error| {
+            faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
+            weights::Network::default()
+        });
+        let name = match (config.network, said.name.as_deref()) {
+            (Some(name), Some(said)) if said != name.text() => {
+                let message = format!("the weights are of `{said}`, not of `{}`", name.text());
+                faults.push(BindError::key("network", message).help("leave the key away"));
+                None
+            }
+            (Some(name), _) => Some(name),
+            (None, Some(said)) => Name::find(said).or_else(|| {
+                let fault = BindError::input(WEIGHTS, format!("its network `{said}` is unknown"));
+                faults.push(fault.help(format!("known: {}", Name::known())));
+                None
+            }),
+            (None, None) => {
+                let fault = BindError::input(WEIGHTS, "does not say which network it is of");
+                faults.push(fault.help(format!("`network = \"…\"`, one of: {}", Name::known())));
+                None
+            }
+        };
+        let normalisation = given.or_else(|| of_weights(&said));
+        if normalisation.is_none() && config.mean.is_none() && config.deviation.is_none() {
+            let fault = BindError::stage("needs `mean` and `deviation`: the weights do not say how images were normalised");
+            faults.push(fault.help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]"));
+        }
+        let network = name.map(|name| (name, name.network()));
+        match (&network, &config.layer) {
+            (Some((name, network)), Some(layers)) => faults.extend(layers.faults(&network.layers(), *name)),
+            (Some((_, network)), None) => {
+                let fault = BindError::stage("needs `layer`: which layer's output is the feature");
+                faults.push(fault.help(format!("known: {}", network.layers().join(", "))));
+            }
+            (None, _) => {}
+        }
+        let (Some((name, network)), Some(layers), Some(normalisation), Some(size), true) =
+            (network, &config.layer, normalisation, size, faults.is_empty())
+        else {
+            return if faults.is_empty() { Ok(None) } else { Err(faults) };
+        };
+        let steps = network.up_to(layers.names()).to_vec();
+        let (shapes, parameters) = walk(&steps, &[3, size[0], size[1]]).map_err(|error| {
+            let message = format!("its images of {}x{} px are too small for `{}`: {error}", size[0], size[1], name.text());
+            vec![BindError::input(IMAGES, message)]
+        })?;
+        let length = |layer: &String| {
+            let place = steps.iter().position(|step| step.name == Some(layer)).expect("a known layer");
+            shape_pooled(&shapes[place], config.pool).iter().product::<usize>()
+        };
+        let vectors = layers.names().iter().enumerate().map(|(i, layer)| (layers.place(i).1.to_owned(), length(layer)));
+        let vectors = vectors.collect();
+        let body = Body::Steps { steps, parameters, layers: layers.names().to_vec() };
+        let (pool, pooling) = (config.pool, config.pooling);
+        Ok(Some((Plan { body, size, normalisation, pool, pooling }, vectors)))
+    }
+
+    fn with_model(config: &Config, file: PathBuf, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
+        let mut faults = Vec::new();
+        if config.layer.is_some() {
+            let fault = BindError::key("layer", "a TorchScript model has no named layers: its output is the feature");
+            faults.push(fault.help("leave the key away, or script a model that ends at that layer"));
+        }
+        if config.network.is_some() {
+            faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
+        }
+        if given.is_none() && config.mean.is_none() && config.deviation.is_none() {
+            let fault = BindError::stage(
+                "needs `mean` and `deviation`: a TorchScript model does not say how images were normalised",
+            );
+            faults.push(fault.help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]"));
+        }
+        let loaded = Script::load(file, size).map_err(|message| faults.push(BindError::key("model", message)));
+        let (Ok(Some((script, shape))), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
+        else {
+            return if faults.is_empty() { Ok(None) } else { Err(faults) };
+        };
+        let length = shape_pooled(&shape, config.pool).iter().product();
+        let (pool, pooling) = (config.pool, config.pooling);
+        let plan = Plan { body: Body::Script(script), size, normalisation, pool, pooling };
+        Ok(Some((plan, vec![(features::FEATURE.to_owned(), length)])))
+    }
+}
+
+/// The normalisation that a weights table tells of.
+fn of_weights(network: &weights::Network) -> Option<Normalisation> {
+    let fixed = network.mean.zip(network.deviation).map(|(mean, deviation)| Normalisation::Fixed { mean, deviation });
+    fixed.or_else(|| network.normalisation.as_deref().and_then(Normalisation::of_tiles))
+}
+
+/// The shape of an output after pooling, which only maps undergo.
+fn shape_pooled(shape: &[usize], pool: usize) -> Vec<usize> {
+    match shape {
+        [channels, _, _] if pool > 0 => vec![*channels, pool, pool],
+        _ => shape.to_vec(),
+    }
+}
+
+impl Plan {
+    /// Features of one block of normalised images, each layer's in `visit`'s order.
+    fn run(
+        &self,
+        tensors: &Tensors,
+        input: Tensor,
+        visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<(), TchError> {
+        let mut pooled = |column: usize, output: &Tensor| match (self.pool as i64, output.dim(), self.pooling) {
+            (0, ..) | (_, ..=3, _) | (_, 5.., _) => visit(column, output),
+            (pool, 4, Pooling::Max) => visit(column, &output.f_adaptive_max_pool2d([pool, pool])?.0),
+            (pool, 4, Pooling::Avg) => visit(column, &output.f_adaptive_avg_pool2d([pool, pool])?),
+        };
+        match &self.body {
+            Body::Steps { steps, layers, .. } => {
+                let mut named = |name: &str, output: &Tensor| {
+                    let column = layers.iter().position(|layer| layer == name);
+                    column.map_or(Ok(()), |column| pooled(column, output))
+                };
+                forward::run(steps, tensors, input, Mode::Evaluate, &mut named).map(drop)
+            }
+            Body::Script(script) => pooled(0, &script.forward(&input)?),
+        }
+    }
+}
+
+/// The kernel.
+struct Inference {
+    plan: Arc<Plan>,
+    device: tch::Device,
+    schema: SchemaRef,
+    /// The tensors, once the first worker has read them.
+    loaded: Mutex<Option<Tensors>>,
+}
+
+impl Map for Inference {
+    fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
+        let mut loaded = self.loaded.lock().expect("no worker panics while it reads tensors");
+        let tensors = match (&*loaded, &self.plan.body) {
+            (Some(tensors), _) => tensors.share(),
+            (None, Body::Script(_)) => Tensors::default(),
+            (None, Body::Steps { parameters, .. }) => {
+                let tensors = Tensors::read(sides.required(WEIGHTS), parameters, self.device)?;
+                loaded.insert(tensors).share()
+            }
+        };
+        let (plan, device, schema) = (self.plan.clone(), self.device, self.schema.clone());
+        Ok(Box::new(Worker { plan, device, schema, tensors }))
+    }
+
+    fn block(&self) -> usize {
+        BLOCK
+    }
+}
+
+/// One worker.
+struct Worker {
+    plan: Arc<Plan>,
+    device: tch::Device,
+    schema: SchemaRef,
+    tensors: Tensors,
+}
+
+impl MapFn for Worker {
+    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        // Of this thread: more would only get in the other workers' way, and make sums depend on their number.
+        tch::set_num_threads(1);
+        let _guard = tch::no_grad_guard();
+        let images = Pixels::of(batch)?;
+        let rows = images.len();
+        let lengths = self.schema.fields()[1..].iter().map(|field| features::dimension(&self.schema, field.name()));
+        let lengths = lengths.collect::<Result<Vec<_>, _>>()?;
+        let mut columns: Vec<Vec<f32>> = lengths.iter().map(|length| Vec::with_capacity(rows * length)).collect();
+        let (size, image) = (self.plan.size, images.height * images.width * 3);
+        let mut padded = Vec::new();
+        for start in (0..rows).step_by(BLOCK) {
+            let real = BLOCK.min(rows - start);
+            let mut bytes = &images.bytes[start * image..(start + real) * image];
+            if real < BLOCK {
+                padded.clear();
+                padded.extend_from_slice(bytes);
+                padded.resize(BLOCK * image, 0);
+                bytes = &padded;
+            }
+            let input = normalised(bytes, size, self.plan.normalisation, self.device)?;
+            self.plan.run(&self.tensors, input, &mut |column, output| append_rows(output, real, &mut columns[column]))?;
+        }
+        let vectors = columns.into_iter().zip(lengths).map(|(values, length)| features::array(values, length));
+        let ids: ArrayRef = column(batch, IMAGE_ID)?.clone();
+        Ok(RecordBatch::try_new(self.schema.clone(), std::iter::once(ids).chain(vectors).collect())?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

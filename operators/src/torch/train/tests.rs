@@ -1,0 +1,279 @@
+//! Data is generated.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use serde_json::{Value, json};
+use tessera_schemas::puzzles::Layout as PuzzleLayout;
+
+use super::super::examples::tests::table;
+use super::super::input::Normalisation;
+use super::super::network::{Layer, Network};
+use super::*;
+use crate::operator::{At, Batches, Inputs, QueryPlanner};
+
+struct NoPlanner;
+
+impl QueryPlanner for NoPlanner {
+    fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
+        Err("no query here".to_owned())
+    }
+}
+
+fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
+    let inputs = Inputs([(PUZZLES.to_owned(), schema)].into());
+    let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
+    Train::bind(serde_json::from_value(config).unwrap(), &binding)
+}
+
+/// A table in memory that comes in batches of some rows, in another order each epoch.
+struct Memory {
+    table: RecordBatch,
+    rows: usize,
+}
+
+impl Tables for Memory {
+    fn schema(&self, _: &str) -> Option<SchemaRef> {
+        Some(self.table.schema())
+    }
+    fn rows(&self, _: &str) -> usize {
+        self.table.num_rows()
+    }
+    fn scan(&self, _: &str, order: Order) -> Result<Batches, RunError> {
+        let Order::Shuffled { epoch } = order else { panic!("training shuffles") };
+        let count = self.table.num_rows();
+        let order = Draw::new(9, "test", "order", "", epoch).distinct(count, count);
+        let rows: Vec<_> = order.into_iter().map(|row| self.table.slice(row, 1)).collect();
+        let schema = self.table.schema();
+        let batches =
+            rows.chunks(self.rows).map(|rows| arrow::compute::concat_batches(&schema, rows).map_err(RunError::from));
+        Ok(Box::new(batches.collect::<Vec<_>>().into_iter()))
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    batches: Vec<RecordBatch>,
+    metrics: Vec<(usize, usize, String, f64)>,
+    notes: Vec<(usize, usize, String)>,
+    cancel_after: Option<usize>,
+}
+
+impl Sink for Record {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), RunError> {
+        self.batches.push(batch);
+        Ok(())
+    }
+    fn metric(&mut self, epoch: usize, step: usize, name: &str, value: f64) {
+        self.metrics.push((epoch, step, name.to_owned(), value));
+    }
+    fn progress(&mut self, done: usize, total: usize, note: &str) {
+        self.notes.push((done, total, note.to_owned()));
+    }
+    fn cancelled(&self) -> bool {
+        self.cancel_after.is_some_and(|steps| self.notes.len() >= steps)
+    }
+}
+
+/// Trains on a table that comes in batches of `rows`.
+fn run(config: &Value, table: &RecordBatch, rows: usize, seed: u64, record: &mut Record) -> Result<(), RunError> {
+    run_on(1, config, table, rows, seed, record)
+}
+
+fn run_on(
+    threads: usize,
+    config: &Value,
+    table: &RecordBatch,
+    rows: usize,
+    seed: u64,
+    record: &mut Record,
+) -> Result<(), RunError> {
+    let train = bind(config.clone(), table.schema()).unwrap();
+    let context = Context { seed, threads, base: "/nowhere".into() };
+    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    kernel.run(&Memory { table: table.clone(), rows }, record)
+}
+
+fn config(more: Value) -> Value {
+    let mut config = json!({"network": "small", "epochs": 6, "batch": 16, "device": "cpu", "metrics_every": 2});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+#[test]
+fn it_learns() {
+    let table = table(102, 4);
+    let mut record = Record::default();
+    run(&config(json!({"metrics_every": 1})), &table, 40, 1, &mut record).unwrap();
+    let metric = |name: &str| {
+        let of_name = record.metrics.iter().filter(|metric| metric.2 == name);
+        of_name.map(|&(epoch, step, _, value)| (epoch, step, value)).collect::<Vec<_>>()
+    };
+    let (loss, accuracy) = (metric("epoch_loss"), metric("epoch_accuracy"));
+    assert_eq!(
+        loss.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(),
+        (0..6).map(|e| (e, e * 6 + 6)).collect::<Vec<_>>()
+    );
+    let first = metric("loss")[0];
+    assert!((first.2 - 4f64.ln()).abs() < 0.05, "all classes start about equally likely, hence ln 4: {first:?}");
+    assert!(loss[5].2 < 0.2 && accuracy[5].2 > 0.95, "{loss:?} {accuracy:?}");
+    assert_eq!(metric("loss").len(), 36);
+    let rates = metric("learning_rate");
+    assert!(rates.is_sorted_by(|a, b| a.2 > b.2) && rates[0].2 == 0.05);
+    assert!(metric("images_per_second").iter().all(|row| row.2 > 0.0));
+    assert_eq!(record.notes.len(), 36);
+    let (done, total, note) = record.notes.last().unwrap();
+    assert_eq!((*done, *total), (36, 36));
+    assert!(note.starts_with("epoch 6/6, loss 0."), "{note}");
+    let network = weights::network(record.batches[0].schema_ref()).unwrap();
+    assert_eq!((network.name.as_deref(), network.normalisation.as_deref()), (Some("small"), Some("tile")));
+    let tensors: Vec<_> = weights::rows(&record.batches[0]).unwrap().into_iter().map(|row| row.tensor).collect();
+    for name in ["bn1.running_mean", "conv1.weight", "conv5.weight", "fc6.weight", "fc7.bias", "fc8.weight"] {
+        assert!(tensors.contains(&name), "{tensors:?}");
+    }
+}
+
+#[test]
+fn the_seed_alone_decides() {
+    let table = table(40, 3);
+    let config = config(json!({"epochs": 2}));
+    let of = |threads, rows, seed| {
+        let mut record = Record::default();
+        run_on(threads, &config, &table, rows, seed, &mut record).unwrap();
+        record.batches
+    };
+    for threads in [1, 2] {
+        let first = of(threads, 40, 1);
+        assert_eq!(first, of(threads, 40, 1));
+        assert_eq!(first, of(threads, 7, 1));
+        assert_ne!(first, of(threads, 40, 2));
+    }
+}
+
+#[test]
+fn a_diverging_loss_stops_it() {
+    let mut record = Record::default();
+    let config = config(json!({"learning_rate": 1e20, "schedule": "constant"}));
+    let error = run(&config, &table(64, 3), 64, 1, &mut record).unwrap_err().to_string();
+    assert!(error.contains("learning rate of 1.000e20: try a `learning_rate` of a tenth"), "{error}");
+    assert!(error.starts_with("the loss is "), "{error}");
+    assert!(record.batches.is_empty());
+}
+
+#[test]
+fn it_stops_when_told_to() {
+    let mut record = Record { cancel_after: Some(3), ..Record::default() };
+    let error = run(&config(json!({})), &table(102, 4), 40, 1, &mut record).unwrap_err();
+    assert!(matches!(error, RunError::Cancelled) && record.notes.len() == 3);
+}
+
+#[test]
+fn nothing_to_learn_from_is_an_error() {
+    let error = run(&config(json!({})), &table(0, 4), 40, 1, &mut Record::default()).unwrap_err().to_string();
+    assert_eq!(error, "there is no puzzle to learn from");
+}
+
+#[test]
+fn what_is_wrong_is_found_at_once() {
+    let faults = |config: Value, schema| {
+        let faults = bind(config, schema).unwrap_err();
+        faults.into_iter().map(|fault| (fault.at, fault.message)).collect::<Vec<_>>()
+    };
+    let schema = |tile| puzzles::schema(PuzzleLayout { grid: 3, tile, permutations: 701 }, "tile");
+    let wrong = json!({"network": "alexnet-torchvision", "epochs": 0, "learning_rate": -0.1, "momentum": 1.0});
+    let found = faults(wrong, schema(16));
+    let at: Vec<_> = found.iter().map(|fault| fault.0.clone()).collect();
+    let key = |key: &str| At::Key(key.to_owned());
+    assert_eq!(at, [key("epochs"), key("learning_rate"), key("momentum"), key("network")], "{found:?}");
+    assert!(found[3].1.starts_with("`alexnet-torchvision` cannot take tiles of 16 px: a pooling of 3x3 needs"), "{found:?}");
+    let unfit = std::sync::Arc::new(arrow::datatypes::Schema::empty());
+    let found = faults(json!({"network": "small", "batch": 0}), unfit);
+    assert_eq!((found[0].0.clone(), found[1].0.clone()), (key("batch"), At::Input(PUZZLES.to_owned())));
+}
+
+/// `small` without dropout, which no two implementations draw alike.
+fn still(tiles: usize, tile: usize, permutations: usize) -> Form {
+    let network = Name::Small.network();
+    let head = super::super::network::PuzzleHead { dropout: 0.0, ..network.puzzle };
+    Network { puzzle: head, ..network }.puzzle(tiles, tile, permutations)
+}
+
+/// Numbers that another implementation can make too: the `i`th of tensor `t` is `((i · 7919 + t · 104729) mod 1009) / 1009 - 0.5`,
+/// scaled by `sqrt(72 / fan-in)` for weights of more than one dimension, else by 0.2; norms' weights and variances are 1 more.
+fn fixed(parameters: &[Parameter]) -> Tensors {
+    let rows = parameters.iter().enumerate().map(|(t, parameter)| {
+        let count: usize = parameter.shape.iter().product();
+        let unit = |i: usize| ((i * 7919 + t * 104_729) % 1009) as f64 / 1009.0 - 0.5;
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let is_scale =
+            parameter.name.starts_with("bn") && (parameter.name.ends_with("weight") || parameter.name.ends_with("var"));
+        let value = |i: usize| match parameter.shape.len() {
+            1 => unit(i) * 0.2 + if is_scale { 1.0 } else { 0.0 },
+            _ => unit(i) * (72.0 / fan_in as f64).sqrt(),
+        };
+        (0..count).flat_map(|i| (value(i) as f32).to_le_bytes()).collect::<Vec<u8>>()
+    });
+    let data: Vec<_> = rows.collect();
+    let rows = parameters.iter().zip(&data).map(|(parameter, data)| weights::Weight {
+        tensor: &parameter.name,
+        shape: parameter.shape.iter().map(|&side| side as i64).collect(),
+        dtype: "F32",
+        data,
+    });
+    let schema = weights::schema(&weights::Network::default());
+    let batches = super::super::tensors::batches(&schema, rows).unwrap();
+    Tensors::read(&batches, parameters, tch::Device::Cpu).unwrap()
+}
+
+/// Byte `i` is `(i · i · 31 + i · 17 + (i / 768) · 101) mod 251`.
+fn fixed_examples(count: usize, form: &Form, classes: usize) -> Examples {
+    let bytes = count * form.pieces * form.input.iter().product::<usize>();
+    let byte = |i: usize| ((i * i * 31 + i * 17 + (i / 768) * 101) % 251) as u8;
+    Examples { bytes: (0..bytes).map(byte).collect(), classes: (0..count).map(|i| (i * 37 % classes) as i64).collect() }
+}
+
+/// Losses that PyTorch 2.11 printed, in double precision, for a network written there from its description (`nn.Sequential`s, tiles
+/// normalised by `x.mean()` and `x.std(unbiased=False)`), for the same weights and tiles: in evaluation, and in training without dropout.
+#[test]
+fn the_loss_is_pytorchs() {
+    let form = still(9, 16, 701);
+    let parameters = form.parameters().unwrap();
+    assert!(!form.joint.iter().any(|step| matches!(step.layer, Layer::Dropout(p) if p > 0.0)));
+    let examples = fixed_examples(8, &form, 701);
+    let golden = [
+        (Normalisation::Own, Mode::Evaluate, 6.8431882),
+        (Normalisation::OwnPerChannel, Mode::Evaluate, 6.8536860),
+        (Normalisation::Own, Mode::Train, 7.0446003),
+    ];
+    for (normalisation, mode, expected) in golden {
+        let layout = Layout { classes: 701, pieces: 9, side: [16, 16], normalisation, normalisation_name: String::new() };
+        let outcome = forward(&form, &fixed(&parameters), &layout, &examples, mode, tch::Device::Cpu).unwrap();
+        let (loss, _) = outcome.numbers().unwrap();
+        println!("{normalisation:?} {mode:?}: {loss}");
+        assert!((loss - expected).abs() < 1e-4, "{normalisation:?} {mode:?}: {loss}, not {expected}");
+    }
+}
+
+/// Puzzles a second of bare steps of `small`.
+#[test]
+#[ignore = "a benchmark"]
+fn speed() {
+    let form = Name::Small.network().puzzle(9, 16, 701);
+    let normalisation = Normalisation::Own;
+    let layout = Layout { classes: 701, pieces: 9, side: [16, 16], normalisation, normalisation_name: String::new() };
+    let examples = fixed_examples(128, &form, 701);
+    for threads in [1, 2] {
+        tch::set_num_threads(threads);
+        let tensors = Tensors::initial(&form.parameters().unwrap(), 1, tch::Device::Cpu).unwrap();
+        let mut sgd = Sgd::new(tensors.trained(), 0.9, 5e-4).unwrap();
+        let mut step = || {
+            let start = Instant::now();
+            let outcome = forward(&form, &tensors, &layout, &examples, Mode::Train, tch::Device::Cpu).unwrap();
+            sgd.step(&outcome.loss, 0.01).unwrap();
+            start.elapsed().as_secs_f64()
+        };
+        let fastest = (0..10).map(|_| step()).fold(f64::INFINITY, f64::min);
+        println!("{threads} threads: {:.0} puzzles/s", 128.0 / fastest);
+    }
+}
