@@ -169,6 +169,11 @@ impl Operator for Jigsaw {
         vec![IMAGE_ID.to_owned()]
     }
 
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let Cutter { cell, tile, jitter, .. } = self.cutter;
+        vec![("cell", cell.into()), ("tile", tile.into()), ("jitter", jitter.into())]
+    }
+
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
         let Config { permutations: count, min_distance, .. } = self.config;
         let permutations = permutations::choose(self.cutter.places(), count, min_distance).map_err(|reached| {

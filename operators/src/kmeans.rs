@@ -158,6 +158,10 @@ impl Operator for Kmeans {
         }
     }
 
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("k", self.k.into())]
+    }
+
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
         Ok(Kernel::Whole(Box::new(Run { seed: context.seed, threads: context.threads, operator: self })))
     }

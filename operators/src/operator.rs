@@ -60,6 +60,11 @@ pub trait Operator: Sized + Send + Sync + 'static {
         false
     }
 
+    /// Config fields whose defaults depend on the inputs, as they came out: spelling one out is no change.
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        Vec::new()
+    }
+
     /// How it runs.
     ///
     /// # Errors

@@ -113,8 +113,10 @@ impl<O: Operator> Spec for Of<O> {
             .filter_map(|field| config.remove(*field))
             .filter_map(|path| path.as_str().map(|path| inputs.base.join(path)))
             .collect();
+        let operator = O::bind(parsed, inputs)?;
+        config.extend(operator.settled().into_iter().map(|(key, value)| (key.to_owned(), value)));
         config.retain(|key, _| !O::NEUTRAL.contains(&key.as_str()));
-        Ok(Box::new(BoundTo { operator: O::bind(parsed, inputs)?, config, files }))
+        Ok(Box::new(BoundTo { operator, config, files }))
     }
 }
 

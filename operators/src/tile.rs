@@ -89,6 +89,10 @@ impl Operator for Tile {
         self.config.on_error == OnError::Fail
     }
 
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("stride", self.config.stride.unwrap_or(self.config.side).into())]
+    }
+
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
         Ok(Kernel::Map(Box::new(self)))
     }

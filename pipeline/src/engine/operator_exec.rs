@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, StringArray};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{
@@ -160,50 +161,68 @@ impl ExecutionPlan for OperatorExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
-        let (step, scan, engine) = (self.step.clone(), self.scan.clone(), self.engine.clone());
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let (first, window) = (self.first, scan.window.max(1));
-        let computed = engine.computed.of(&step.stage);
-        let jobs = jobs(input, step.clone(), scan.clone(), partition);
-        let work = move |job: Result<Job>| {
-            let (step, scan, engine) = (step.clone(), scan.clone(), engine.clone());
-            let (metrics, computed) = (metrics.clone(), computed.clone());
-            async move {
-                let job = job?;
-                let rows = job.batch.num_rows() as u64;
-                let stage = step.stage.clone();
-                let epoch = scan.epoch;
-                let timer = metrics.elapsed_compute().clone();
-                let (batch, unread) =
-                    if step.reads_bytes() { fetch(&step, &engine, job.batch).await? } else { (job.batch, Vec::new()) };
-                let work = move || {
-                    let _timing = timer.timer();
-                    step.call(&batch, epoch, job.lead.as_ref(), &unread)
-                };
-                let result =
-                    engine.pool.run(work).await.map_err(|error| wrap(&stage, RunError::Engine(error.to_string())))?;
-                let (out, dropped) = result.map_err(|error| wrap(&stage, error))?;
-                if let (Some(log), false) = (scan.dropped.get(partition), dropped.is_empty()) {
-                    log.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
-                }
-                computed.fetch_add(out.num_rows() as u64, Ordering::Relaxed);
-                if first {
-                    scan.done.fetch_add(rows, Ordering::Relaxed);
-                }
-                Ok(out.record_output(&metrics))
-            }
+        let worker = Arc::new(Worker {
+            step: self.step.clone(),
+            scan: self.scan.clone(),
+            engine: self.engine.clone(),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+            computed: self.engine.computed.of(&self.step.stage),
+            partition,
+            first: self.first,
+        });
+        // Each job is a task of its own, which goes on while nobody polls this stream: a job that waited to be polled would keep
+        // its place in the pool's queue from those that the poller waits for.
+        let start = move |job: Result<Job>| {
+            let worker = worker.clone();
+            let task = SpawnedTask::spawn(async move { worker.run(job?).await });
+            async move { task.join().await.unwrap_or_else(|error| Err(DataFusionError::External(error.into()))) }
         };
-        let stream = jobs.map(work).buffered(window);
+        let stream =
+            jobs(input, self.step.clone(), self.scan.clone(), partition).map(start).buffered(self.scan.window.max(1));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.step.schema.clone(), stream)))
     }
 }
 
-/// Reads the images' bytes on threads that may block.
-async fn fetch(step: &Arc<Step>, engine: &Arc<Engine>, batch: RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>)> {
-    let (reader, files) = (step.clone(), engine.files.clone());
-    let read = tokio::task::spawn_blocking(move || reader.fetch(files.as_ref(), &batch)).await;
-    let read = read.map_err(|error| wrap(&step.stage, RunError::Engine(error.to_string())))?;
-    read.map_err(|error| wrap(&step.stage, error))
+/// What the jobs of one partition share.
+struct Worker {
+    step: Arc<Step>,
+    scan: Arc<ScanState>,
+    engine: Arc<Engine>,
+    metrics: BaselineMetrics,
+    computed: Arc<AtomicU64>,
+    partition: usize,
+    first: bool,
+}
+
+impl Worker {
+    /// Computes one batch: its bytes are read on a thread that may block, the rest is done on the pool.
+    async fn run(&self, job: Job) -> Result<RecordBatch> {
+        let rows = job.batch.num_rows() as u64;
+        let fail = |error: RunError| wrap(&self.step.stage, error);
+        let (batch, unread) =
+            if self.step.reads_bytes() { self.fetch(job.batch).await.map_err(fail)? } else { (job.batch, Vec::new()) };
+        let (step, epoch, time) = (self.step.clone(), self.scan.epoch, self.metrics.elapsed_compute().clone());
+        let work = move || {
+            let _timing = time.timer();
+            step.call(&batch, epoch, job.lead.as_ref(), &unread)
+        };
+        let result = self.engine.pool.run(work).await;
+        let (out, dropped) = result.map_err(|error| fail(RunError::Engine(error.to_string())))?.map_err(fail)?;
+        if let (Some(log), false) = (self.scan.dropped.get(self.partition), dropped.is_empty()) {
+            log.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
+        }
+        self.computed.fetch_add(out.num_rows() as u64, Ordering::Relaxed);
+        if self.first {
+            self.scan.done.fetch_add(rows, Ordering::Relaxed);
+        }
+        Ok(out.record_output(&self.metrics))
+    }
+
+    async fn fetch(&self, batch: RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
+        let (step, files) = (self.step.clone(), self.engine.files.clone());
+        let read = tokio::task::spawn_blocking(move || step.fetch(files.as_ref(), &batch)).await;
+        read.unwrap_or_else(|error| Err(RunError::Engine(error.to_string())))
+    }
 }
 
 /// A batch to compute, and the row before it.
