@@ -23,7 +23,7 @@ pub fn network() -> Network {
     block(3, "conv3", 128, false);
     block(4, "conv4", 192, false);
     block(5, "conv5", 192, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, dropout: 0.1 }, classes }
+    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, norm: true, dropout: 0.1 }, classes }
 }
 
 fn classes(count: usize) -> Vec<Step> {
