@@ -20,7 +20,7 @@ use tessera_schemas::{IMAGE_ID, column, features, weights};
 use super::device::Device;
 use super::forward::{self, Mode};
 use super::input::{Normalisation, append_rows, normalised};
-use super::network::{Name, Parameter, Step, walk};
+use super::network::{Name, Parameter, Step, dimensions, walk};
 use super::tensors::Tensors;
 use super::weights::normalisation_faults;
 use crate::operator::{
@@ -192,30 +192,10 @@ impl Infer {
             faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
             weights::Network::default()
         });
-        let name = match (config.network, said.name.as_deref()) {
-            (Some(name), Some(said)) if said != name.text() => {
-                let message = format!("the weights are of `{said}`, not of `{}`", name.text());
-                faults.push(BindError::key("network", message).help("leave the key away"));
-                None
-            }
-            (Some(name), _) => Some(name),
-            (None, Some(said)) => Name::find(said).or_else(|| {
-                let fault = BindError::input(WEIGHTS, format!("its network `{said}` is unknown"));
-                faults.push(fault.help(format!("known: {}", Name::known())));
-                None
-            }),
-            (None, None) => {
-                let fault = BindError::input(WEIGHTS, "does not say which network it is of");
-                faults.push(fault.help(format!("`network = \"…\"`, one of: {}", Name::known())));
-                None
-            }
-        };
-        let normalisation = given.or_else(|| of_weights(&said));
-        if normalisation.is_none() && config.mean.is_none() && config.deviation.is_none() {
-            let fault = BindError::stage("needs `mean` and `deviation`: the weights do not say how images were normalised");
-            faults.push(fault.help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]"));
-        }
+        let name = network_of(config, &said).map_err(|fault| faults.push(fault)).ok();
         let network = name.map(|name| (name, name.network()));
+        let normalisation = given.or_else(|| of_weights(&said));
+        faults.extend(unsaid(config, normalisation, "the weights do not say"));
         match (&network, &config.layer) {
             (Some((name, network)), Some(layers)) => faults.extend(layers.faults(&network.layers(), *name)),
             (Some((_, network)), None) => {
@@ -234,12 +214,12 @@ impl Infer {
             let message = format!("its images of {}x{} px are too small for `{}`: {error}", size[0], size[1], name.text());
             vec![BindError::input(IMAGES, message)]
         })?;
-        let length = |layer: &String| {
+        let mut vectors = Vec::new();
+        for (i, layer) in layers.names().iter().enumerate() {
             let place = steps.iter().position(|step| step.name == Some(layer)).expect("a known layer");
-            shape_pooled(&shapes[place], config.pool).iter().product::<usize>()
-        };
-        let vectors = layers.names().iter().enumerate().map(|(i, layer)| (layers.place(i).1.to_owned(), length(layer)));
-        let vectors = vectors.collect();
+            let length = length(&shapes[place], config.pool).map_err(|fault| vec![fault])?;
+            vectors.push((layers.place(i).1.to_owned(), length));
+        }
         let body = Body::Steps { steps, parameters, layers: layers.names().to_vec() };
         let (pool, pooling) = (config.pool, config.pooling);
         Ok(Some((Plan { body, size, normalisation, pool, pooling }, vectors)))
@@ -254,22 +234,49 @@ impl Infer {
         if config.network.is_some() {
             faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
         }
-        if given.is_none() && config.mean.is_none() && config.deviation.is_none() {
-            let fault = BindError::stage(
-                "needs `mean` and `deviation`: a TorchScript model does not say how images were normalised",
-            );
-            faults.push(fault.help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]"));
-        }
-        let loaded = Script::load(file, size).map_err(|message| faults.push(BindError::key("model", message)));
-        let (Ok(Some((script, shape))), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
+        faults.extend(unsaid(config, given, "a TorchScript model does not say"));
+        let loaded = Script::load(file, size).map_err(|message| BindError::key("model", message));
+        let loaded = loaded.and_then(|loaded| {
+            let measured = loaded.map(|(script, shape)| length(&shape, config.pool).map(|length| (script, length)));
+            measured.transpose()
+        });
+        let loaded = loaded.map_err(|fault| faults.push(fault)).ok().flatten();
+        let (Some((script, length)), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
         else {
             return if faults.is_empty() { Ok(None) } else { Err(faults) };
         };
-        let length = shape_pooled(&shape, config.pool).iter().product();
         let (pool, pooling) = (config.pool, config.pooling);
         let plan = Plan { body: Body::Script(script), size, normalisation, pool, pooling };
         Ok(Some((plan, vec![(features::FEATURE.to_owned(), length)])))
     }
+}
+
+/// The network that a stage's weights are of.
+fn network_of(config: &Config, said: &weights::Network) -> Result<Name, BindError> {
+    match (config.network, said.name.as_deref()) {
+        (Some(name), Some(said)) if said != name.text() => {
+            let message = format!("the weights are of `{said}`, not of `{}`", name.text());
+            Err(BindError::key("network", message).help("leave the key away"))
+        }
+        (Some(name), _) => Ok(name),
+        (None, Some(said)) => {
+            let fault = || BindError::input(WEIGHTS, format!("its network `{said}` is unknown"));
+            Name::find(said).ok_or_else(|| fault().help(format!("known: {}", Name::known())))
+        }
+        (None, None) => {
+            let fault = BindError::input(WEIGHTS, "does not say which network it is of");
+            Err(fault.help(format!("`network = \"…\"`, one of: {}", Name::known())))
+        }
+    }
+}
+
+/// The fault of a stage that says as little about normalisation as its network does. Values are not assumed.
+fn unsaid(config: &Config, found: Option<Normalisation>, who: &str) -> Option<BindError> {
+    let is_unsaid = found.is_none() && config.mean.is_none() && config.deviation.is_none();
+    is_unsaid.then(|| {
+        BindError::stage(format!("needs `mean` and `deviation`: {who} how images were normalised"))
+            .help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]")
+    })
 }
 
 /// The normalisation that a weights table tells of.
@@ -278,11 +285,19 @@ fn of_weights(network: &weights::Network) -> Option<Normalisation> {
     fixed.or_else(|| network.normalisation.as_deref().and_then(Normalisation::of_tiles))
 }
 
-/// The shape of an output after pooling, which only maps undergo.
-fn shape_pooled(shape: &[usize], pool: usize) -> Vec<usize> {
-    match shape {
-        [channels, _, _] if pool > 0 => vec![*channels, pool, pool],
-        _ => shape.to_vec(),
+/// The length of a feature: an output of that shape, pooled if asked for.
+fn length(shape: &[usize], pool: usize) -> Result<usize, BindError> {
+    let length = match *shape {
+        _ if pool == 0 => shape.iter().product(),
+        [channels, height, width] if pool <= height.min(width) => channels * pool * pool,
+        _ => {
+            let message = format!("cannot pool {} to {pool} values a side", dimensions(shape));
+            return Err(BindError::key("pool", message).help("maps can be pooled, and not to more than their side"));
+        }
+    };
+    match i32::try_from(length) {
+        Ok(_) => Ok(length),
+        Err(_) => Err(BindError::key("pool", format!("a feature of {length} values is too long")).help("pool it")),
     }
 }
 
@@ -294,10 +309,10 @@ impl Plan {
         input: Tensor,
         visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TchError>,
     ) -> Result<(), TchError> {
-        let mut pooled = |column: usize, output: &Tensor| match (self.pool as i64, output.dim(), self.pooling) {
-            (0, ..) | (_, ..=3, _) | (_, 5.., _) => visit(column, output),
-            (pool, 4, Pooling::Max) => visit(column, &output.f_adaptive_max_pool2d([pool, pool])?.0),
-            (pool, 4, Pooling::Avg) => visit(column, &output.f_adaptive_avg_pool2d([pool, pool])?),
+        let mut pooled = |column: usize, output: &Tensor| match (self.pool as i64, self.pooling) {
+            (0, _) => visit(column, output),
+            (pool, Pooling::Max) => visit(column, &output.f_adaptive_max_pool2d([pool, pool])?.0),
+            (pool, Pooling::Avg) => visit(column, &output.f_adaptive_avg_pool2d([pool, pool])?),
         };
         match &self.body {
             Body::Steps { steps, layers, .. } => {

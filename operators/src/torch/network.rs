@@ -69,6 +69,8 @@ pub struct PuzzleHead {
     pub tile: usize,
     /// Outputs of `fc7`.
     pub joint: usize,
+    /// Whether the outputs of `fc6` and `fc7` are normalised over the batch (`bn6`, `bn7`).
+    pub norm: bool,
     /// Probability that training zeroes an output of `fc6` or `fc7`.
     pub dropout: f64,
 }
@@ -307,18 +309,16 @@ impl Network {
 
     /// The form that solves puzzles of that many tiles, each `tile` pixels a side: names one of `permutations`.
     pub fn puzzle(&self, tiles: usize, tile: usize, permutations: usize) -> Form {
-        let PuzzleHead { tile: features, joint, dropout } = self.puzzle;
-        let fully = |outputs, start, tensor| Step::new(Layer::Linear { outputs, start }, tensor);
-        let plain = |layer| Step::new(layer, "");
-        let mut shared = self.trunk.clone();
-        shared.extend([plain(Layer::Flatten), fully(features, Start::Kaiming, "fc6")]);
-        shared.extend([plain(Layer::Relu), plain(Layer::Dropout(dropout))]);
-        let joint = vec![
-            fully(joint, Start::Kaiming, "fc7"),
-            plain(Layer::Relu),
-            plain(Layer::Dropout(dropout)),
-            fully(permutations, LAST, "fc8"),
-        ];
+        let PuzzleHead { tile: features, joint, norm, dropout } = self.puzzle;
+        let fully = |outputs, start, number: usize| Step::new(Layer::Linear { outputs, start }, &format!("fc{number}"));
+        let hidden = |outputs, number: usize| {
+            let norm = norm.then(|| Step::new(Layer::BatchNorm, &format!("bn{number}")));
+            let rest = [Step::new(Layer::Relu, ""), Step::new(Layer::Dropout(dropout), "")];
+            std::iter::once(fully(outputs, Start::Kaiming, number)).chain(norm).chain(rest)
+        };
+        let flatten = Step::new(Layer::Flatten, "");
+        let shared = self.trunk.iter().cloned().chain([flatten]).chain(hidden(features, 6)).collect();
+        let joint = hidden(joint, 7).chain([fully(permutations, LAST, 8)]).collect();
         Form { input: [3, tile, tile], pieces: tiles, shared, joint }
     }
 }
@@ -387,6 +387,7 @@ mod tests {
             let puzzle = names(network.puzzle(9, 64, 701).parameters().unwrap());
             assert_eq!(puzzle[..trunk.len()], trunk);
             let head: Vec<_> = puzzle[trunk.len()..].iter().map(|p| p.0.as_str()).collect();
+            let head: Vec<_> = head.into_iter().filter(|name| !name.starts_with("bn")).collect();
             assert_eq!(head, ["fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias", "fc8.weight", "fc8.bias"]);
             assert_eq!(puzzle.last().unwrap().1, [701]);
             let classifier = names(network.classifier([64, 64], 10).parameters().unwrap());

@@ -45,7 +45,7 @@ pub struct Config {
     /// Passes over the data. Default: 10.
     #[serde(default = "defaults::epochs")]
     epochs: usize,
-    /// Puzzles a step. Default: 128.
+    /// Puzzles a step, at least 2. Default: 128.
     #[serde(default = "defaults::batch")]
     batch: usize,
     /// The first step's learning rate. Default: 0.05, for networks with batch normalisation; 0.01 suits those without.
@@ -91,9 +91,10 @@ mod defaults {
 
 impl Config {
     fn faults(&self) -> Vec<BindError> {
-        let counts = [("epochs", self.epochs), ("batch", self.batch), ("metrics_every", self.metrics_every)];
-        let counts = counts.into_iter().filter(|count| count.1 == 0);
-        let mut faults: Vec<_> = counts.map(|(key, _)| BindError::key(key, "must be at least 1, is 0")).collect();
+        let counts = [("epochs", self.epochs, 1), ("batch", self.batch, 2), ("metrics_every", self.metrics_every, 1)];
+        let few = counts.into_iter().filter(|(_, value, least)| value < least);
+        let fault = |(key, value, least)| BindError::key(key, format!("must be at least {least}, is {value}"));
+        let mut faults: Vec<_> = few.map(fault).collect();
         let mut within = |key, value: f64, fits: bool, range: &str| {
             if !fits {
                 faults.push(BindError::key(key, format!("must be {range}, is {value}")));
@@ -218,7 +219,7 @@ impl Whole for Training {
                 sink.progress(step.min(total), total, &note);
             }
             if whole.steps == 0 {
-                return Err(RunError::Input("there is no puzzle to learn from".to_owned()));
+                return Err(RunError::Input("there are too few puzzles to learn from: at least 2 are needed".to_owned()));
             }
             whole.report(sink, epoch, step, ["epoch_loss", "epoch_accuracy"]);
         }

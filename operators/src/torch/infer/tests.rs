@@ -267,6 +267,8 @@ fn what_is_wrong_is_found_before_any_image() {
     assert_faults(bind(config, 64, small()), &[(key("network"), "of `small`, not of `alexnet-torchvision`")]);
     let alexnet = weights(Some("alexnet-torchvision"), Some("none"));
     assert_faults(bind(json!({"layer": "conv5"}), 16, alexnet), &[(input(IMAGES), "16x16 px are too small")]);
+    let config = json!({"layer": ["conv1", "conv4"], "pool": 17});
+    assert_faults(bind(config, 64, small()), &[(key("pool"), "cannot pool 192x16x16 to 17 values a side | maps can")]);
     let no_pixels = puzzles::schema(puzzles::Layout { grid: 3, tile: 16, permutations: 9 }, "tile");
     let bound = bind_in(Path::new("/nowhere"), json!({"layer": "conv7"}), no_pixels, small());
     assert_faults(bound, &[(input(IMAGES), "column `pixels` is missing"), (key("layer"), "conv7")]);

