@@ -194,7 +194,7 @@ impl Whole for Run {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let Self { operator: Kmeans { config, k, dimension, centroids }, seed, threads } = *self;
         let given = if centroids.is_empty() { None } else { Some(given(tables, k)?) };
-        let mut rows = Rows::new(dimension, tables.rows(FEATURES));
+        let mut rows = Rows::new(dimension, tables.rows(FEATURES)?);
         for batch in tables.scan(FEATURES, Order::Stored)? {
             rows.add(&batch?, &config.column)?;
             if sink.cancelled() {

@@ -385,7 +385,10 @@ pub trait Tables: Sync {
     fn schema(&self, input: &str) -> Option<SchemaRef>;
 
     /// How many rows an input has; fewer come if bad ones are dropped.
-    fn rows(&self, input: &str) -> usize;
+    ///
+    /// # Errors
+    /// The input cannot be counted.
+    fn rows(&self, input: &str) -> Result<usize, RunError>;
 
     /// Reads an input from its start.
     ///

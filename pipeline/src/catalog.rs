@@ -18,7 +18,7 @@ use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
 use crate::keys::Columns;
 use crate::plan::Plan;
-use crate::store::{Manifest, Part, Store};
+use crate::store::{DroppedRow, Manifest, Part, Store};
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
@@ -64,6 +64,14 @@ pub struct Request {
     pub limit: Option<usize>,
     /// Rows at the base of a shuffled scan, if they are in memory already.
     pub rows: Option<Arc<RecordBatch>>,
+}
+
+/// The rows that shuffled scans shuffle.
+pub struct Base {
+    /// The rows.
+    pub rows: Arc<RecordBatch>,
+    /// Rows that were left out on the way to them.
+    pub dropped: Vec<DroppedRow>,
 }
 
 /// A plan that reads a table.
@@ -310,7 +318,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A stage has no snapshot or fails, or the rows do not fit into memory.
-    pub async fn shuffle_base(&self, table: usize) -> Result<Arc<RecordBatch>> {
+    pub async fn shuffle_base(&self, table: usize) -> Result<Base> {
         let (base, views) = self.chain(table);
         let mut steps = Vec::new();
         for &view in &views {
@@ -319,7 +327,20 @@ impl Catalog {
         self.base_rows(base, &steps).await
     }
 
-    async fn base_rows(&self, base: usize, steps: &[Arc<Step>]) -> Result<Arc<RecordBatch>> {
+    /// Whether a view on the way to a table makes several rows of one.
+    ///
+    /// # Errors
+    /// An operator lacks something.
+    pub async fn multiplies(&self, table: usize) -> Result<bool> {
+        for view in self.chain(table).1 {
+            if !self.step(view).await?.map.keeps_ids() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn base_rows(&self, base: usize, steps: &[Arc<Step>]) -> Result<Base> {
         let (below, above) = Self::split(steps);
         let columns = above.first().map(|step| step.columns.clone());
         let request = Request { columns: if below.is_empty() { columns } else { None }, ..Request::default() };
@@ -337,7 +358,8 @@ impl Catalog {
                  a view of encoded images (decode without keep)"
             );
         }
-        Ok(Arc::new(concat_batches(&schema, &batches)?))
+        let dropped = (0..scan.state.dropped.len()).flat_map(|at| scan.state.take_dropped(at)).collect();
+        Ok(Base { rows: Arc::new(concat_batches(&schema, &batches)?), dropped })
     }
 
     async fn shuffled(
@@ -348,8 +370,8 @@ impl Catalog {
         epoch: u64,
         block: usize,
     ) -> Result<Scan> {
-        let rows = match request.rows {
-            Some(rows) => rows,
+        let Base { rows, dropped: before } = match request.rows {
+            Some(rows) => Base { rows, dropped: Vec::new() },
             None => self.base_rows(base, &steps).await?,
         };
         let (_, above) = Self::split(&steps);
@@ -357,7 +379,10 @@ impl Catalog {
         let chunk = request.chunk.unwrap_or(usize::MAX);
         let shuffled = scan::shuffle(&rows, self.plan.graph.file.seed, epoch, chunk, leads).map_err(convert::unwrap)?;
         let leaf = scan::memory(&rows.schema(), &shuffled.partitions).map_err(convert::unwrap)?;
-        let dropped = shuffled.partitions.iter().map(|_| Mutex::default()).collect();
+        let mut dropped: Vec<Mutex<Vec<DroppedRow>>> = shuffled.partitions.iter().map(|_| Mutex::default()).collect();
+        if let Some(first) = dropped.first_mut() {
+            *first = Mutex::new(before);
+        }
         let window = self.engine.threads + 1;
         let trails = shuffled.trails;
         let state = Arc::new(ScanState { epoch, block, window, dropped, trails, ..ScanState::default() });

@@ -182,7 +182,7 @@ impl Whole for Training {
         let Train { config, layout, form, parameters, schema } = &self.train;
         let tensors = Tensors::initial(parameters, self.seed, self.device)?;
         let mut sgd = Sgd::new(tensors.trained(), config.momentum, config.weight_decay)?;
-        let total = config.epochs * (tables.rows(PUZZLES) / config.batch).max(1);
+        let total = config.epochs * (tables.rows(PUZZLES)? / config.batch).max(1);
         let mut step = 0;
         for epoch in 0..config.epochs {
             let (mut whole, mut recent) = (Mean::new(), Mean::new());

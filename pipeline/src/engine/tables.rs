@@ -35,6 +35,8 @@ pub struct KernelTables {
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
     /// What the scans share, for the rows that they left out.
     pub scans: Mutex<Vec<Arc<ScanState>>>,
+    /// Rows that were left out before anything was shuffled.
+    pub dropped: Mutex<Vec<DroppedRow>>,
 }
 
 impl KernelTables {
@@ -43,6 +45,7 @@ impl KernelTables {
         let scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows: Vec<DroppedRow> =
             scans.iter().flat_map(|scan| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at))).collect();
+        rows.append(&mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
         rows.sort();
         rows.dedup();
         rows
@@ -53,21 +56,25 @@ impl KernelTables {
     }
 
     fn request(&self, input: &str, order: Order) -> Result<Request, RunError> {
-        let (table, columns) = self.input(input)?;
+        let (_, columns) = self.input(input)?;
         let mut request = Request { columns: Some(columns.clone()), ..Request::ordered(order) };
         if request.shuffled.is_some() {
-            let mut cache = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner);
-            let rows = match cache.get(input) {
-                Some(rows) => rows.clone(),
-                None => {
-                    let rows = self.runtime.block_on(self.catalog.shuffle_base(*table)).map_err(engine)?;
-                    cache.insert(input.to_owned(), rows.clone());
-                    rows
-                }
-            };
-            request.rows = Some(rows);
+            request.rows = Some(self.shuffle_base(input)?);
         }
         Ok(request)
+    }
+
+    /// The rows that an input's shuffled scans shuffle, read once.
+    fn shuffle_base(&self, input: &str) -> Result<Arc<RecordBatch>, RunError> {
+        let (table, _) = self.input(input)?;
+        let mut cache = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = cache.get(input) {
+            return Ok(rows.clone());
+        }
+        let base = self.runtime.block_on(self.catalog.shuffle_base(*table)).map_err(engine)?;
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(base.dropped);
+        cache.insert(input.to_owned(), base.rows.clone());
+        Ok(base.rows)
     }
 }
 
@@ -81,11 +88,13 @@ impl Tables for KernelTables {
         Some(self.catalog.plan.stages[*table].schema.clone())
     }
 
-    fn rows(&self, input: &str) -> usize {
-        let Some((table, _)) = self.inputs.get(input) else { return 0 };
+    fn rows(&self, input: &str) -> Result<usize, RunError> {
+        let (table, _) = self.input(input)?;
+        if self.runtime.block_on(self.catalog.multiplies(*table)).map_err(engine)? {
+            return Ok(self.shuffle_base(input)?.num_rows());
+        }
         let (base, _) = self.catalog.chain(*table);
-        let shuffled = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner).get(input).map(|rows| rows.num_rows());
-        shuffled.or_else(|| self.catalog.manifest(base).ok().map(|manifest| manifest.rows() as usize)).unwrap_or(0)
+        Ok(self.catalog.manifest(base).map_err(engine)?.rows() as usize)
     }
 
     fn scan(&self, input: &str, order: Order) -> Result<Batches, RunError> {

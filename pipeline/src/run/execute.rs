@@ -206,6 +206,7 @@ async fn run_whole(
         runtime: tokio::runtime::Handle::current(),
         shuffled: Mutex::new(BTreeMap::new()),
         scans: Mutex::default(),
+        dropped: Mutex::default(),
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name) = (bar.clone(), catalog.name(node).to_owned());

@@ -37,8 +37,8 @@ impl Tables for Memory {
     fn schema(&self, _: &str) -> Option<SchemaRef> {
         Some(self.table.schema())
     }
-    fn rows(&self, _: &str) -> usize {
-        self.table.num_rows()
+    fn rows(&self, _: &str) -> Result<usize, RunError> {
+        Ok(self.table.num_rows())
     }
     fn scan(&self, _: &str, order: Order) -> Result<Batches, RunError> {
         let Order::Shuffled { epoch } = order else { panic!("training shuffles") };

@@ -1,0 +1,43 @@
+# Tessera's commands: `make demo` and `make test` set everything up first; nothing else is needed on a fresh Debian or Ubuntu.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# With TESSERA_CACHE, libtorch and the build lie outside the checkout, so that another clone finds them.
+CACHE := $(if $(TESSERA_CACHE),$(TESSERA_CACHE),)
+LIBTORCH_DIR := $(if $(CACHE),$(CACHE)/libtorch,$(CURDIR)/.libtorch)
+TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
+PHOTOS := $(if $(CACHE),$(CACHE)/photos,$(CURDIR)/.photos)
+export LIBTORCH := $(LIBTORCH_DIR)/torch
+export CARGO_TARGET_DIR := $(TARGET_DIR)
+export PHOTOS
+
+TORCH_VERSION := 2.11.0
+BIN := $(TARGET_DIR)/release/tessera
+
+.PHONY: help setup build test lint bench demo
+
+help: ## Say what there is.
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Install what is missing: system packages, libtorch.
+	@pipeline/setup.sh "$(LIBTORCH_DIR)" "$(TORCH_VERSION)"
+
+build: setup ## Build the release binary; its path is the last line.
+	cargo build --release --workspace
+	@echo $(BIN)
+
+test: setup ## Run all tests.
+	cargo build --release --workspace
+	cargo test --release --workspace
+
+lint: setup ## Check format, clippy and the import order.
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	pipeline/architecture.sh
+
+demo: build ## Cluster the tiles of some photographs, then ask how clusters and photographs agree.
+	@pipeline/demo/photos.sh "$(PHOTOS)"
+	@pipeline/demo/run.sh "$(BIN)"
+
+bench: build ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
+	cargo test --release --workspace -- --ignored --nocapture --test-threads 1
