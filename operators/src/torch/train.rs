@@ -3,6 +3,8 @@
 //! Input: `puzzles` (`permutation`, `tiles`; its metadata says how tiles are normalised). Output: the network's weights, with its
 //! name and the normalisation as metadata. Config: below. Metrics: `loss`, `accuracy` (share of a step's puzzles solved),
 //! `learning_rate`, `images_per_second` every `metrics_every` steps, and at each epoch's end `epoch_loss` and `epoch_accuracy`.
+//! With a `validation` input, puzzles that it does not learn from: also `validation_loss` and `validation_accuracy`, over the same
+//! puzzles each time.
 //!
 //! Each epoch is one shuffled scan. The network is the paper's puzzle form: see [`PuzzleHead`](super::network::PuzzleHead).
 //! Weights start by seed and tensor name; libtorch's generator (dropout) is seeded anew each step. The result is exact for one
@@ -35,6 +37,12 @@ use crate::random::Draw;
 static GENERATOR: Mutex<()> = Mutex::new(());
 /// The port of puzzles.
 const PUZZLES: &str = "puzzles";
+
+/// The port of puzzles that are not learnt from.
+const VALIDATION: &str = "validation";
+/// What either has.
+const COLUMNS: [Column; 2] =
+    [Column::new(puzzles::PERMUTATION, ColumnKind::Integer), Column::new(puzzles::TILES, ColumnKind::Octets)];
 
 /// Keys of a `train` stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -122,10 +130,7 @@ impl Operator for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "a network's weights, from learning to solve puzzles";
     const VERSION: u32 = 1;
-    const INPUTS: &'static [Port] = &[Port::scan(
-        PUZZLES,
-        &[Column::new(puzzles::PERMUTATION, ColumnKind::Integer), Column::new(puzzles::TILES, ColumnKind::Octets)],
-    )];
+    const INPUTS: &'static [Port] = &[Port::scan(PUZZLES, &COLUMNS), Port::scan(VALIDATION, &COLUMNS).optional()];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["device", "metrics_every"];
     type Config = Config;
@@ -146,6 +151,15 @@ impl Operator for Train {
             faults.push(fault.help("larger tiles (of larger images), or a network with less pooling"));
             Vec::new()
         });
+        match inputs.inputs.get(VALIDATION).map(Layout::of_puzzles) {
+            None => {}
+            Some(Ok(found)) if found == layout => {}
+            Some(Ok(_)) => {
+                let fault = BindError::input(VALIDATION, "its puzzles are not like those of `puzzles`");
+                faults.push(fault.help("make both by `jigsaw` stages of the same keys, from images of one size"));
+            }
+            Some(Err(message)) => faults.push(BindError::input(VALIDATION, message).help("`jigsaw` makes puzzles")),
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -222,8 +236,30 @@ impl Whole for Training {
                 return Err(RunError::Input("there are too few puzzles to learn from: at least 2 are needed".to_owned()));
             }
             whole.report(sink, epoch, step, ["epoch_loss", "epoch_accuracy"]);
+            if tables.schema(VALIDATION).is_some() {
+                let unseen = self.validate(tables, &tensors)?;
+                unseen.report(sink, epoch, step, ["validation_loss", "validation_accuracy"]);
+            }
         }
         tensors.write(schema)?.into_iter().try_for_each(|batch| sink.write(batch))
+    }
+}
+
+impl Training {
+    /// The validation set as epoch 0 has it, less what does not fill a step, without learning.
+    fn validate(&self, tables: &dyn Tables, tensors: &Tensors) -> Result<Mean, RunError> {
+        let Train { config, layout, form, .. } = &self.train;
+        let mut mean = Mean::new();
+        for examples in Steps::new(tables.scan(VALIDATION, Order::Shuffled { epoch: 0 })?, layout, config.batch) {
+            let examples = examples?;
+            let outcome = tch::no_grad(|| forward(form, tensors, layout, &examples, Mode::Evaluate, self.device))?;
+            let (loss, solved) = outcome.numbers()?;
+            mean.add(loss, solved, examples.classes.len());
+        }
+        if mean.steps == 0 {
+            return Err(RunError::Input("there are too few puzzles to validate with: at least 2 are needed".to_owned()));
+        }
+        Ok(mean)
     }
 }
 

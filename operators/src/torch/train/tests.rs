@@ -31,11 +31,13 @@ fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
 struct Memory {
     table: RecordBatch,
     rows: usize,
+    /// Whether the same puzzles are the validation set.
+    validates: bool,
 }
 
 impl Tables for Memory {
-    fn schema(&self, _: &str) -> Option<SchemaRef> {
-        Some(self.table.schema())
+    fn schema(&self, input: &str) -> Option<SchemaRef> {
+        (input == "puzzles" || self.validates).then(|| self.table.schema())
     }
     fn rows(&self, _: &str) -> Result<usize, RunError> {
         Ok(self.table.num_rows())
@@ -92,7 +94,7 @@ fn run_on(
     let train = bind(config.clone(), table.schema()).unwrap();
     let context = Context { seed, threads, base: "/nowhere".into() };
     let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-    kernel.run(&Memory { table: table.clone(), rows }, record)
+    kernel.run(&Memory { table: table.clone(), rows, validates: false }, record)
 }
 
 fn config(more: Value) -> Value {
@@ -149,6 +151,23 @@ fn the_seed_alone_decides() {
         assert_eq!(first, of(threads, 7, 1));
         assert_ne!(first, of(threads, 40, 2));
     }
+}
+
+#[test]
+fn validation_is_measured_and_changes_nothing() {
+    let table = table(48, 4);
+    let trained = |validates: bool| {
+        let mut record = Record::default();
+        let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
+        let context = Context { seed: 1, threads: 1, base: "/nowhere".into() };
+        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+        kernel.run(&Memory { table: table.clone(), rows: 10, validates }, &mut record).unwrap();
+        record
+    };
+    let (alone, validated) = (trained(false), trained(true));
+    assert_eq!(alone.batches, validated.batches);
+    let named = |record: &Record| record.metrics.iter().filter(|metric| metric.2.starts_with("validation_")).count();
+    assert_eq!((named(&alone), named(&validated)), (0, 4));
 }
 
 #[test]
