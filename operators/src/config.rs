@@ -69,7 +69,7 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>) -> Result<C, Vec
         let message = error.into_inner().to_string();
         let key = path.split(['.', '[']).next().unwrap_or_default().to_owned();
         if keys.remove(&key).is_some() {
-            errors.push(BindError::key(&path, message));
+            errors.push(BindError::key(&path, format!("`{path}`: {}", plain(&message))));
             continue;
         }
         // Nothing left to take away: a key is missing, unless it was taken away just now for its wrong value.
@@ -79,6 +79,20 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>) -> Result<C, Vec
         }
         return Err(errors);
     }
+}
+
+/// serde's words without Rust's names of types.
+fn plain(message: &str) -> String {
+    let names = [
+        ("usize", "a whole number"),
+        ("u64", "a whole number"),
+        ("u32", "a whole number"),
+        ("f64", "a number"),
+        ("f32", "a number"),
+    ];
+    names.iter().fold(message.to_owned(), |text, (rust, plain)| {
+        text.replace(&format!("expected {rust}"), &format!("expected {plain}"))
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +125,7 @@ mod tests {
     #[test]
     fn all_faults_are_found() {
         let found = faults(r#"{"kk": 1, "rates": [1.0, "x"], "names": 3, "k": 2}"#);
+        assert_eq!(found[1].1, "`rates[1]`: invalid type: string \"x\", expected a number");
         let at: Vec<_> = found.iter().map(|fault| fault.0.clone()).collect();
         assert_eq!(at, [At::Key("kk".into()), At::Key("rates[1]".into()), At::Key("names".into())], "{found:?}");
     }

@@ -67,7 +67,7 @@ impl Faults {
     /// The faults as a person reads them: message, `file:line:column`, the text underlined, advice.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_width(160);
+        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_width(160);
         let mut out = String::new();
         for fault in &self.faults {
             let mut diagnostic = MietteDiagnostic::new(fault.message.clone())

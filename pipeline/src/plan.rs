@@ -49,8 +49,9 @@ impl Plan {
         let faulty: BTreeSet<usize> = (0..graph.nodes.len())
             .filter(|&node| {
                 let stage = graph.declaration(node);
-                let begins = |fault: &Fault| fault.message.starts_with(&format!("stage `{}`", stage.name.text));
-                faults.iter().any(begins)
+                let name = format!("stage `{}`", stage.name.text);
+                let inside = |fault: &Fault| stage.places.values().any(|place| *place == fault.span);
+                faults.iter().any(|fault| fault.message.starts_with(&name) || inside(fault))
             })
             .collect();
         let mut stages: Vec<Option<BoundStage>> = Vec::new();
