@@ -71,6 +71,10 @@ impl Source for Images {
         &self.root
     }
 
+    fn row_per_file(&self) -> bool {
+        true
+    }
+
     fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
         Ok(folder::images(&self.root, files.list(&self.root)?)?)
     }

@@ -302,6 +302,12 @@ pub trait Source: Send + Sync {
     /// The folder (or file's folder) that paths are relative to.
     fn root(&self) -> &Path;
 
+    /// Whether each file makes one row of its own, with its path as `image_id`, whatever other files there are: then only files
+    /// that changed are read again.
+    fn row_per_file(&self) -> bool {
+        false
+    }
+
     /// Names, sizes and times of all files that the table depends on, by `path`; reads none of them.
     ///
     /// # Errors

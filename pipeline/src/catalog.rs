@@ -56,6 +56,8 @@ pub struct Request {
     pub chunk: Option<usize>,
     /// Of a stored scan: only these parts of the snapshot at its base.
     pub parts: Option<Vec<usize>>,
+    /// Of a stored scan: rows to read instead of the snapshot's at its base, by partition.
+    pub given: Option<Vec<RecordBatch>>,
     /// Columns wanted of the table; an engine may read more.
     pub columns: Option<Vec<String>>,
     /// Of a plain snapshot: rows that the reader will not look at.
@@ -290,6 +292,9 @@ impl Catalog {
     }
 
     fn stored(&self, base: usize, steps: Vec<Arc<Step>>, request: Request, block: usize) -> Result<Scan> {
+        if let Some(given) = request.given {
+            return self.given(&given, &steps, block);
+        }
         let manifest = self.manifest(base)?;
         let parts: Vec<Part> = match &request.parts {
             Some(chosen) => chosen.iter().map(|&at| manifest.parts[at].clone()).collect(),
@@ -305,6 +310,16 @@ impl Catalog {
         let state = Arc::new(ScanState { block, window, dropped, ..ScanState::default() });
         let plan = scan::stack(leaf, &steps, &state, &self.engine);
         Ok(Scan { plan, state, rows: parts.iter().map(|part| part.rows).sum() })
+    }
+
+    fn given(&self, batches: &[RecordBatch], steps: &[Arc<Step>], block: usize) -> Result<Scan> {
+        let schema = batches.first().map(RecordBatch::schema).context("a scan of given rows has some")?;
+        let partitions: Vec<Vec<RecordBatch>> = batches.iter().map(|batch| vec![batch.clone()]).collect();
+        let leaf = scan::memory(&schema, &partitions).map_err(convert::unwrap)?;
+        let dropped = batches.iter().map(|_| Mutex::default()).collect();
+        let state = Arc::new(ScanState { block, window: 2, dropped, ..ScanState::default() });
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(Scan { plan: scan::stack(leaf, steps, &state, &self.engine), state, rows })
     }
 
     /// The steps of a shuffled scan whose output is shuffled, and those behind: what is shuffled are the rows above the last

@@ -1,7 +1,9 @@
 //! Running a plan: stage by stage, each decided about with its inputs known, and made only as far as it must be.
 
+mod carry;
 pub mod decide;
 mod execute;
+mod source;
 pub mod writer;
 
 use std::collections::BTreeSet;
@@ -214,6 +216,9 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             report.rows_out = Some(made.manifest.rows());
             report.rows_computed = made.rows_computed;
             report.rows_reused = made.rows_reused;
+            if made.rows_reused > 0 {
+                report.action = Action::Update;
+            }
             let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
             reporter.say(&format!("{name}: {rows} rows in {}", duration(seconds)));

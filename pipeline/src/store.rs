@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub use lock::Lock;
 pub use manifest::{DroppedRow, FORMAT, Manifest, Part};
-pub use part::{PartWriter, WrittenPart};
+pub use part::{PartWriter, WrittenPart, read_part};
 
 /// A pipeline's part of a store.
 #[derive(Debug, Clone)]
@@ -125,7 +125,12 @@ impl StageStore {
 
     /// The path of a part.
     pub fn part(&self, part: &Part) -> PathBuf {
-        self.dir.join("parts").join(&part.file)
+        self.part_file(&part.file)
+    }
+
+    /// The path of a part's file, by its name.
+    pub fn part_file(&self, name: &str) -> PathBuf {
+        self.dir.join("parts").join(name)
     }
 
     /// Whether all parts of a snapshot lie there with their sizes.

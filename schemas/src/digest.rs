@@ -109,6 +109,25 @@ impl TableDigest {
     }
 }
 
+/// A fingerprint of each row's values in some columns; columns that are not there, or have no digest, have no part in it.
+///
+/// # Errors
+/// A column has a type that no table of Tessera has.
+pub fn rows<'a>(batch: &RecordBatch, columns: impl IntoIterator<Item = &'a String>) -> Result<Vec<Digest>, SchemaError> {
+    let mut names: Vec<&str> = columns.into_iter().map(String::as_str).collect();
+    names.sort_unstable();
+    let digested = |name: &&str| {
+        batch.schema_ref().field_with_name(name).is_ok_and(|field| !field.metadata().contains_key(meta::UNDIGESTED))
+    };
+    let columns: Vec<_> = names.into_iter().filter(digested).filter_map(|name| batch.column_by_name(name)).collect();
+    let one = |row: usize| {
+        let mut hasher = blake3::Hasher::new();
+        columns.iter().try_for_each(|column| value(&mut hasher, column.as_ref(), row))?;
+        Ok(hasher.finalize().into())
+    };
+    (0..batch.num_rows()).map(one).collect()
+}
+
 /// Feeds one value to the hasher, with enough framing that different values never feed the same bytes.
 fn value(hasher: &mut blake3::Hasher, array: &dyn Array, row: usize) -> Result<(), SchemaError> {
     if array.is_null(row) {

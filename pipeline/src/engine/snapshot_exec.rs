@@ -1,9 +1,11 @@
 //! `SnapshotExec`: writes each partition as one part, and yields one manifest row for it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, StringArray};
+use arrow::array::{Array as _, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -22,17 +24,32 @@ use tessera_schemas::{IMAGE_ID, text};
 use super::Engine;
 use super::convert::wrap;
 use super::operator_exec::ScanState;
-use crate::store::{Part, PartWriter, StageStore};
+use crate::store::{DroppedRow, Part, PartWriter, StageStore, read_part};
 
 /// What a part is to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     /// Its key.
     pub key: String,
+    /// The key of the stages that make it, whatever they read.
+    pub recipe: String,
     /// The upstream parts that it is made from.
     pub made_from: Vec<String>,
     /// The smallest and largest id of those, where they are known: rows of other parts are refused.
     pub ids: Option<(String, String)>,
+    /// Rows of earlier parts that hold, and are copied before those that are computed.
+    pub copies: Vec<Copies>,
+    /// What was left out of those.
+    pub dropped: Vec<DroppedRow>,
+}
+
+/// Rows of an earlier part.
+#[derive(Debug, Clone)]
+pub struct Copies {
+    /// Its file.
+    pub path: PathBuf,
+    /// Which rows.
+    pub rows: Vec<u32>,
 }
 
 /// Writes parts.
@@ -175,6 +192,17 @@ async fn write(
 ) -> std::result::Result<Part, Failure> {
     let mut writer: Option<PartWriter> = None;
     let (key, path_store) = (target.key.clone(), store.clone());
+    if !target.copies.is_empty() {
+        let (copies, schema, store, key) = (target.copies, schema.clone(), store.clone(), key.clone());
+        let job = move || -> anyhow::Result<PartWriter> {
+            let mut writer = PartWriter::new(store.new_part(&key)?, schema)?;
+            for Copies { path, rows } in copies {
+                writer.write(&take_record_batch(&read_part(&path)?, &UInt32Array::from(rows))?)?;
+            }
+            Ok(writer)
+        };
+        writer = Some(engine.pool.run(job).await.map_err(anyhow::Error::new)??);
+    }
     while let Some(batch) = input.try_next().await.map_err(Failure::Stream)? {
         if let Some(ids) = &target.ids {
             refuse_strangers(&batch, ids)?;
@@ -190,14 +218,15 @@ async fn write(
         };
         writer = Some(engine.pool.run(job).await.map_err(anyhow::Error::new)??);
     }
-    let (note, dropped) = (store.clone(), scan.take_dropped(partition));
+    let (note, mut dropped) = (store.clone(), scan.take_dropped(partition));
+    dropped.extend(target.dropped);
     let job = move || -> anyhow::Result<Part> {
         // A part without rows is a part too: its file says what the columns are.
         let writer = match writer {
             Some(writer) => writer,
             None => PartWriter::new(note.new_part(&key)?, schema)?,
         };
-        let part = writer.finish()?.entry(&key, target.made_from, dropped);
+        let part = writer.finish()?.entry(&key, &target.recipe, target.made_from, dropped);
         note.note(&part)?;
         Ok(part)
     };

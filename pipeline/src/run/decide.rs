@@ -57,8 +57,12 @@ pub struct Decision {
     pub reuse: Option<Arc<Manifest>>,
     /// Of a map that works part by part: what each part is to be, and the finished part where there is one.
     pub targets: Vec<(Target, Option<Part>)>,
+    /// Of a map: the columns of the snapshot below that its rows depend on.
+    pub columns: BTreeSet<String>,
     /// Of a source: its files.
     pub prints: Vec<Fingerprint>,
+    /// The snapshot that is there, unless all is to be made anew.
+    pub previous: Option<Arc<Manifest>>,
 }
 
 impl Decision {
@@ -71,7 +75,9 @@ impl Decision {
             key: None,
             reuse: None,
             targets: Vec::new(),
+            columns: BTreeSet::new(),
             prints: Vec::new(),
+            previous: None,
         }
     }
 }
@@ -161,6 +167,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         decision.reasons.clear();
         return Ok(decision);
     }
+    decision.previous = current.clone().filter(|_| !ask.force);
     if ask.force {
         decision.reasons.push(format!("{}: forced", this.name));
     } else {
@@ -235,7 +242,7 @@ pub fn snapshot(catalog: &Catalog, node: usize, manifest: Arc<Manifest>) -> Resu
 }
 
 /// Names of the stages that a snapshot's rows go through and that refuse to drop any.
-fn refusing(catalog: &Catalog, node: usize) -> BTreeSet<&str> {
+pub fn refusing(catalog: &Catalog, node: usize) -> BTreeSet<&str> {
     let mut nodes: BTreeSet<usize> = BTreeSet::from([node]);
     for edge in &catalog.plan.graph.nodes[node].edges {
         nodes.extend(catalog.chain(edge.from).1);
@@ -271,6 +278,7 @@ fn targets(
         }
         recipe.push(parts.key());
     }
+    let whole_recipe = keys::hash(recipe.iter().map(|key| key.as_str()));
     let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
     let needed: BTreeSet<String> = catalog
         .base_columns(&steps, &wanted)
@@ -297,10 +305,12 @@ fn targets(
         let rows = part.rows.to_string();
         texts.push(&rows);
         let key = keys::hash(texts);
-        let target = Target { made_from: vec![part.file.clone()], ids: part.ids.clone(), key };
+        let (made_from, ids) = (vec![part.file.clone()], part.ids.clone());
+        let target = Target { key, recipe: whole_recipe.clone(), made_from, ids, ..Target::default() };
         let done = finished.get(&target.key).cloned();
         decision.targets.push((target, done));
     }
+    decision.columns = needed;
     decision.parts = decision.targets.len();
     decision.stale_parts = decision.targets.iter().filter(|(_, done)| done.is_none()).count();
     if decision.stale_parts < decision.parts {

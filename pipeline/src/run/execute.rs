@@ -1,12 +1,13 @@
 //! Making a stage's snapshot, each shape of kernel in its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use arrow::array::RecordBatch;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::{StreamExt as _, TryStreamExt as _};
 use parquet::arrow::ArrowWriter;
@@ -15,12 +16,15 @@ use tessera_schemas::IMAGE_ID;
 use tessera_schemas::metrics::{self, Metric};
 use tokio::sync::mpsc;
 
-use super::decide::Decision;
+use super::carry::Earlier;
+use super::decide::{self, Decision};
+use super::source;
 use super::writer::TableWriter;
-use crate::catalog::{Catalog, Request};
+use crate::catalog::{Catalog, Request, Scan};
 use crate::engine::convert;
 use crate::engine::pool;
 use crate::engine::snapshot_exec::{SnapshotExec, Target};
+use crate::engine::step::Step;
 use crate::engine::tables::{KernelSink, KernelTables};
 use crate::keys;
 use crate::listing;
@@ -40,7 +44,7 @@ pub(super) struct Made {
 pub(super) async fn execute(
     catalog: &Arc<Catalog>,
     node: usize,
-    decision: Decision,
+    mut decision: Decision,
     run: &str,
     start: Instant,
     bar: &Bar,
@@ -48,19 +52,23 @@ pub(super) async fn execute(
     let name = catalog.name(node).to_owned();
     let store = catalog.store.stage(&name);
     let graph = &catalog.plan.graph;
-    let (key, parts_of_key) = decision.key.context("a stage runs when its inputs are known")?;
+    let (key, parts_of_key) = decision.key.take().context("a stage runs when its inputs are known")?;
     let writer = TableWriter::new(store.clone(), catalog.plan.stages[node].schema.clone(), &key, graph.file.part_rows);
     let mut numbers: Vec<Metric> = Vec::new();
-    let mut kept = Vec::new();
-    let source = graph.nodes[node].spec.inputs().is_empty();
-    let parts = if source {
-        let parts = read_source(catalog, node, writer, decision.prints.clone()).await?;
-        listing::save(&store.listing(), &decision.prints)?;
+    let mut read = None;
+    let maps = catalog.stream_of(node).is_some();
+    let before: BTreeSet<String> = {
+        let kept = decision.targets.iter().filter_map(|(_, part)| part.as_ref());
+        kept.chain(decision.previous.iter().flat_map(|previous| &previous.parts)).map(|part| part.file.clone()).collect()
+    };
+    let parts = if graph.nodes[node].spec.inputs().is_empty() {
+        let prints = decision.prints.clone();
+        let (parts, rows) = source::read(catalog, node, writer, decision.prints, decision.previous).await?;
+        listing::save(&store.listing(), &prints)?;
+        read = Some(rows);
         parts
-    } else if catalog.stream_of(node).is_some() {
-        let (parts, reused) = run_map(catalog, node, &key, decision.targets, bar).await?;
-        kept = reused;
-        parts
+    } else if maps {
+        run_map(catalog, node, &key, decision, bar).await?
     } else {
         match catalog.kernel(node)? {
             Kernel::Whole(kernel) => {
@@ -72,9 +80,15 @@ pub(super) async fn execute(
             Kernel::Source(_) | Kernel::Map(_) => return Err(anyhow!("stage `{name}`: the operator changed its shape")),
         }
     };
-    let written: Vec<&Part> = parts.iter().filter(|part| !kept.contains(&part.file)).collect();
-    let (parts_written, rows_computed) = (written.len(), written.iter().map(|part| part.rows).sum());
-    let rows_reused = parts.iter().filter(|part| kept.contains(&part.file)).map(|part| part.rows).sum();
+    let rows: u64 = parts.iter().map(|part| part.rows).sum();
+    let parts_written = parts.iter().filter(|part| !before.contains(&part.file)).count();
+    // Written parts may hold copied rows as well: what a source read and a map computed was counted.
+    let rows_computed = match read {
+        Some(rows) => rows,
+        None if maps => catalog.engine.computed.get(&name),
+        None => rows,
+    };
+    let rows_reused = rows.saturating_sub(rows_computed);
     let id = store.new_snapshot(&key);
     if !numbers.is_empty() {
         save_metrics(&store.metrics(&id), &name, &id, &numbers)?;
@@ -97,67 +111,95 @@ fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric
     write_atomically(path, &writer.into_inner()?)
 }
 
-async fn read_source(
-    catalog: &Arc<Catalog>,
-    node: usize,
-    mut writer: TableWriter,
-    prints: Vec<tessera_datasets::Fingerprint>,
-) -> Result<Vec<Part>> {
-    let catalog = catalog.clone();
-    let read = move || {
-        let source = catalog.source(node)?;
-        let mut emit = |batch| writer.write(&batch).map_err(|error| RunError::Engine(format!("{error:#}")));
-        let done = source.read(catalog.engine.files.as_ref(), &prints, &mut emit);
-        done.map_err(|error| catalog.failed(node, error))?;
-        writer.finish(Vec::new())
-    };
-    tokio::task::spawn_blocking(read).await?
-}
-
-/// Runs a map over its stream's parts, at most as many at once as there are threads. Returns all parts in the order of the
-/// stream's, and the files of those that were there before.
-async fn run_map(
-    catalog: &Arc<Catalog>,
-    node: usize,
-    key: &str,
-    targets: Vec<(Target, Option<Part>)>,
-    bar: &Bar,
-) -> Result<(Vec<Part>, Vec<String>)> {
+/// Runs a map over its stream's parts. Returns all parts in the order of the stream's.
+async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decision, bar: &Bar) -> Result<Vec<Part>> {
     let stream = catalog.stream_of(node).context("a map has a stream")?;
     let step = catalog.step(node).await?;
-    let stale: Vec<usize> = (0..targets.len()).filter(|&at| targets[at].1.is_none()).collect();
-    let by_part = !targets.is_empty();
-    let request = Request {
-        top: Some(step.clone()),
-        parts: by_part.then(|| stale.clone()),
-        chunk: Some(catalog.plan.graph.file.part_rows),
-        ..Request::default()
-    };
-    let mut done: Vec<Option<Part>> = targets.iter().map(|(_, part)| part.clone()).collect();
-    let kept: Vec<String> = done.iter().flatten().map(|part| part.file.clone()).collect();
-    if by_part && stale.is_empty() {
-        return Ok((done.into_iter().flatten().collect(), kept));
+    let request =
+        || Request { top: Some(step.clone()), chunk: Some(catalog.plan.graph.file.part_rows), ..Request::default() };
+    if decision.targets.is_empty() {
+        let scan = catalog.scan(stream, request()).await?;
+        let numbered = |at: usize| Target { key: keys::hash([key, &at.to_string()]), ..Target::default() };
+        let targets = (0..scan.plan.output_partitioning().partition_count()).map(numbered).collect();
+        return write_parts(catalog, &step, scan, targets, bar).await;
     }
-    let scan = catalog.scan(stream, request).await?;
-    let partitions = scan.plan.output_partitioning().partition_count();
-    let wanted: Vec<Target> = if by_part {
-        stale.iter().map(|&at| targets[at].0.clone()).collect()
-    } else {
-        let numbered = |at: usize| keys::hash([key, &at.to_string()]);
-        (0..partitions).map(|at| Target { key: numbered(at), made_from: Vec::new(), ids: None }).collect()
+    let mut done: Vec<Option<Part>> = decision.targets.iter().map(|(_, part)| part.clone()).collect();
+    let stale = decision.targets.into_iter().enumerate().filter(|(_, (_, part))| part.is_none());
+    let stale: Vec<(usize, Target)> = stale.map(|(at, (target, _))| (at, target)).collect();
+    let multiplies = catalog.multiplies(stream).await? || !step.map.keeps_ids();
+    let (whole, partial) = match decision.previous.filter(|_| !multiplies && !stale.is_empty()) {
+        Some(previous) => {
+            let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
+            let work = move || carry(&catalog, node, stale, &previous, &kept, &decision.columns);
+            tokio::task::spawn_blocking(work).await??
+        }
+        None => (stale, Vec::new()),
     };
-    let engine = catalog.engine.clone();
+    if !whole.is_empty() {
+        let (places, targets): (Vec<usize>, Vec<Target>) = whole.into_iter().unzip();
+        let scan = catalog.scan(stream, Request { parts: Some(places.clone()), ..request() }).await?;
+        let made = write_parts(catalog, &step, scan, targets, bar).await?;
+        places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
+    }
+    if !partial.is_empty() {
+        let (places, rest): (Vec<usize>, Vec<(Target, RecordBatch)>) =
+            partial.into_iter().map(|(at, t, b)| (at, (t, b))).unzip();
+        let (targets, rows): (Vec<Target>, Vec<RecordBatch>) = rest.into_iter().unzip();
+        let scan = catalog.scan(stream, Request { given: Some(rows), ..request() }).await?;
+        let made = write_parts(catalog, &step, scan, targets, bar).await?;
+        places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
+    }
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// Targets that are made from a whole part, by their places, and those that copy rows, with the rows that they compute.
+type Split = (Vec<(usize, Target)>, Vec<(usize, Target, RecordBatch)>);
+
+/// Finds the rows of stale parts that hold.
+fn carry(
+    catalog: &Catalog,
+    node: usize,
+    stale: Vec<(usize, Target)>,
+    previous: &Manifest,
+    kept: &BTreeSet<String>,
+    columns: &BTreeSet<String>,
+) -> Result<Split> {
+    let stream = catalog.stream_of(node).context("a map has a stream")?;
+    let base = catalog.store.stage(catalog.name(catalog.chain(stream).0));
     let store = catalog.store.stage(catalog.name(node));
-    let schema = step.schema.clone();
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(SnapshotExec::new(
-        scan.plan,
-        step.stage.clone(),
-        schema,
-        store,
-        Arc::new(wanted),
-        scan.state.clone(),
-        engine.clone(),
-    ));
+    let recipe = stale.first().map(|(_, target)| target.recipe.clone()).unwrap_or_default();
+    let refusing = decide::refusing(catalog, node);
+    let sound = |part: &&Part| !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
+    let parts = previous.parts.iter().filter(|part| !kept.contains(&part.file)).filter(sound).cloned();
+    let mut earlier = Earlier::new(&base, &store, columns, &recipe, parts)?;
+    if earlier.is_empty() {
+        return Ok((stale, Vec::new()));
+    }
+    let (mut whole, mut partial) = (Vec::new(), Vec::new());
+    for (at, mut target) in stale {
+        let rows = earlier.carry(&mut target)?;
+        if target.copies.is_empty() && target.dropped.is_empty() {
+            whole.push((at, target));
+        } else {
+            partial.push((at, target, rows));
+        }
+    }
+    Ok((whole, partial))
+}
+
+/// Writes each partition of a scan as its target, at most as many at once as there are threads; the parts come in order.
+async fn write_parts(
+    catalog: &Arc<Catalog>,
+    step: &Arc<Step>,
+    scan: Scan,
+    targets: Vec<Target>,
+    bar: &Bar,
+) -> Result<Vec<Part>> {
+    let partitions = scan.plan.output_partitioning().partition_count();
+    let (engine, store) = (catalog.engine.clone(), catalog.store.stage(&step.stage));
+    let (name, schema, state) = (step.stage.clone(), step.schema.clone(), scan.state.clone());
+    let writer = SnapshotExec::new(scan.plan, name, schema, store, Arc::new(targets), state, engine.clone());
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(writer);
     let one = |partition: usize| {
         let (plan, task) = (plan.clone(), engine.context.task_ctx());
         async move {
@@ -165,8 +207,7 @@ async fn run_map(
             let rows = tokio::spawn(work).await.map_err(|error| anyhow!("a partition's task failed: {error}"))?;
             let rows = rows.map_err(convert::unwrap)?;
             let parts = rows.iter().map(SnapshotExec::parts).collect::<Result<Vec<_>>>()?;
-            let part = parts.into_iter().flatten().next().context("a partition yields one part")?;
-            Ok::<_, anyhow::Error>((partition, part))
+            parts.into_iter().flatten().next().context("a partition yields one part")
         }
     };
     let mut running = futures::stream::iter(0..partitions).map(one).buffered(engine.threads);
@@ -175,19 +216,12 @@ async fn run_map(
     loop {
         tokio::select! {
             next = running.next() => match next {
-                Some(result) => made.push(result?.1),
-                None => break,
+                Some(part) => made.push(part?),
+                None => return Ok(made),
             },
             _ = ticks.tick() => bar.at(scan.state.done.load(Ordering::Relaxed), scan.rows, ""),
         }
     }
-    if !by_part {
-        return Ok((made, kept));
-    }
-    for (at, part) in stale.into_iter().zip(made) {
-        done[at] = Some(part);
-    }
-    Ok((done.into_iter().flatten().collect(), kept))
 }
 
 async fn run_whole(

@@ -65,7 +65,7 @@ impl TableWriter {
             Some(writer) => writer,
             None => self.begin()?,
         };
-        self.parts.push(writer.finish()?.entry(&key, Vec::new(), dropped));
+        self.parts.push(writer.finish()?.entry(&key, "", Vec::new(), dropped));
         Ok(())
     }
 

@@ -52,6 +52,8 @@ pub struct Part {
     pub digests: BTreeMap<String, String>,
     /// Its smallest and largest `image_id`.
     pub ids: Option<(String, String)>,
+    /// Of a map's part: the key of the stages that made it, whatever they read.
+    pub recipe: String,
     /// The parts of the upstream snapshot that it was made from.
     pub made_from: Vec<String>,
     /// Rows that were left out on the way.

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -145,7 +147,7 @@ impl Drop for PartWriter {
 
 impl WrittenPart {
     /// Its entry in a manifest.
-    pub fn entry(self, key: &str, made_from: Vec<String>, dropped: Vec<DroppedRow>) -> Part {
+    pub fn entry(self, key: &str, recipe: &str, made_from: Vec<String>, dropped: Vec<DroppedRow>) -> Part {
         Part {
             file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             key: key.to_owned(),
@@ -154,10 +156,25 @@ impl WrittenPart {
             checksum: self.checksum,
             digests: self.digest.columns.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect(),
             ids: self.ids,
+            recipe: recipe.to_owned(),
             made_from,
             dropped,
         }
     }
+}
+
+/// Reads a part, whole and in order.
+///
+/// # Errors
+/// The file is not there or damaged.
+pub fn read_part(path: &std::path::Path) -> Result<RecordBatch> {
+    let read = || -> Result<RecordBatch> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        let schema = reader.schema().clone();
+        let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(concat_batches(&schema, &batches)?)
+    };
+    read().with_context(|| format!("cannot read the part {}", path.display()))
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.

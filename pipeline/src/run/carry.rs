@@ -1,0 +1,92 @@
+//! Rows that hold: of a part that is to be made anew, only the rows whose input changed are computed; the others are copied from
+//! the parts that have them, wherever they lie.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::Result;
+use arrow::array::{Array as _, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use tessera_schemas::digest::{self, Digest};
+use tessera_schemas::{IMAGE_ID, text};
+
+use crate::engine::snapshot_exec::{Copies, Target};
+use crate::store::{Part, StageStore, read_part};
+
+/// Where the rows of a stage's earlier parts came from.
+pub struct Earlier<'a> {
+    base: &'a StageStore,
+    store: &'a StageStore,
+    columns: &'a BTreeSet<String>,
+    parts: Vec<Part>,
+    /// Of each image that went into one of the parts: which part, and what its input was.
+    inputs: HashMap<String, (usize, Digest)>,
+    /// Rows of the parts by image, read when they are needed.
+    rows: BTreeMap<usize, HashMap<String, u32>>,
+}
+
+impl<'a> Earlier<'a> {
+    /// Looks up what the parts were made from. Parts whose sources are gone, and those of another recipe, are left aside.
+    pub fn new(
+        base: &'a StageStore,
+        store: &'a StageStore,
+        columns: &'a BTreeSet<String>,
+        recipe: &str,
+        parts: impl IntoIterator<Item = Part>,
+    ) -> Result<Self> {
+        let parts: Vec<Part> = parts.into_iter().filter(|part| part.recipe == recipe && part.made_from.len() == 1).collect();
+        let mut inputs = HashMap::new();
+        for (at, part) in parts.iter().enumerate() {
+            let Ok(source) = read_part(&base.part_file(&part.made_from[0])) else { continue };
+            let ids = text(&source, IMAGE_ID)?;
+            for (row, fingerprint) in digest::rows(&source, columns)?.into_iter().enumerate() {
+                inputs.insert(ids.value(row).to_owned(), (at, fingerprint));
+            }
+        }
+        Ok(Self { base, store, columns, parts, inputs, rows: BTreeMap::new() })
+    }
+
+    /// Whether there is anything to copy from.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// What of a new source part holds goes into the target's copies; returned are the source's rows that are to be computed.
+    ///
+    /// # Errors
+    /// A part cannot be read.
+    pub fn carry(&mut self, target: &mut Target) -> Result<RecordBatch> {
+        let source = read_part(&self.base.part_file(&target.made_from[0]))?;
+        let ids = text(&source, IMAGE_ID)?;
+        let mut copies: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        let mut compute = Vec::new();
+        for (row, fingerprint) in digest::rows(&source, self.columns)?.into_iter().enumerate() {
+            let id = ids.value(row);
+            let known = self.inputs.get(id).filter(|(_, before)| *before == fingerprint).map(|(at, _)| *at);
+            let Some(at) = known else {
+                compute.push(row as u32);
+                continue;
+            };
+            if let Some(&from) = self.rows_of(at)?.get(id) {
+                copies.entry(at).or_default().push(from);
+                continue;
+            }
+            match self.parts[at].dropped.iter().find(|dropped| dropped.image_id == id) {
+                Some(dropped) => target.dropped.push(dropped.clone()),
+                None => compute.push(row as u32),
+            }
+        }
+        let copies = copies.into_iter().map(|(at, rows)| Copies { path: self.store.part(&self.parts[at]), rows });
+        target.copies = copies.collect();
+        Ok(take_record_batch(&source, &UInt32Array::from(compute))?)
+    }
+
+    fn rows_of(&mut self, at: usize) -> Result<&HashMap<String, u32>> {
+        if !self.rows.contains_key(&at) {
+            let part = read_part(&self.store.part(&self.parts[at]))?;
+            let ids = text(&part, IMAGE_ID)?;
+            let rows = (0..ids.len()).map(|row| (ids.value(row).to_owned(), row as u32)).collect();
+            self.rows.insert(at, rows);
+        }
+        Ok(&self.rows[&at])
+    }
+}
