@@ -139,6 +139,55 @@ fn all_eight_orientations_come_upright() {
 }
 
 #[test]
+fn an_uneven_crop_is_the_same_however_the_image_lies() {
+    // Noise: a crop that begins one pixel off shows.
+    let noise = |x: u32, y: u32| blake3::hash(&(u64::from(x) << 32 | u64::from(y)).to_le_bytes());
+    let upright = RgbImage::from_fn(80, 40, |x, y| Rgb(*noise(x, y).as_bytes().first_chunk().unwrap()));
+    let reference = square(&jpeg(&upright), 21).unwrap();
+    let (_, _, whole) = Decoder::new(1).unwrap().whole(&jpeg(&upright), Some(21)).unwrap();
+    // 21 of 42 pixels: 10.5 are left at either end, and halves are rounded to even.
+    let centre: Vec<u8> = whole.chunks_exact(42 * 3).flat_map(|row| row[10 * 3..31 * 3].to_vec()).collect();
+    assert!(difference(&reference, &centre) < 0.1);
+    for value in 1..=8 {
+        let back = Orientation::from_exif([1, 2, 3, 4, 5, 8, 7, 6][value - 1]).unwrap();
+        let mut stored = DynamicImage::ImageRgb8(upright.clone());
+        stored.apply_orientation(back);
+        let found = square(&with_orientation(&jpeg(&stored.to_rgb8()), value as u8), 21).unwrap();
+        let off = difference(&found, &reference);
+        assert!(off < 2.5, "orientation {value}: {off}");
+    }
+}
+
+#[test]
+fn spans_stay_within_the_image() {
+    assert_eq!(span(1.0, 2.0, 3.0), (1.0, 2.0));
+    for (start, length, limit) in [(0.1, 0.2, 0.3), (1e-9, 7.0, 7.0), (4.0 / 3.0, 5.0, 19.0 / 3.0)] {
+        let (start, length) = span(start, length, limit);
+        assert!(start + length <= limit && length > 0.0);
+    }
+}
+
+#[test]
+fn stray_bytes_before_the_end_marker_do_no_harm() {
+    let good = jpeg(&picture(64, 64));
+    let mut stray = good[..good.len() - 2].to_vec();
+    stray.extend([1, 2, 3, 0xff, 0xd9]);
+    assert_eq!(square(&stray, 64).unwrap(), square(&good, 64).unwrap());
+    stray.truncate(stray.len() - 2);
+    assert!(square(&stray, 64).is_err());
+}
+
+#[test]
+fn a_scale_that_would_fill_the_memory_is_refused() {
+    let thin = jpeg(&picture(1, 2000));
+    let error = Decoder::new(1).unwrap().whole(&thin, Some(8192)).unwrap_err();
+    assert!(error.starts_with("8192x16384000 is more than max_megapixels = 1"), "{error}");
+    // A square of it costs no more than any other.
+    let mut out = vec![0; 64 * 64 * 3];
+    Decoder::new(1).unwrap().square(&thin, 64, &mut out).unwrap();
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let good = jpeg(&picture(200, 200));
     let cases: [(&[u8], &str); 6] = [
