@@ -7,7 +7,11 @@ CACHE := $(if $(TESSERA_CACHE),$(TESSERA_CACHE),)
 LIBTORCH_DIR := $(if $(CACHE),$(CACHE)/libtorch,$(CURDIR)/.libtorch)
 TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
 PHOTOS := $(if $(CACHE),$(CACHE)/photos,$(CURDIR)/.photos)
+# A LIBTORCH of your own (say, of a full CUDA install of the same version) is taken as it is.
+OWN_LIBTORCH := $(LIBTORCH)
+ifeq ($(OWN_LIBTORCH),)
 export LIBTORCH := $(LIBTORCH_DIR)/torch
+endif
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PHOTOS
 
@@ -20,7 +24,7 @@ help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: ## Install what is missing: system packages, libtorch.
-	@pipeline/setup.sh "$(LIBTORCH_DIR)" "$(TORCH_VERSION)"
+	@pipeline/setup.sh "$(if $(OWN_LIBTORCH),,$(LIBTORCH_DIR))" "$(TORCH_VERSION)"
 
 build: setup ## Build the release binary; its path is the last line.
 	cargo build --release --workspace

@@ -21,7 +21,7 @@ refuse pipeline '\btch\b(::|\.workspace)' "pipeline knows no tch"
 if grep -rnE '\btch::' operators/src --include='*.rs' | grep -v '^operators/src/torch' >&2; then
     complain "operators: tch is for operators/src/torch alone"
 fi
-for operator in $(grep -ohE 'const NAME: &.static str = "[a-z]+"' -r operators/src | grep -oE '"[a-z]+"'); do
+for operator in $(grep -ohE 'const NAME: &.static str = "[a-z_]+"' -r operators/src | grep -oE '"[a-z_]+"'); do
     # The engine names no concrete operator; help, tests and the demo may.
     if grep -rnE "== $operator|$operator =>" pipeline/src --include='*.rs' >&2; then
         complain "pipeline: names the operator $operator"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing. Usage: setup.sh LIBTORCH_DIR TORCH_VERSION
+# Installs what a build needs and is missing. Usage: setup.sh LIBTORCH_DIR TORCH_VERSION (no LIBTORCH_DIR: one is there)
 set -euo pipefail
 libtorch=$1
 version=$2
@@ -33,11 +33,11 @@ command -v cargo >/dev/null || fail "cargo is missing: install Rust (https://rus
 
 # The stamp comes last: an interrupted install has none, and is made anew.
 stamp=$libtorch/.tessera-$version
-if [ ! -e "$stamp" ]; then
+if [ -n "$libtorch" ] && [ ! -e "$stamp" ]; then
     echo "setup: fetching libtorch $version" >&2
     rm -rf "$libtorch"
     mkdir -p "$libtorch"
-    python3 -m pip install --quiet --no-deps --root-user-action=ignore --target "$libtorch" \
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-deps --target "$libtorch" \
         "torch==$version" "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*" >&2
     touch "$stamp"
 fi

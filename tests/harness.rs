@@ -1,1 +1,172 @@
+//! What tests share: folders of made images, and the binary as its users call it.
 
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run that takes longer has hung.
+const LIMIT_SECS: u64 = 180;
+/// Colours of the classes that [`Place::images`] makes.
+const CLASSES: [(&str, [u8; 3]); 3] = [("green", [40, 200, 60]), ("red", [220, 40, 40]), ("blue", [30, 60, 220])];
+
+/// A folder with a pipeline file.
+pub struct Place {
+    dir: TempDir,
+}
+
+/// What a call of the binary gave.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit code.
+    pub code: i32,
+    /// Data.
+    pub out: String,
+    /// Progress and errors.
+    pub err: String,
+}
+
+impl Answer {
+    /// The data as JSON, after a success.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.err);
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+
+    /// A stage's entry in the document of `run` or `plan`.
+    pub fn stage(&self, name: &str) -> Value {
+        let document = self.json();
+        let stages = document["stages"].as_array().expect("stages");
+        stages.iter().find(|stage| stage["stage"] == name).unwrap_or_else(|| panic!("no {name} in {document}")).clone()
+    }
+
+    /// Stages and actions, `name:action`, views left out.
+    pub fn actions(&self) -> Vec<String> {
+        let document = self.json();
+        let stages = document["stages"].as_array().expect("stages").iter();
+        let text = |stage: &Value, key: &str| stage[key].as_str().expect("text").to_owned();
+        stages.filter(|s| s["action"] != "view").map(|s| format!("{}:{}", text(s, "stage"), text(s, "action"))).collect()
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    /// An empty folder.
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// Makes `count` images of 72 x 64 pixels in three classes, in the folder `photos`; each differs from all others.
+    pub fn images(&self, count: usize) -> &Self {
+        for at in 0..count {
+            self.image(at);
+        }
+        self
+    }
+
+    /// Makes the image of that number, and says which it is.
+    pub fn image(&self, at: usize) -> String {
+        let (class, colour) = CLASSES[at % CLASSES.len()];
+        let image = RgbImage::from_fn(72, 64, |x, y| {
+            let wave = ((x as usize * (at % 7 + 1) + y as usize * (at % 5 + 1)) * 9 + at * 31) % 64;
+            Rgb(colour.map(|c| c.saturating_add(wave as u8).wrapping_sub((at % 11) as u8)))
+        });
+        let id = format!("{class}/{at:04}.png");
+        let path = self.path("photos").join(&id);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        image.save(path).expect("an image");
+        id
+    }
+
+    /// Calls `tessera COMMAND pipeline.toml ARGUMENTS`.
+    pub fn tessera(&self, command: &str, arguments: &[&str]) -> Answer {
+        self.call(command, "pipeline.toml", arguments)
+    }
+
+    /// The same with another file.
+    pub fn call(&self, command: &str, file: &str, arguments: &[&str]) -> Answer {
+        let mut call = Command::new(binary());
+        call.arg(command).arg(file).args(arguments).current_dir(self.dir.path());
+        run(call)
+    }
+
+    /// The rows of a query.
+    pub fn sql(&self, query: &str) -> Vec<Value> {
+        let answer = self.tessera("sql", &["--format", "json", query]);
+        answer.json().as_array().expect("rows").clone()
+    }
+
+    /// The rows of a query, after a run.
+    pub fn sql_after_run(&self, query: &str) -> Vec<Value> {
+        let run = self.tessera("run", &["-q"]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        self.sql(query)
+    }
+
+    /// A table's rows as text, sorted by its first column.
+    pub fn rows(&self, table: &str) -> String {
+        let answer = self.tessera("sql", &["--format", "csv", &format!("SELECT * FROM {table} ORDER BY 1")]);
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        answer.out
+    }
+}
+
+/// Where `cargo build` put the binary: above the tests' own.
+pub fn binary() -> PathBuf {
+    let tests = std::env::current_exe().expect("the test binary's path");
+    let path = tests.parent().and_then(Path::parent).expect("target/release").join("tessera");
+    assert!(path.exists(), "{} is not built: `make test` builds it first", path.display());
+    path
+}
+
+/// Runs a command to its end, or kills it.
+pub fn run(mut command: Command) -> Answer {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+    let out = drain(child.stdout.take().expect("a pipe"));
+    let err = drain(child.stderr.take().expect("a pipe"));
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().expect("the child's state") {
+            Some(status) => break status,
+            None if start.elapsed() > Duration::from_secs(LIMIT_SECS) => {
+                let _ = child.kill();
+                panic!("{command:?} hung");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let text = |thread: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&thread.join().expect("a reader")).into_owned();
+    Answer { code: status.code().unwrap_or(-1), out: text(out), err: text(err) }
+}
+
+/// Reads a pipe to its end, so that the child never waits for a reader.
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
+}

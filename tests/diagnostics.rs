@@ -1,0 +1,157 @@
+//! Wrong pipeline files: every fault at its place, all at once, before anything is read.
+
+use tessera_tests::Place;
+
+/// A file whose faults are checked for; lines are numbered from its first.
+fn faults(text: &str) -> String {
+    let place = Place::new();
+    place.images(3).write("pipeline.toml", text);
+    let answer = place.tessera("check", &[]);
+    assert_eq!(answer.code, 2, "{}{}", answer.out, answer.err);
+    assert_eq!(answer.out, "", "errors are no data");
+    assert!(!place.path(".tessera").exists(), "nothing ran");
+    assert_eq!(place.tessera("run", &[]).code, 2, "`run` refuses what `check` refuses");
+    answer.err
+}
+
+const IMAGES: &str = "[stage.images]\nop = \"images\"\npath = \"photos\"\n";
+
+/// Asserts that faults contain each of the texts.
+#[track_caller]
+fn contains(found: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(found.contains(text), "`{text}` is not in:\n{found}");
+    }
+}
+
+#[test]
+fn an_unknown_operator() {
+    let found = faults("[stage.images]\nop = \"imags\"\npath = \"photos\"\n");
+    let expected = "  × unknown operator `imags`
+   ╭─[pipeline.toml:2:6]
+ 1 │ [stage.images]
+ 2 │ op = \"imags\"
+   ·      ───────
+ 3 │ path = \"photos\"
+   ╰────
+  help: did you mean `images`? known: ";
+    contains(&found, &[expected, "1 fault in pipeline.toml"]);
+}
+
+#[test]
+fn an_unknown_key() {
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nsides = 64\nside = 64\n"));
+    contains(
+        &found,
+        &["unknown key `sides`", "[pipeline.toml:7:1]", "·  ─────", "did you mean `side`?", "max_megapixels"]
+            .map(|t| t.trim_start_matches("·  ")),
+    );
+}
+
+#[test]
+fn wrong_values() {
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = \"big\"\n"));
+    contains(
+        &found,
+        &["stage `decoded`: `side`: invalid type: string \"big\", expected a whole number", "[pipeline.toml:7:8]"],
+    );
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 0\n"));
+    contains(&found, &["side is 0, and should be 1 to 8192 px", "[pipeline.toml:7:8]"]);
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"images\"\n"));
+    contains(&found, &["missing field `side`", "[pipeline.toml:4:8]"]);
+}
+
+#[test]
+fn unknown_stages_and_inputs() {
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"image\"\nside = 64\n"));
+    contains(&found, &["unknown input stage `image`", "[pipeline.toml:6:9]", "did you mean `images`? known: images"]);
+    let found =
+        faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninputs = {{ picture = \"images\" }}\nside = 64\n"));
+    contains(&found, &["`decode` has no input `picture`", "[pipeline.toml:6:12]", "inputs of `decode`: images"]);
+    let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\nside = 64\n"));
+    contains(&found, &["stage `decoded` lacks its input `images`", "[pipeline.toml:4:8]"]);
+}
+
+#[test]
+fn a_circle() {
+    let stage =
+        |name: &str, input: &str| format!("[stage.{name}]\nop = \"sql\"\ninput = \"{input}\"\nquery = \"SELECT 1\"\n");
+    let found = faults(&format!("{}{}{}", stage("a", "c"), stage("b", "a"), stage("c", "b")));
+    contains(&found, &["stages read each other in a circle: ", "a -> b -> c -> a", "[pipeline.toml:"]);
+}
+
+#[test]
+fn a_table_that_does_not_fit() {
+    let found = faults(&format!("{IMAGES}[stage.assigned]\nop = \"kmeans\"\ninput = \"images\"\nk = 3\n"));
+    contains(&found, &["stage `assigned`", "column", "feature"]);
+    let found = faults(&format!("{IMAGES}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"images\"\n"));
+    contains(&found, &["`jigsaw` needs a column `pixels`", "[pipeline.toml:6:9]", "`images` gives: image_id Utf8"]);
+}
+
+#[test]
+fn a_cell_that_the_pixels_cannot_give() {
+    let decoded = "[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 64\n";
+    let found = faults(&format!("{IMAGES}{decoded}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\ncell = 85\n"));
+    contains(&found, &["stage `puzzles`", "255", "64", "[pipeline.toml:11:8]"]);
+}
+
+#[test]
+fn the_environment() {
+    let found = faults("[stage.images]\nop = \"images\"\npath = \"${TESSERA_NO_SUCH_VARIABLE}/x\"\n");
+    contains(
+        &found,
+        &["the environment variable `TESSERA_NO_SUCH_VARIABLE` is not set", "[pipeline.toml:3:8]", "1 fault in"],
+    );
+    let found = faults("[stage.images]\nop = \"images\"\npath = \"nowhere\"\n");
+    contains(&found, &["nowhere` does not exist", "[pipeline.toml:3:8]", "the pipeline file's folder"]);
+}
+
+#[test]
+fn wrong_sql() {
+    let found =
+        faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"SELECT labl FROM images\"\n"));
+    contains(&found, &["stage `q`", "labl", "[pipeline.toml:7:9]"]);
+    let found = faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"DROP TABLE images\"\n"));
+    contains(&found, &["stage `q`", "[pipeline.toml:7:9]"]);
+}
+
+#[test]
+fn not_toml() {
+    let found = faults("[stage.images\nop = 3\n");
+    contains(&found, &["not TOML", "[pipeline.toml:1:"]);
+}
+
+#[test]
+fn names_that_tables_cannot_have() {
+    let found =
+        faults("[stage.Images]\nop = \"images\"\npath = \"photos\"\n[stage.metrics]\nop = \"images\"\npath = \"photos\"\n");
+    contains(&found, &["`Images` cannot name a stage", "`metrics` cannot name a stage: it is a system table", "2 faults"]);
+}
+
+#[test]
+fn many_faults_at_once() {
+    let text = "[pipeline]\nsed = 1\n[stage.images]\nop = \"images\"\npath = \"photos\"\nformat = \"zip\"\n[stage.a]\nop = \"decod\"\n\
+                input = \"images\"\n[stage.b]\nop = \"decode\"\ninput = \"imagse\"\nside = -1\nsize = 3\n";
+    let found = faults(text);
+    let expected =
+        ["unknown key `sed`", "`format`", "unknown operator `decod`", "unknown input stage `imagse`", "`side`", "`size`"];
+    contains(&found, &expected);
+    contains(&found, &["6 faults in pipeline.toml", ":2:1]", ":6:10]", ":8:6]", ":12:9]", ":13:8]", ":14:1]"]);
+    let places: Vec<usize> = expected.iter().map(|text| found.find(text).unwrap()).collect();
+    assert!(places.is_sorted(), "in the order of the text: {places:?}");
+}
+
+#[test]
+fn the_command_line() {
+    let place = Place::new();
+    place.images(3).write("pipeline.toml", IMAGES);
+    let answer = place.tessera("run", &["--to", "imags"]);
+    assert_eq!(answer.code, 2);
+    contains(&answer.err, &["unknown stage `imags`; did you mean `images`? stages: images"]);
+    let answer = place.tessera("run", &["--set", "images.pth=photos"]);
+    assert_eq!(answer.code, 2);
+    contains(&answer.err, &["unknown key `pth`"]);
+    let answer = place.call("check", "absent.toml", &[]);
+    assert_eq!(answer.code, 2);
+    contains(&answer.err, &["cannot read the pipeline file absent.toml"]);
+}
