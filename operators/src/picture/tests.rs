@@ -168,6 +168,38 @@ fn spans_stay_within_the_image() {
 }
 
 #[test]
+fn damage_gives_reasons_and_no_panics() {
+    let image = DynamicImage::ImageRgb8(picture(40, 30));
+    let mut files = vec![with_orientation(&jpeg(&image.to_rgb8()), 6)];
+    for format in [ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+        let mut bytes = Vec::new();
+        image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        files.push(bytes);
+    }
+    let mut decoder = Decoder::new(1).unwrap();
+    let mut out = vec![0; 16 * 16 * 3];
+    let mut draw = crate::random::Draw::new(0, "picture", "damage", "", 0);
+    let rounds = 300;
+    for good in &files {
+        let mut refused = 0;
+        for _ in 0..rounds {
+            let mut bytes = good.clone();
+            for _ in 0..=draw.below(4) {
+                // Headers are where the damage is dangerous.
+                let within = if draw.chance(0.7) { bytes.len().min(120) } else { bytes.len() };
+                bytes[draw.below(within)] = draw.bits() as u8;
+            }
+            if draw.chance(0.2) {
+                bytes.truncate(draw.below(bytes.len()));
+            }
+            refused += usize::from(decoder.square(&bytes, 16, &mut out).is_err());
+            let _ = decoder.whole(&bytes, Some(12));
+        }
+        assert!(refused > rounds / 10, "{refused} of {rounds}");
+    }
+}
+
+#[test]
 fn stray_bytes_before_the_end_marker_do_no_harm() {
     let good = jpeg(&picture(64, 64));
     let mut stray = good[..good.len() - 2].to_vec();
