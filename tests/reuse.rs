@@ -174,7 +174,10 @@ fn images_come_and_go() {
     let still = format!(
         "[pipeline]\nname = \"still\"\nstore = \"other\"\npart_rows = 16\n{}[stage.features]{}",
         before.split_once("part_rows = 16\n").unwrap().1.split_once("[stage.puzzles]").unwrap().0,
-        rest.replace("weights = \"pretext\"", "weights = \"weights\"")
+        rest.replace(
+            "weights = \"pretext\" }",
+            "weights = \"weights\" }\nmean = [0.5, 0.5, 0.5]\ndeviation = [0.2, 0.2, 0.2]"
+        )
     );
     let weights = "\n[stage.weights]\nop = \"weights\"\npath = \"net.safetensors\"\nnetwork = \"small\"\n";
     place.write("still.toml", format!("{still}{weights}"));

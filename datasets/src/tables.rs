@@ -138,7 +138,12 @@ fn open(files: &dyn Files, path: &Path) -> Result<Batches, Error> {
             let format = csv::reader::Format::default().with_header(true);
             let (schema, _) =
                 format.infer_schema(Cursor::new(&bytes), Some(GUESSED_ROWS)).map_err(|error| wrong(error.to_string()))?;
-            let schema = Arc::new(schema);
+            // Guessed types would make `7` of the id `007`.
+            let text = |field: &Arc<Field>| match field.name().as_str() {
+                IMAGE_ID => Field::new(IMAGE_ID, DataType::Utf8, true),
+                _ => field.as_ref().clone(),
+            };
+            let schema = Arc::new(Schema::new(schema.fields().iter().map(text).collect::<Vec<_>>()));
             let reader = csv::ReaderBuilder::new(schema.clone())
                 .with_header(true)
                 .with_batch_size(BATCH_ROWS)
@@ -289,13 +294,13 @@ mod tests {
     #[test]
     fn csv_has_its_types_guessed_and_its_ids_checked() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.csv"), "image_id,label,score\n7,cat,0.5\n8,dog,1.5\n").unwrap();
+        fs::write(dir.path().join("a.csv"), "image_id,label,score\n7,cat,0.5\n008,dog,1.5\n").unwrap();
         let read = all(dir.path(), &["a.csv"]).unwrap();
-        assert_eq!(text(&read[0], IMAGE_ID).unwrap().value(1), "8");
+        assert_eq!(text(&read[0], IMAGE_ID).unwrap().value(1), "008");
         assert_eq!(read[0].schema().field(2).data_type(), &DataType::Float64);
-        fs::write(dir.path().join("b.csv"), "image_id,label,score\n8,cow,0.5\n").unwrap();
+        fs::write(dir.path().join("b.csv"), "image_id,label,score\n008,cow,0.5\n").unwrap();
         let error = all(dir.path(), &["a.csv", "b.csv"]).unwrap_err().to_string();
-        assert!(error.ends_with("b.csv: the image_id `8` stands twice"), "{error}");
+        assert!(error.ends_with("b.csv: the image_id `008` stands twice"), "{error}");
     }
 
     #[test]

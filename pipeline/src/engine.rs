@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use datafusion::config::Dialect;
 use datafusion::execution::config::SessionConfig;
 use datafusion::prelude::SessionContext;
 use tessera_datasets::Files;
@@ -63,6 +64,8 @@ pub fn config(threads: usize) -> SessionConfig {
     // Field metadata is part of our schemas.
     options.execution.parquet.skip_metadata = false;
     options.optimizer.enable_window_topn = true;
+    // The generic dialect takes `, cluster` for the end of a list.
+    options.sql_parser.dialect = Dialect::PostgreSQL;
     config
 }
 

@@ -122,8 +122,9 @@ impl ExecutionPlan for OperatorExec {
         vec![&self.input]
     }
 
+    /// Rows keep their order, but columns of the same name may hold other values: no sort may move below.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     /// A repartitioned input would no longer be the part that it was.

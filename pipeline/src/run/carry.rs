@@ -50,11 +50,12 @@ impl<'a> Earlier<'a> {
         self.inputs.is_empty()
     }
 
-    /// What of a new source part holds goes into the target's copies; returned are the source's rows that are to be computed.
+    /// What of a new source part holds goes into the target's copies; returned are the source's rows that are to be computed,
+    /// those that a stage dropped which now refuses to among them.
     ///
     /// # Errors
     /// A part cannot be read.
-    pub fn carry(&mut self, target: &mut Target) -> Result<RecordBatch> {
+    pub fn carry(&mut self, target: &mut Target, refusing: &BTreeSet<&str>) -> Result<RecordBatch> {
         let source = read_part(&self.base.part_file(&target.made_from[0]))?;
         let ids = text(&source, IMAGE_ID)?;
         let mut copies: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
@@ -70,7 +71,8 @@ impl<'a> Earlier<'a> {
                 copies.entry(at).or_default().push(from);
                 continue;
             }
-            match self.parts[at].dropped.iter().find(|dropped| dropped.image_id == id) {
+            let dropped = self.parts[at].dropped.iter().find(|dropped| dropped.image_id == id);
+            match dropped.filter(|dropped| !refusing.contains(dropped.stage.as_str())) {
                 Some(dropped) => target.dropped.push(dropped.clone()),
                 None => compute.push(row as u32),
             }

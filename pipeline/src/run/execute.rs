@@ -168,16 +168,15 @@ fn carry(
     let base = catalog.store.stage(catalog.name(catalog.chain(stream).0));
     let store = catalog.store.stage(catalog.name(node));
     let recipe = stale.first().map(|(_, target)| target.recipe.clone()).unwrap_or_default();
-    let refusing = decide::refusing(catalog, node);
-    let sound = |part: &&Part| !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
-    let parts = previous.parts.iter().filter(|part| !kept.contains(&part.file)).filter(sound).cloned();
+    let parts = previous.parts.iter().filter(|part| !kept.contains(&part.file)).cloned();
     let mut earlier = Earlier::new(&base, &store, columns, &recipe, parts)?;
+    let refusing = decide::refusing(catalog, node);
     if earlier.is_empty() {
         return Ok((stale, Vec::new()));
     }
     let (mut whole, mut partial) = (Vec::new(), Vec::new());
     for (at, mut target) in stale {
-        let rows = earlier.carry(&mut target)?;
+        let rows = earlier.carry(&mut target, &refusing)?;
         if target.copies.is_empty() && target.dropped.is_empty() {
             whole.push((at, target));
         } else {

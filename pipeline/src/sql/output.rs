@@ -43,9 +43,6 @@ pub fn print(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch], f
             writer.write_batches(&full)?;
             writer.finish()?;
             drop(writer);
-            if full.is_empty() {
-                write!(out, "[]")?;
-            }
             writeln!(out)?;
         }
         Format::Csv => {
