@@ -70,9 +70,7 @@ impl Decoder {
     /// # Errors
     /// libjpeg-turbo has no memory.
     pub fn new(max_megapixels: u32) -> Result<Self, RunError> {
-        let failed = |error: turbojpeg::Error| RunError::Engine(error.to_string());
-        let mut jpeg = Decompressor::new().map_err(failed)?;
-        jpeg.set_scan_limit(MAX_SCANS).map_err(failed)?;
+        let jpeg = decompressor().map_err(|error| RunError::Engine(error.to_string()))?;
         let max_pixels = u64::from(max_megapixels) * 1_000_000;
         let (pixels, cmyk, turned) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { jpeg, resizer: Resizer::new(), max_pixels, pixels, cmyk, turned })
@@ -162,7 +160,14 @@ impl Decoder {
 
     fn decode_jpeg(&mut self, bytes: &[u8], wanted: Option<usize>) -> Result<Decoded, String> {
         let broken = |error: turbojpeg::Error| format!("broken JPEG: {}", plain_words(&error));
-        let header = self.jpeg.read_header(bytes).map_err(broken)?;
+        let header = match self.jpeg.read_header(bytes) {
+            Ok(header) => header,
+            Err(error) => {
+                // libjpeg-turbo stays within a header that it failed at, and would go on there in the next file.
+                self.jpeg = decompressor().map_err(broken)?;
+                return Err(broken(error));
+            }
+        };
         self.check_size(header.width, header.height)?;
         let short = header.width.min(header.height);
         let enough = |scale: &&ScalingFactor| wanted.is_some_and(|wanted| scale.scale(short) >= OVERSAMPLED * wanted);
@@ -215,6 +220,12 @@ impl Decoder {
         let full = [width, height];
         Ok(Decoded { size: full, covered: full.map(|length| length as f64), full, orientation })
     }
+}
+
+fn decompressor() -> Result<Decompressor, turbojpeg::Error> {
+    let mut jpeg = Decompressor::new()?;
+    jpeg.set_scan_limit(MAX_SCANS)?;
+    Ok(jpeg)
 }
 
 /// The buffer at that length; what was in it is of no interest.

@@ -258,3 +258,17 @@ fn an_image_smaller_than_wanted_is_enlarged() {
     let found = square(&jpeg(&image), 32).unwrap();
     assert!(difference(&found, &expected(&image, 32)) < 3.0);
 }
+
+#[test]
+fn a_damaged_picture_does_no_harm_to_the_next() {
+    let (whole, image) = (jpeg(&picture(40, 30)), png(&picture(40, 30).into()));
+    let expected = square(&whole, 16).unwrap();
+    let mut decoder = Decoder::new(MAX_MEGAPIXELS).unwrap();
+    let mut out = vec![0; expected.len()];
+    for length in (0..whole.len()).step_by(3) {
+        assert!(decoder.square(&whole[..length.min(whole.len() - 2)], 16, &mut out).is_err(), "{length} bytes");
+        let _ = decoder.square(&image[..length.min(image.len())], 16, &mut out);
+        decoder.square(&whole, 16, &mut out).unwrap_or_else(|error| panic!("behind one of {length} bytes: {error}"));
+        assert!(out == expected, "behind one of {length} bytes");
+    }
+}
