@@ -25,7 +25,8 @@ pub struct Earlier<'a> {
 }
 
 impl<'a> Earlier<'a> {
-    /// Looks up what the parts were made from. Parts whose sources are gone, and those of another recipe, are left aside.
+    /// Looks up what the parts were made from. Parts that are gone or cut short, or whose sources are, and those of another recipe,
+    /// are left aside.
     pub fn new(
         base: &'a StageStore,
         store: &'a StageStore,
@@ -33,7 +34,9 @@ impl<'a> Earlier<'a> {
         recipe: &str,
         parts: impl IntoIterator<Item = Part>,
     ) -> Result<Self> {
-        let parts: Vec<Part> = parts.into_iter().filter(|part| part.recipe == recipe && part.made_from.len() == 1).collect();
+        let there = |part: &Part| std::fs::metadata(store.part(part)).is_ok_and(|found| found.len() == part.bytes);
+        let fits = |part: &Part| part.recipe == recipe && part.made_from.len() == 1 && there(part);
+        let parts: Vec<Part> = parts.into_iter().filter(fits).collect();
         let mut inputs = HashMap::new();
         for (at, part) in parts.iter().enumerate() {
             let Ok(source) = read_part(&base.part_file(&part.made_from[0])) else { continue };
