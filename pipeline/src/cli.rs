@@ -239,8 +239,9 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
             };
             let session = Session::reading(&file, threads)?;
-            let (schema, batches) = session.runtime.block_on(sql::query(&session.catalog, &query))?;
-            print(&mut out, &schema, &batches, output.format)?;
+            let answer = session.runtime.block_on(sql::query(&session.catalog, &query))?;
+            print(&mut out, &answer.schema, &answer.batches, output.format)?;
+            summary::left_out(&mut io::stderr(), &answer.dropped)?;
         }
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
@@ -249,8 +250,8 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Status { file, output } => {
             let session = Session::reading(&file, threads)?;
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
-            let (schema, batches) = session.runtime.block_on(sql::query(&session.catalog, query))?;
-            print(&mut out, &schema, &batches, output.format)?;
+            let answer = session.runtime.block_on(sql::query(&session.catalog, query))?;
+            print(&mut out, &answer.schema, &answer.batches, output.format)?;
         }
         Command::Operators { name, output } => summary::operators(&mut out, name.as_deref(), output.format)?,
     }

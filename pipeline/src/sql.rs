@@ -15,15 +15,17 @@ use datafusion::prelude::SessionContext;
 
 use crate::catalog::Catalog;
 use crate::engine::convert;
+use crate::store::DroppedRow;
+use provider::Scans;
 
-/// A context in which every stage and every system table is a table.
+/// A context in which every stage and every system table is a table; `scans` gets to know what its queries leave out.
 ///
 /// # Errors
 /// The store is damaged.
-pub fn context(catalog: &Arc<Catalog>) -> Result<SessionContext> {
+pub fn context(catalog: &Arc<Catalog>, scans: &Scans) -> Result<SessionContext> {
     let context = provider::context(catalog.engine.threads);
     for node in 0..catalog.plan.stages.len() {
-        let table = provider::StageTable::new(catalog.clone(), node, provider::Scans::default());
+        let table = provider::StageTable::new(catalog.clone(), node, scans.clone());
         context.register_table(catalog.name(node), Arc::new(table)).map_err(convert::unwrap)?;
     }
     for (name, batches) in system::tables(catalog)? {
@@ -35,14 +37,26 @@ pub fn context(catalog: &Arc<Catalog>) -> Result<SessionContext> {
     Ok(context)
 }
 
-/// A query's rows.
+/// What a query gave.
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// Images that views could not handle, and left out.
+    pub dropped: Vec<DroppedRow>,
+}
+
+/// Answers a query.
 ///
 /// # Errors
 /// The query is wrong, writes, reads a stage that was never made, or fails.
-pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let context = context(catalog)?;
+pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<Answer> {
+    let scans = Scans::default();
+    let context = context(catalog, &scans)?;
     let frame = provider::read_only(&context, sql).await.map_err(convert::unwrap)?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let batches = frame.collect().await.map_err(convert::unwrap)?;
-    Ok((batches.first().map_or(schema, RecordBatch::schema), batches))
+    let schema = batches.first().map_or(schema, RecordBatch::schema);
+    Ok(Answer { schema, batches, dropped: scans.dropped() })
 }

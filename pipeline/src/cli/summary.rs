@@ -15,6 +15,7 @@ use crate::faults::closest;
 use crate::report::duration;
 use crate::run::{PlannedStage, Report};
 use crate::sql::output::{Format, print};
+use crate::store::DroppedRow;
 
 fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
@@ -65,6 +66,18 @@ pub fn run(out: &mut dyn Write, report: &Report, format: Format) -> Result<()> {
         if stages.iter().any(|stage| stage.rows_dropped > 0) {
             writeln!(out, "some images were dropped: SELECT * FROM dropped says which, and why")?;
         }
+    }
+    Ok(())
+}
+
+/// The images that a query's views left out: the first few, and how many more.
+pub fn left_out(out: &mut dyn Write, dropped: &[DroppedRow]) -> Result<()> {
+    const SHOWN: usize = 5;
+    for row in dropped.iter().take(SHOWN) {
+        writeln!(out, "left out by stage `{}`: image `{}`: {}", row.stage, row.image_id, row.reason)?;
+    }
+    if dropped.len() > SHOWN {
+        writeln!(out, "and {} more", dropped.len() - SHOWN)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Rows as text, JSON and CSV.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -31,6 +31,42 @@ pub enum Format {
 /// # Errors
 /// The output is closed, or a type cannot be printed so.
 pub fn print(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch], format: Format) -> Result<()> {
+    let mut out = Checked { out, failure: None };
+    let printed = print_checked(&mut out, schema, batches, format);
+    match out.failure {
+        Some(kind) => Err(io::Error::from(kind).into()),
+        None => printed,
+    }
+}
+
+/// Keeps what the system said: Arrow's writers make text of it, and a reader who left is no failure.
+struct Checked<'a> {
+    out: &'a mut dyn Write,
+    failure: Option<io::ErrorKind>,
+}
+
+impl Checked<'_> {
+    fn keep<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        let kind = done.as_ref().err().map(io::Error::kind);
+        // The writers try again what a signal interrupted.
+        self.failure = self.failure.or(kind.filter(|&kind| kind != io::ErrorKind::Interrupted));
+        done
+    }
+}
+
+impl Write for Checked<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.out.write(bytes);
+        self.keep(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.out.flush();
+        self.keep(done)
+    }
+}
+
+fn print_checked(out: &mut Checked<'_>, schema: &SchemaRef, batches: &[RecordBatch], format: Format) -> Result<()> {
     match format {
         Format::Text => {
             let short = batches.iter().map(shortened).collect::<Result<Vec<_>>>()?;
@@ -46,13 +82,12 @@ pub fn print(out: &mut dyn Write, schema: &SchemaRef, batches: &[RecordBatch], f
             writeln!(out)?;
         }
         Format::Csv => {
-            let flat = batches.iter().map(flattened).collect::<Result<Vec<_>>>()?;
             let mut writer = arrow::csv::Writer::new(&mut *out);
-            if flat.is_empty() {
-                writer.write(&RecordBatch::new_empty(schema.clone()))?;
+            if batches.is_empty() {
+                writer.write(&flattened(&RecordBatch::new_empty(schema.clone()))?)?;
             }
-            for batch in &flat {
-                writer.write(batch)?;
+            for batch in batches {
+                writer.write(&flattened(batch)?)?;
             }
         }
     }
