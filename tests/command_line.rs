@@ -131,7 +131,7 @@ fn usage_is_exit_code_two() {
         ("run", &["--threads", "0"][..], "--threads"),
         ("run", &["--set", "small"], "stage.key=value"),
         ("run", &["--set", "smal.side=3"], "did you mean `small`?"),
-        ("run", &["--set", "small.side=big"], "small.side"),
+        ("run", &["--set", "small.side=big"], "`side`: invalid type: string \"big\""),
         ("run", &["--force", "smal"], "did you mean `small`?"),
         ("plan", &["--to", "nothing"], "stages: images, decoded, small, counts"),
         ("sql", &["--format", "xml", "SELECT 1"], "xml"),

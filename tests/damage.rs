@@ -158,6 +158,8 @@ fn jpegs_that_end_too_early() {
         place.write(&format!("photos/cut{at:02}.jpg"), &whole[..cut]);
     }
     let run = place.tessera("run", &["--format", "json"]);
+    let whole = place.sql("SELECT reason FROM dropped WHERE image_id = 'whole.jpg'");
+    assert!(whole.is_empty(), "{whole:?}");
     assert_eq!(run.stage("decoded")["rows_dropped"], cuts.len(), "{}", run.out);
     assert_eq!(place.sql("SELECT image_id FROM decoded"), [json!({"image_id": "whole.jpg"})]);
     for row in place.sql("SELECT image_id, reason FROM dropped") {

@@ -132,8 +132,8 @@ fn views_answer_as_tables_do() {
     let differing = "SELECT count(*) AS n FROM puzzles a JOIN puzzles b USING (image_id) \
                      WHERE a.permutation <> b.permutation OR a.tiles <> b.tiles OR a.occluded <> b.occluded";
     assert_eq!(place.sql(differing), [json!({"n": 0})]);
-    let joined = "SELECT count(*) AS n, count(DISTINCT image_id) AS ids FROM puzzles JOIN decoded USING (image_id) \
-                  JOIN images USING (image_id) WHERE decoded.label = images.label";
+    let joined = "SELECT count(*) AS n, count(DISTINCT p.image_id) AS ids FROM puzzles p JOIN decoded d ON d.image_id = p.image_id \
+                  JOIN images i ON i.image_id = p.image_id WHERE d.label = i.label";
     assert_eq!(place.sql(joined), [json!({"n": 30, "ids": 30})]);
 
     // The pixels are those of the files.
