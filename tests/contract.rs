@@ -1,46 +1,225 @@
-//! What every operator keeps to.
+//! What every operator keeps to, whichever it is. A new operator needs its line in [`stage`], and nothing else here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::{Map, json};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde_json::{Map, Value, json};
 use tessera_operators::OPERATORS;
-use tessera_operators::operator::{At, PortKind};
+use tessera_operators::operator::{At, Binding, Context, Inputs, Kernel, PortKind, Scope};
+use tessera_operators::spec::{Bound, Spec};
+use tessera_pipeline::sql::provider::Planner;
+use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, features, images, pixels, puzzles, weights};
+
+/// A sound stage of each operator: its keys, and what it reads.
+fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
+    let label = || Field::new("label", DataType::Utf8, true);
+    let decoded = || {
+        let id = Field::new(IMAGE_ID, DataType::Utf8, false);
+        Arc::new(Schema::new(vec![id, pixels::field(48, 48), label()]))
+    };
+    let layout = puzzles::Layout { grid: 3, tile: 12, permutations: 8 };
+    let network = weights::Network {
+        name: Some("small".to_owned()),
+        normalisation: Some("tile".to_owned()),
+        ..weights::Network::default()
+    };
+    match operator {
+        "assign" => {
+            (json!({}), vec![("features", features::schema([("feature", 4)])), ("clusters", clusters::schema(3, 4))])
+        }
+        "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
+        "images" => (json!({ "path": "." }), vec![]),
+        "infer" => (json!({ "layer": "conv3" }), vec![("images", decoded()), ("weights", weights::schema(&network))]),
+        "jigsaw" => (json!({ "permutations": 8 }), vec![("images", decoded())]),
+        "kmeans" => (json!({ "k": 3 }), vec![("features", features::schema([("feature", 4)]))]),
+        "sql" => (json!({ "query": "SELECT image_id FROM photos" }), vec![("photos", images::schema())]),
+        "table" => (json!({ "path": "rows.csv" }), vec![]),
+        "tile" => (json!({ "side": 24 }), vec![("images", images::schema())]),
+        "train" => (json!({ "network": "small" }), vec![("puzzles", puzzles::schema(layout, "tile"))]),
+        "weights" => (json!({ "path": "tensors.safetensors" }), vec![]),
+        new => panic!("`{new}` is new here: add a sound stage of it, so that the contract is checked for it"),
+    }
+}
+
+/// A folder with the files that the stages name, and a planner.
+struct Ground {
+    folder: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rows.csv"), "image_id,label\na,1\n").unwrap();
+        let header = b"{}";
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(folder.path().join("tensors.safetensors"), [&length[..], header].concat()).unwrap();
+        Self { folder, runtime: tokio::runtime::Runtime::new().unwrap() }
+    }
+
+    fn bind(&self, spec: &dyn Spec, keys: Map<String, Value>) -> Box<dyn Bound> {
+        let inputs = Inputs(stage(spec.name()).1.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect());
+        let planner = Planner { runtime: self.runtime.handle().clone() };
+        let binding = Binding { inputs: &inputs, base: self.folder.path(), planner: &planner };
+        spec.bind(keys, &binding).unwrap_or_else(|errors| panic!("`{}`: {errors:?}", spec.name()))
+    }
+}
+
+fn keys(spec: &dyn Spec) -> Map<String, Value> {
+    stage(spec.name()).0.as_object().cloned().expect("keys are a table")
+}
 
 #[test]
-fn names_are_words_of_their_own() {
-    let names: BTreeSet<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
-    assert_eq!(names.len(), OPERATORS.len());
-    for operator in OPERATORS {
-        assert!(operator.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", operator.name());
-        assert!(operator.summary().len() > 10, "{} says what it does", operator.name());
-        assert!(operator.version() >= 1);
-        assert!(std::ptr::addr_eq(tessera_operators::find(operator.name()).unwrap(), *operator));
+fn names_tell_operators_apart() {
+    let names: BTreeSet<&str> = OPERATORS.iter().map(|spec| spec.name()).collect();
+    assert_eq!(names.len(), OPERATORS.len(), "a name stands twice");
+    for spec in OPERATORS {
+        let name = spec.name();
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+        assert_eq!(tessera_operators::find(name).map(|found| found.name()), Some(name));
+        assert!(spec.version() > 0, "{name}");
+        assert!(!spec.summary().is_empty() && !spec.summary().ends_with('.'), "{name}: {}", spec.summary());
+        assert!(spec.summary().chars().count() < 90 && !spec.summary().contains('\n'), "{name}: one short line");
+    }
+    assert!(tessera_operators::find("no-such-operator").is_none());
+}
+
+#[test]
+fn an_operator_lies_in_the_file_of_its_name() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../operators/src");
+    for spec in OPERATORS {
+        let file = format!("{}.rs", spec.name());
+        let read = |path: &str| std::fs::read_to_string(sources.join(path));
+        let text = read(&file).or_else(|_| read(&format!("torch/{file}"))).expect(&file);
+        let begins = format!("//! `{}`: ", spec.name());
+        assert!(text.starts_with(&begins), "{file} begins with {}", text.lines().next().unwrap_or_default());
     }
 }
 
 #[test]
-fn unknown_keys_are_refused_and_the_known_ones_told() {
-    for operator in OPERATORS {
-        let keys = Map::from_iter([("no_such_key".to_owned(), json!(1))]);
-        let errors = operator.check(keys).unwrap_err();
-        let unknown = errors.iter().find(|error| error.at == At::Key("no_such_key".into()));
-        let unknown = unknown.unwrap_or_else(|| panic!("{}: {errors:?}", operator.name()));
-        let help = unknown.help.as_deref().unwrap_or_default();
-        assert!(!operator.fields().is_empty() && operator.fields().iter().all(|field| help.contains(field)), "{help}");
-    }
-}
-
-#[test]
-fn ports_have_names_and_fit_the_shape() {
-    for operator in OPERATORS {
-        let ports = operator.inputs();
+fn ports_fit_the_shape_of_the_kernel() {
+    let ground = Ground::new();
+    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned() };
+    for spec in OPERATORS {
+        let (name, ports) = (spec.name(), spec.inputs());
+        let of_kind = |kind| ports.iter().filter(|port| port.kind == kind).count();
         let names: BTreeSet<&str> = ports.iter().map(|port| port.name).collect();
-        assert_eq!(names.len(), ports.len(), "{}", operator.name());
-        let streams = ports.iter().filter(|port| port.kind == PortKind::Stream).count();
-        let scans = ports.iter().filter(|port| port.kind == PortKind::Scan).count();
-        assert!(streams <= 1 && (streams == 0 || scans == 0), "{} is a map or it is not", operator.name());
-        if operator.view() || operator.looks_back() {
-            assert_eq!(streams, 1, "{}: only a map can be a view, or look back", operator.name());
+        assert_eq!(names.len(), ports.len(), "`{name}` has two ports of one name");
+        let (streams, named) = (of_kind(PortKind::Stream), of_kind(PortKind::Named));
+        match ground.bind(*spec, keys(*spec)).kernel(&context).unwrap() {
+            Kernel::Source(_) => assert!(ports.is_empty(), "`{name}` is a source and reads stages"),
+            Kernel::Map(_) => {
+                assert_eq!((streams, named), (1, 0), "`{name}` is a map");
+                let stream = ports.iter().find(|port| port.kind == PortKind::Stream).unwrap();
+                assert!(stream.required, "`{name}` can be without its stream");
+                assert!(stream.columns.iter().any(|column| column.name == IMAGE_ID), "`{name}` reads rows without a name");
+            }
+            Kernel::Whole(_) => assert!(streams + named == 0 && !ports.is_empty(), "`{name}` sees whole tables"),
+            Kernel::Query(_) => assert_eq!((ports.len(), named), (1, 1), "`{name}` is a query"),
+        }
+        assert!(streams == 1 || !(spec.view() || spec.looks_back()), "`{name}`: only maps are views, or look back");
+    }
+}
+
+#[test]
+fn keys_are_known_and_checked() {
+    for spec in OPERATORS {
+        let (name, fields) = (spec.name(), spec.fields());
+        assert!(!fields.is_empty(), "`{name}` knows no key");
+        for general in ["op", "input", "inputs", "keep"] {
+            assert!(!fields.contains(&general), "`{general}` of `{name}` hides every stage's own");
+        }
+        let snake = |field: &&str| field.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        assert!(fields.iter().all(|field| snake(field)), "`{name}`: {fields:?}");
+
+        let with = |key: &str, value: Value| {
+            let mut keys = keys(*spec);
+            keys.insert(key.to_owned(), value);
+            spec.check(keys)
+        };
+        assert_eq!(spec.check(keys(*spec)), Ok(()), "`{name}`");
+        let errors = with("no_such_key", json!(1)).unwrap_err();
+        assert_eq!(errors.len(), 1, "`{name}`: {errors:?}");
+        assert_eq!(
+            (&errors[0].at, errors[0].message.as_str()),
+            (&At::Key("no_such_key".into()), "unknown key `no_such_key`")
+        );
+        let help = errors[0].help.as_deref().unwrap_or_default();
+        assert!(fields.iter().all(|field| help.contains(field)), "`{name}` knows {fields:?}, and says `{help}`");
+        for field in fields {
+            let errors = with(field, json!({ "nonsense": [1, "x"] })).expect_err(field);
+            let at_field = |at: &At| matches!(at, At::Key(path) if path.split(['.', '[']).next() == Some(*field));
+            assert!(errors.len() == 1 && at_field(&errors[0].at), "`{name}.{field}`: {errors:?}");
         }
     }
+}
+
+/// A key is made of the config after defaults: if spelling a default out changed it, that would rerun the stage.
+#[test]
+fn a_default_spelt_out_is_no_change() {
+    let ground = Ground::new();
+    for spec in OPERATORS {
+        let (name, given) = (spec.name(), keys(*spec));
+        let bound = ground.bind(*spec, given.clone());
+        for key in bound.config().keys() {
+            assert!(spec.fields().contains(&key.as_str()), "`{name}`: the key has `{key}`, which is no field");
+        }
+        let mut spelt = given;
+        spelt.extend(bound.config().clone());
+        let again = ground.bind(*spec, spelt);
+        assert_eq!((bound.config(), bound.schema()), (again.config(), again.schema()), "`{name}`");
+    }
+}
+
+#[test]
+fn what_a_stage_reads_and_hands_on_is_there() {
+    let ground = Ground::new();
+    for spec in OPERATORS {
+        let name = spec.name();
+        let bound = ground.bind(*spec, keys(*spec));
+        let inputs: BTreeMap<&str, SchemaRef> = stage(name).1.into_iter().collect();
+        let mut streamed: Vec<String> = Vec::new();
+        for (input, schema) in &inputs {
+            let port = spec.inputs().iter().find(|port| port.name == *input || port.kind == PortKind::Named).expect(input);
+            let there = |column: &String| column == BYTES || schema.field_with_name(column).is_ok();
+            let reads = bound.reads(input, port);
+            assert!(reads.iter().all(there), "`{name}` reads {reads:?} of `{input}`");
+            if port.kind == PortKind::Stream {
+                streamed.extend(schema.fields().iter().map(|field| field.name().clone()));
+            }
+        }
+        let (schema, passes) = (bound.schema(), bound.passes());
+        for column in &passes {
+            assert!(streamed.contains(column), "`{name}` hands on `{column}`, which its stream has not");
+            assert!(schema.field_with_name(column).is_ok(), "`{name}` hands on `{column}`, which its table has not");
+        }
+        let names: BTreeSet<&String> = schema.fields().iter().map(|field| field.name()).collect();
+        assert_eq!(names.len(), schema.fields().len(), "`{name}` has two columns of one name");
+    }
+}
+
+#[test]
+fn maps_yield_the_schema_that_they_promised() {
+    let ground = Ground::new();
+    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned() };
+    let mut seen = 0;
+    for spec in OPERATORS.iter().filter(|spec| matches!(spec.inputs(), [port] if port.kind == PortKind::Stream)) {
+        let bound = ground.bind(*spec, keys(*spec));
+        let schema = bound.schema();
+        let Kernel::Map(map) = bound.kernel(&context).unwrap() else { panic!("`{}` is no map", spec.name()) };
+        let mut fields: Vec<Arc<Field>> = stage(spec.name()).1[0].1.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(BYTES, DataType::Binary, true)));
+        fields.push(Arc::new(Field::new(PREVIOUS, DataType::Utf8, true)));
+        let none = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
+        let mut dropped = Vec::new();
+        let mut worker = map.open(&Inputs::default()).unwrap();
+        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
+        let made = worker.call(&none, &mut scope).unwrap();
+        assert_eq!((made.schema(), made.num_rows()), (schema, 0), "`{}` of no rows", spec.name());
+        seen += 1;
+    }
+    assert!(seen >= 3, "only {seen} maps were seen");
 }

@@ -137,3 +137,176 @@ fn a_damaged_store_is_named() {
     let answer = place.tessera("sql", &["SELECT count(*) FROM decoded"]);
     assert!(answer.err.contains("has format 99"), "{}", answer.err);
 }
+
+/// A sound JPEG of 96 x 80 pixels.
+fn jpeg() -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(96, 80, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, ((x * y) % 251) as u8]));
+    let mut bytes = Vec::new();
+    picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).unwrap();
+    bytes
+}
+
+#[test]
+fn jpegs_that_end_too_early() {
+    let place = Place::new();
+    place.write("pipeline.toml", FILE);
+    let whole = jpeg();
+    place.write("photos/whole.jpg", &whole);
+    // Wherever it is cut, but for the last bytes, which only say that this is the end.
+    let cuts: Vec<usize> = (1..20).map(|at| whole.len() * at / 20).collect();
+    for (at, &cut) in cuts.iter().enumerate() {
+        place.write(&format!("photos/cut{at:02}.jpg"), &whole[..cut]);
+    }
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!(run.stage("decoded")["rows_dropped"], cuts.len(), "{}", run.out);
+    assert_eq!(place.sql("SELECT image_id FROM decoded"), [json!({"image_id": "whole.jpg"})]);
+    for row in place.sql("SELECT image_id, reason FROM dropped") {
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.contains("JPEG") && !reason.contains("panicked"), "{row}");
+    }
+}
+
+#[test]
+fn names_and_endings_do_not_matter() {
+    let place = Place::new();
+    place.images(3).write("pipeline.toml", FILE.replace("\"drop\"", "\"fail\""));
+    place.write("photos/png in truth.jpg", fs::read(place.path("photos/red/0001.png")).unwrap());
+    place.write("photos/JPEG in truth.PNG", jpeg());
+    place.write("photos/naïve 猫/it's \"quoted\", 100%.jpeg", jpeg());
+    place.write("photos/.hidden.jpg", "not an image");
+    place.write("photos/notes.txt", "not an image");
+    fs::create_dir_all(place.path("photos/folder.jpg/within")).unwrap();
+    fs::copy(place.path("photos/red/0001.png"), place.path("photos/folder.jpg/within/a.png")).unwrap();
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!(run.stage("decoded")["rows_out"], 7, "{}", run.err);
+    let labels = place.sql("SELECT image_id, label FROM images WHERE label IS NULL OR label > 'red' ORDER BY image_id");
+    let expected =
+        [json!({"image_id": "JPEG in truth.PNG", "label": null}), json!({"image_id": "png in truth.jpg", "label": null})];
+    assert_eq!(labels, expected);
+    let same = "SELECT count(*) AS n FROM decoded a JOIN decoded b USING (pixels) WHERE a.image_id = 'red/0001.png'";
+    assert_eq!(place.sql(same), [json!({"n": 3})], "the same picture under three names");
+}
+
+#[test]
+fn dropping_everything_leaves_an_empty_table() {
+    let place = Place::new();
+    let clusters = "\n[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\npermutations = 5\n\
+                    [stage.network]\nop = \"train\"\ninput = \"puzzles\"\nnetwork = \"small\"\n";
+    place.write("pipeline.toml", format!("{}{clusters}", FILE.replace("side = 32", "side = 48")));
+    for at in 0..3 {
+        place.write(&format!("photos/{at}.jpg"), "nothing");
+    }
+    let run = place.tessera("run", &["--format", "json", "--to", "decoded"]);
+    assert_eq!((&run.stage("decoded")["rows_out"], &run.stage("decoded")["rows_dropped"]), (&json!(0), &json!(3)));
+    assert_eq!(place.sql("SELECT count(*) AS n FROM puzzles"), [json!({"n": 0})]);
+    let run = place.tessera("run", &[]);
+    assert_eq!(run.code, 1, "{}", run.out);
+    assert!(run.err.contains("error: stage `network`: there are too few puzzles to learn from"), "{}", run.err);
+}
+
+#[test]
+fn training_goes_round_damaged_images() {
+    let place = Place::new();
+    place.images(24);
+    let bad = damaged(&place);
+    let more = "\n[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\npermutations = 5\n\
+                [stage.network]\nop = \"train\"\ninput = \"puzzles\"\nnetwork = \"small\"\nepochs = 2\nbatch = 8\nmetrics_every = 1\n";
+    let text = FILE.replace("side = 32", "side = 48").replace("keep = true\n", "");
+    place.write("pipeline.toml", format!("{text}{more}"));
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!(run.stage("decoded")["rows_dropped"], bad.len(), "{}", run.out);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM dropped WHERE stage = 'decoded'"), [json!({"n": bad.len()})]);
+    let steps = place.sql("SELECT max(step) AS n FROM metrics WHERE stage = 'network'");
+    assert_eq!(steps, [json!({"n": 6})], "two passes over 24 sound images in steps of 8");
+    // A puzzle's other image is never a damaged one, and every sound image has its puzzle.
+    assert_eq!(place.sql("SELECT count(DISTINCT image_id) AS n FROM puzzles"), [json!({"n": 24})]);
+    let refused = place.tessera("run", &["--set", "decoded.on_error=fail", "--force", "network"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("stage `decoded`: image `red/"), "{}", refused.err);
+}
+
+#[test]
+fn questions_to_a_view_tell_of_what_they_left_out() {
+    let place = Place::new();
+    place.images(6).write("pipeline.toml", FILE.replace("keep = true\n", ""));
+    place.write("photos/red/bad.jpg", "nothing");
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let answer = place.tessera("sql", &["--format", "csv", "SELECT count(*) AS n FROM decoded"]);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "n\n6\n"), "{}", answer.err);
+    assert!(answer.err.contains("red/bad.jpg"), "never silent: `{}`", answer.err);
+}
+
+#[test]
+fn an_image_that_goes_away_behind_its_listing() {
+    let place = Place::new();
+    place.images(6).write("pipeline.toml", FILE.replace("keep = true\n", "").replace("\"drop\"", "\"fail\""));
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    fs::remove_file(place.path("photos/red/0004.png")).unwrap();
+    let answer = place.tessera("sql", &["SELECT count(pixels) FROM decoded"]);
+    assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+    assert!(answer.err.contains("stage `decoded`: image `red/0004.png`: "), "{}", answer.err);
+    fs::remove_dir_all(place.path("photos")).unwrap();
+    let answer = place.tessera("run", &[]);
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(answer.err.contains("photos` does not exist"), "{}", answer.err);
+}
+
+#[test]
+fn vectors_that_are_no_numbers_name_their_image() {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use tessera_schemas::features;
+
+    let place = Place::new();
+    let vectors = |at: usize, value: f32| {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..9).map(|at| format!("row{at}"))));
+        let mut values: Vec<f32> = (0..27).map(|at| (at * at % 13) as f32).collect();
+        values[at * 3 + 1] = value;
+        let schema = features::schema([("feature", 3)]);
+        let batch = RecordBatch::try_new(schema.clone(), vec![ids, features::array(values, 3)]).unwrap();
+        let file = fs::File::create(place.path("rows.parquet")).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    };
+    let file = |k: usize| {
+        format!(
+            "[stage.rows]\nop = \"table\"\npath = \"rows.parquet\"\n[stage.clusters]\nop = \"kmeans\"\ninput = \"rows\"\nk = {k}\n\
+             [stage.assigned]\nop = \"assign\"\ninputs = {{ features = \"rows\", clusters = \"clusters\" }}\n"
+        )
+    };
+    place.write("pipeline.toml", file(2));
+    for value in [f32::NAN, f32::INFINITY] {
+        vectors(7, value);
+        let run = place.tessera("run", &[]);
+        assert_eq!(run.code, 1);
+        assert!(run.err.contains("error: stage `clusters`: image `row7`: "), "{}", run.err);
+    }
+    vectors(7, 1.0);
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let exact = place.sql("SELECT sum(size) AS n FROM clusters");
+    assert_eq!(exact, [json!({"n": 9})]);
+    place.write("pipeline.toml", file(10));
+    let run = place.tessera("run", &[]);
+    assert!(run.err.contains("stage `clusters`: k is 10, but there are 9 images"), "{}", run.err);
+    place.write("pipeline.toml", file(9));
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    assert_eq!(place.sql("SELECT max(distance) AS d FROM assigned"), [json!({"d": 0.0})], "each is its own centre");
+}
+
+#[test]
+fn tables_with_wrong_ids() {
+    let place = Place::new();
+    place.write("pipeline.toml", "[stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n");
+    for (csv, said) in [
+        ("image_id,x\na,1\nb,2\na,3\n", "the image_id `a` stands twice"),
+        ("image_id,x\na,1\n,2\n", "image_id"),
+        ("image_id,x\na,1\nb,2,3\n", "rows.csv"),
+    ] {
+        place.write("rows.csv", csv);
+        let run = place.tessera("run", &[]);
+        assert!(run.code == 1 || run.code == 2, "{csv}: {}", run.out);
+        assert!(run.err.contains(said) && run.err.contains("rows.csv"), "{csv}: {}", run.err);
+    }
+}

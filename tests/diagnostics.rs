@@ -155,3 +155,158 @@ fn the_command_line() {
     assert_eq!(answer.code, 2);
     contains(&answer.err, &["cannot read the pipeline file absent.toml"]);
 }
+
+/// All of what a person sees, to the letter.
+#[test]
+fn faults_as_they_are_shown() {
+    let found = faults(&format!(
+        "{IMAGES}\n[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 128\n\n[stage.puzzles]\nop = \"jigsaw\"\n\
+         input = \"decodd\"\ncell = 85\n\n[stage.features]\nop = \"infer\"\ninputs = {{ images = \"decoded\" }}\nlayr = \"conv4\"\n"
+    ));
+    let expected = "  × stage `puzzles`: unknown input stage `decodd`
+    ╭─[pipeline.toml:12:9]
+ 11 │ op = \"jigsaw\"
+ 12 │ input = \"decodd\"
+    ·         ────────
+ 13 │ cell = 85
+    ╰────
+  help: did you mean `decoded`? known: images, decoded, features
+
+  × stage `features`: unknown key `layr`
+    ╭─[pipeline.toml:18:1]
+ 17 │ inputs = { images = \"decoded\" }
+ 18 │ layr = \"conv4\"
+    · ────
+    ╰────
+  help: did you mean `layer`? known: layer, pool, pooling, mean, deviation, model, network, device, op, input, inputs, keep
+
+2 faults in pipeline.toml
+";
+    assert_eq!(found, expected, "found:\n{found}");
+
+    let found = faults(&format!(
+        "{IMAGES}\n[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 128\n\n[stage.puzzles]\nop = \"jigsaw\"\n\
+         input = \"decoded\"\ncell = 85\n"
+    ));
+    let expected = "  × stage `puzzles`: needs 255 px (3 cells of 85), the input gives 128
+    ╭─[pipeline.toml:13:8]
+ 12 │ input = \"decoded\"
+ 13 │ cell = 85
+    ·        ──
+    ╰────
+  help: at most 42
+
+1 fault in pipeline.toml
+";
+    assert_eq!(found, expected, "found:\n{found}");
+
+    let found = faults("[stage.images]\nop = \"images\npath = \"photos\"\n");
+    let expected = "  × not TOML: invalid basic string, expected `\"`
+   ╭─[pipeline.toml:2:13]
+ 1 │ [stage.images]
+ 2 │ op = \"images
+   ·             ─
+ 3 │ path = \"photos\"
+   ╰────
+
+1 fault in pipeline.toml
+";
+    assert_eq!(found, expected, "found:\n{found}");
+}
+
+#[test]
+fn inputs_in_other_shapes() {
+    let decoded = "[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 64\n";
+    let both =
+        format!("{IMAGES}[stage.d]\nop = \"decode\"\ninput = \"images\"\ninputs = {{ images = \"images\" }}\nside = 4\n");
+    contains(&faults(&both), &["stage `d` has both `input` and `inputs`", "[pipeline.toml:6:9]", "1 fault in"]);
+    let unnamed = format!("{IMAGES}{decoded}[stage.a]\nop = \"assign\"\ninput = \"decoded\"\n");
+    contains(
+        &faults(&unnamed),
+        &["`assign` needs its inputs by name", "[pipeline.toml:10:9]", "inputs of `assign`: features, clusters"],
+    );
+    let none = format!("{IMAGES}[stage.more]\nop = \"images\"\ninput = \"images\"\npath = \"photos\"\n");
+    contains(&faults(&none), &["`images` takes no input", "[pipeline.toml:6:9]", "`images` reads no other stage"]);
+    let text = format!("{IMAGES}[stage.d]\nop = \"decode\"\ninputs = \"images\"\nside = 4\n");
+    contains(&faults(&text), &["`inputs` should be a table of names and stages", "[pipeline.toml:6:10]"]);
+    let itself = format!("{IMAGES}[stage.d]\nop = \"decode\"\ninput = \"d\"\nside = 4\n");
+    contains(&faults(&itself), &["stages read each other in a circle: d -> d", "[pipeline.toml:6:9]"]);
+    let weights = format!(
+        "{IMAGES}{decoded}[stage.f]\nop = \"infer\"\ninputs = {{ images = \"decoded\", weights = \"images\" }}\nlayer = \"conv1\"\n"
+    );
+    contains(
+        &faults(&weights),
+        &["`infer` needs a column `tensor`", "[pipeline.toml:10:42]", "`images` gives: image_id Utf8"],
+    );
+}
+
+#[test]
+fn values_out_of_their_range() {
+    let decoded = "[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 64\n";
+    let puzzles = "[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\npermutations = 1\ngray = 1.5\n";
+    contains(
+        &faults(&format!("{IMAGES}{decoded}{puzzles}")),
+        &["[pipeline.toml:11:16]", "at least 2", "[pipeline.toml:12:8]", "1.5 is no probability", "2 faults in"],
+    );
+    let train = "[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\n[stage.net]\nop = \"train\"\ninput = \"puzzles\"\n\
+                 network = \"alexnet-torchvision\"\nepochs = 0\nlearning_rate = -1\n";
+    contains(
+        &faults(&format!("{IMAGES}{decoded}{train}")),
+        &[
+            "`alexnet-torchvision` cannot take tiles of 16 px",
+            "[pipeline.toml:14:11]",
+            "[pipeline.toml:15:10]",
+            "[pipeline.toml:16:17]",
+        ],
+    );
+    let kmeans = "[stage.c]\nop = \"kmeans\"\ninput = \"images\"\nk = 0\ninit = \"kmeans++\"\n";
+    contains(
+        &faults(&format!("{IMAGES}{kmeans}")),
+        &["`init`: unknown variant `kmeans++`", "k-means++", "[pipeline.toml:8:8]"],
+    );
+    let pipeline = "[pipeline]\npart_rows = 0\nseed = \"x\"\nname = \"../up\"\n";
+    contains(
+        &faults(&format!("{pipeline}{IMAGES}")),
+        &[
+            "[pipeline.toml:2:13]",
+            "a part has at least one row",
+            "[pipeline.toml:3:8]",
+            "[pipeline.toml:4:8]",
+            "3 faults in",
+        ],
+    );
+}
+
+#[test]
+fn files_that_are_hardly_pipelines() {
+    contains(&faults(""), &["the file declares no stage", "[stage.images]"]);
+    contains(
+        &faults("[stages.images]\nop = \"images\"\n"),
+        &["unknown table `stages`", "did you mean `stage`?", "[pipeline.toml:1:2]"],
+    );
+    contains(&faults("stage = 3\n"), &["`stage` should be a table", "[pipeline.toml:1:9]"]);
+    contains(&faults("[stage]\nimages = \"photos\"\n"), &["stage `images` should be a table", "[pipeline.toml:2:10]"]);
+    contains(&faults("[stage.images]\npath = \"photos\"\n"), &["stage `images` has no `op`", "tessera operators"]);
+    contains(&faults(&format!("{IMAGES}{IMAGES}")), &["not TOML", "[pipeline.toml:4:"]);
+    contains(
+        &faults("[stage.images]\nop = \"images\"\npath = \"${PHOTOS/x\"\n"),
+        &["`${` without its `}`", "[pipeline.toml:3:8]"],
+    );
+}
+
+#[test]
+fn the_environment_is_put_in() {
+    let place = Place::new();
+    place.images(3).write("pipeline.toml", "[stage.images]\nop = \"images\"\npath = \"${TESSERA_TEST_PHOTOS}\"\n");
+    let mut command = std::process::Command::new(tessera_tests::binary());
+    command.args(["check", "pipeline.toml"]).current_dir(place.path("")).env("TESSERA_TEST_PHOTOS", place.path("photos"));
+    let answer = tessera_tests::run(command);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "pipeline.toml: 1 stages, nothing wrong\n"), "{}", answer.err);
+    place.write(
+        "pipeline.toml",
+        "[stage.q]\nop = \"sql\"\ninput = \"rows\"\nquery = \"SELECT '$${x}' AS x FROM rows\"\n\
+                                  [stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n",
+    );
+    place.write("rows.csv", "image_id\na\n");
+    assert_eq!(place.sql_after_run("SELECT x FROM q"), [serde_json::json!({"x": "${x}"})]);
+}

@@ -134,11 +134,21 @@ impl Place {
     }
 }
 
-/// Where `cargo build` put the binary: above the tests' own.
+/// Where `cargo build` put the binary: above the tests' own. One that is older than the library would be tested in its place,
+/// and is refused.
 pub fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("the test binary's path");
-    let path = tests.parent().and_then(Path::parent).expect("target/release").join("tessera");
-    assert!(path.exists(), "{} is not built: `make test` builds it first", path.display());
+    let deps = tests.parent().expect("target/release/deps");
+    let path = deps.parent().expect("target/release").join("tessera");
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("libtessera_pipeline-") && name.ends_with(".rlib")
+    };
+    let files = fs::read_dir(deps).expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
+    let library = files.filter(is_library).filter_map(|path| modified(&path)).max();
+    let made = modified(&path).unwrap_or_else(|| panic!("{} is not built: `make test` builds it first", path.display()));
+    assert!(Some(made) >= library, "{} is older than its library: `make test` builds it first", path.display());
     path
 }
 

@@ -82,3 +82,137 @@ fn a_table_that_was_never_made() {
         answer.err
     );
 }
+
+/// Images, decoded and cut into puzzles when somebody asks.
+fn views(images: usize) -> Place {
+    let place = Place::new();
+    place.images(images).write(
+        "pipeline.toml",
+        r#"
+[pipeline]
+part_rows = 7
+
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 20
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    place
+}
+
+#[test]
+fn views_answer_as_tables_do() {
+    let place = views(30);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM decoded"), [json!({"n": 30})], "no column is asked for");
+    assert_eq!(place.sql("SELECT count(*) AS n FROM puzzles"), [json!({"n": 30})]);
+    assert_eq!(place.sql("SELECT 1 AS one FROM puzzles LIMIT 2"), [json!({"one": 1}), json!({"one": 1})]);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM decoded WHERE label = 'red'"), [json!({"n": 10})]);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM puzzles WHERE image_id LIKE 'red/%'"), [json!({"n": 10})]);
+    assert_eq!(
+        place.sql("SELECT image_id FROM puzzles ORDER BY image_id LIMIT 1 OFFSET 10"),
+        [json!({"image_id": "green/0000.png"})]
+    );
+
+    // A puzzle is the same whichever query makes it: alone, joined, or among others.
+    let all = place.sql("SELECT image_id, permutation, occluded, gray FROM puzzles ORDER BY image_id");
+    let id = all[13]["image_id"].as_str().unwrap();
+    let one = place.sql(&format!("SELECT image_id, permutation, occluded, gray FROM puzzles WHERE image_id = '{id}'"));
+    assert_eq!(one, all[13..14]);
+    let differing = "SELECT count(*) AS n FROM puzzles a JOIN puzzles b USING (image_id) \
+                     WHERE a.permutation <> b.permutation OR a.tiles <> b.tiles OR a.occluded <> b.occluded";
+    assert_eq!(place.sql(differing), [json!({"n": 0})]);
+    let joined = "SELECT count(*) AS n, count(DISTINCT image_id) AS ids FROM puzzles JOIN decoded USING (image_id) \
+                  JOIN images USING (image_id) WHERE decoded.label = images.label";
+    assert_eq!(place.sql(joined), [json!({"n": 30, "ids": 30})]);
+
+    // The pixels are those of the files.
+    let row = &place.sql("SELECT pixels FROM decoded WHERE image_id = 'red/0001.png'")[0];
+    let pixels: Vec<u64> = row["pixels"].as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).collect();
+    assert_eq!(pixels.len(), 48 * 48 * 3);
+    let picture = image::open(place.path("photos/red/0001.png")).unwrap().to_rgb8();
+    let mean = |channel: usize, values: &[u64]| values.iter().skip(channel).step_by(3).sum::<u64>() as f64;
+    for channel in 0..3 {
+        let whole: Vec<u64> = picture.as_raw().iter().map(|&value| u64::from(value)).collect();
+        let (found, expected) = (mean(channel, &pixels) / 2304.0, mean(channel, &whole) / (72.0 * 64.0));
+        assert!((found - expected).abs() < 8.0, "channel {channel}: {found}, in the file {expected}");
+    }
+}
+
+#[test]
+fn every_column_of_the_system_tables() {
+    let place = views(3);
+    let columns = |table: &str| {
+        let csv = place.tessera("sql", &["--format", "csv", &format!("SELECT * FROM {table} LIMIT 0")]);
+        assert_eq!(csv.code, 0, "{}", csv.err);
+        csv.out
+    };
+    assert_eq!(columns("stages"), "stage,operator,is_view,snapshot,rows,parts,bytes,seconds,made,inputs\n");
+    assert_eq!(columns("parts"), "stage,snapshot,part,file,rows,bytes,key,dropped\n");
+    assert_eq!(columns("runs"), "run,started,seconds,stage,action,rows_out,rows_computed,error\n");
+    assert_eq!(columns("metrics"), "stage,snapshot,epoch,step,name,value\n");
+    assert_eq!(columns("dropped"), "stage,image_id,path,reason\n");
+    assert_eq!(columns("images"), "image_id,source,label,digest\n");
+    assert_eq!(columns("puzzles"), "image_id,permutation,occluded,gray,tiles\n");
+}
+
+#[test]
+fn a_query_comes_from_standard_input_too() {
+    let place = place();
+    place.write("query.sql", "SELECT cluster, count(*) AS n\nFROM rows -- by cluster\nGROUP BY cluster ORDER BY 1;\n");
+    let mut command = std::process::Command::new("sh");
+    let line = format!("'{}' sql pipeline.toml --format csv < query.sql", tessera_tests::binary().display());
+    command.args(["-c", &line]).current_dir(place.path(""));
+    let output = command.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "cluster,n\n0,2\n1,2\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn wrong_queries_say_what_is_wrong() {
+    let place = place();
+    for (query, said) in [
+        ("SELECT clustr FROM rows", "clustr"),
+        ("SELECT * FROM row", "row"),
+        ("SELEC 1", "SELEC"),
+        ("SELECT 1; SELECT 2", ""),
+        ("", ""),
+        ("SELECT purity(cluster) FROM rows", "purity"),
+        ("EXPLAIN ANALYZE INSERT INTO rows VALUES ('x', 1, 'y')", ""),
+    ] {
+        let answer = place.tessera("sql", &["--format", "json", query]);
+        assert_eq!((answer.code, answer.out.as_str()), (1, ""), "`{query}`: {}", answer.err);
+        assert!(answer.err.starts_with("error: ") && answer.err.contains(said), "`{query}`: {}", answer.err);
+        assert!(!answer.err.contains("panicked") && !answer.err.contains("DataFusion"), "`{query}`: {}", answer.err);
+    }
+}
+
+#[test]
+fn text_survives_every_format() {
+    let place = Place::new();
+    place.write("rows.csv", "image_id,label\na,\"one, \"\"two\"\"\"\nb,żółć 猫\nc,\n");
+    place.write("pipeline.toml", "[stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n");
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let rows = place.sql("SELECT image_id, label, char_length(label) AS n FROM rows ORDER BY 1");
+    assert_eq!(rows[0], json!({"image_id": "a", "label": "one, \"two\"", "n": 10}));
+    assert_eq!(rows[1], json!({"image_id": "b", "label": "żółć 猫", "n": 6}));
+    assert_eq!(rows[2], json!({"image_id": "c", "label": null, "n": null}));
+    let csv = place.tessera("sql", &["--format", "csv", "SELECT * FROM rows ORDER BY 1"]).out;
+    assert_eq!(csv, "image_id,label\na,\"one, \"\"two\"\"\"\nb,żółć 猫\nc,\n");
+    let csv = place.tessera("sql", &["--format", "csv", "SELECT make_array(1, 2) AS list, named_struct('a', 1) AS s"]).out;
+    assert_eq!(csv, "list,s\n\"[1, 2]\",{a: 1}\n");
+}

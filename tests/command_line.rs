@@ -1,0 +1,180 @@
+//! What scripts rely on: documents, exit codes, and which stream says what.
+
+use serde_json::{Value, json};
+use tessera_tests::{Answer, Place, binary, run};
+
+fn place() -> Place {
+    let place = Place::new();
+    place.images(6).write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 32
+
+[stage.small]
+op = "decode"
+input = "images"
+side = 8
+keep = true
+
+[stage.counts]
+op = "sql"
+input = "images"
+query = "SELECT label, count(*) AS n FROM images GROUP BY label"
+"#,
+    );
+    place
+}
+
+fn bare(arguments: &[&str]) -> Answer {
+    let mut command = std::process::Command::new(binary());
+    command.args(arguments);
+    run(command)
+}
+
+fn keys(document: &Value) -> Vec<&str> {
+    document.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Keys of a document may come in any order.
+#[track_caller]
+fn has_keys(document: &Value, expected: &[&str]) {
+    let (mut found, mut expected) = (keys(document), expected.to_vec());
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn documents_have_the_promised_fields() {
+    let place = place();
+    let planned = place.tessera("plan", &["--format", "json"]);
+    has_keys(&planned.json(), &["stages"]);
+    let stages = planned.json()["stages"].as_array().unwrap().clone();
+    assert_eq!(
+        stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["images", "decoded", "small", "counts"]
+    );
+    for stage in &stages {
+        has_keys(stage, &["stage", "action", "reasons", "parts", "stale_parts"]);
+        assert!(stage["reasons"].as_array().unwrap().iter().all(Value::is_string), "{stage}");
+    }
+    assert_eq!(planned.stage("images")["reasons"], json!(["images: never run"]));
+
+    let made = place.tessera("run", &["--format", "json"]);
+    has_keys(&made.json(), &["stages", "seconds"]);
+    for stage in made.json()["stages"].as_array().unwrap() {
+        let counts = ["parts_written", "rows_computed", "rows_reused", "rows_dropped"];
+        has_keys(stage, &[&["stage", "action", "rows_out", "seconds"][..], &counts].concat());
+        assert!(counts.iter().all(|key| stage[key].is_u64()) && stage["seconds"].is_f64(), "{stage}");
+    }
+    let decoded = made.stage("decoded");
+    assert_eq!((&decoded["action"], &decoded["rows_out"]), (&json!("view"), &Value::Null));
+    assert_eq!(made.stage("small")["rows_computed"], 6);
+
+    let planned = place.tessera("plan", &["--format", "json", "--force", "counts"]);
+    assert_eq!(planned.actions(), ["images:reuse", "small:reuse", "counts:run"]);
+    assert_eq!(planned.stage("counts")["reasons"], json!(["counts: forced"]));
+    assert_eq!(planned.stage("images")["stale_parts"], 0);
+}
+
+#[test]
+fn data_goes_to_stdout_and_talk_to_stderr() {
+    let place = place();
+    let made = place.tessera("run", &["--format", "csv"]);
+    let header = "stage,action,parts_written,rows_out,rows_computed,rows_reused,rows_dropped,seconds\n";
+    assert!(made.out.starts_with(header) && made.out.lines().count() == 5, "{}", made.out);
+    assert!(made.err.contains("small: run (small: never run)"), "{}", made.err);
+    let quiet = place.tessera("run", &["-q", "--force", "small"]);
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+    assert!(quiet.out.contains("| small ") && quiet.out.contains("done in"), "{}", quiet.out);
+    for (command, more) in [("check", &[][..]), ("plan", &[]), ("graph", &[]), ("status", &[]), ("sql", &["SELECT 1"])] {
+        let answer = place.tessera(command, more);
+        assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{command}");
+        assert!(!answer.out.is_empty() && !answer.out.contains('\u{1b}'), "{command}: {}", answer.out);
+    }
+}
+
+#[test]
+fn a_selection_makes_what_it_needs() {
+    let place = place();
+    let made = place.tessera("run", &["--format", "json", "--to", "counts"]);
+    assert_eq!(made.actions(), ["images:run", "counts:run"]);
+    let status = place.tessera("status", &["--format", "json"]).json();
+    let of = |name: &str| status.as_array().unwrap().iter().find(|stage| stage["stage"] == name).unwrap().clone();
+    assert_eq!(
+        (&of("counts")["rows"], &of("small")["rows"], &of("decoded")["is_view"]),
+        (&json!(3), &Value::Null, &json!(true))
+    );
+    let made = place.tessera("run", &["--format", "json", "--to", "small", "--to", "counts"]);
+    assert_eq!(made.actions(), ["images:reuse", "small:run", "counts:reuse"]);
+    let other =
+        place.tessera("run", &["--format", "json", "--to", "small", "--set", "small.side=12", "--set", "decoded.side=16"]);
+    assert_eq!(other.actions(), ["images:reuse", "small:run"]);
+    let sides = place.tessera(
+        "sql",
+        &["--set", "decoded.side=16", "--format", "json", "SELECT array_length(pixels) AS n FROM decoded LIMIT 1"],
+    );
+    assert_eq!(sides.json(), json!([{"n": 768}]));
+}
+
+#[test]
+fn usage_is_exit_code_two() {
+    let place = place();
+    for (command, more, said) in [
+        ("run", &["--threads", "0"][..], "--threads"),
+        ("run", &["--set", "small"], "stage.key=value"),
+        ("run", &["--set", "smal.side=3"], "did you mean `small`?"),
+        ("run", &["--set", "small.side=big"], "small.side"),
+        ("run", &["--force", "smal"], "did you mean `small`?"),
+        ("plan", &["--to", "nothing"], "stages: images, decoded, small, counts"),
+        ("sql", &["--format", "xml", "SELECT 1"], "xml"),
+        ("rum", &[], "run"),
+    ] {
+        let answer = place.tessera(command, more);
+        assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{command} {more:?}: {}", answer.err);
+        assert!(answer.err.contains(said), "{command} {more:?}: {}", answer.err);
+    }
+    assert!(!place.path(".tessera").exists(), "nothing ran");
+    assert_eq!(bare(&[]).code, 2);
+    let help = bare(&["--help"]);
+    assert_eq!(help.code, 0);
+    for command in ["check", "plan", "run", "sql", "graph", "status", "operators"] {
+        assert!(help.out.contains(&format!("\n  {command}")), "{command} is not in:\n{}", help.out);
+    }
+    assert!(bare(&["--version"]).out.starts_with("tessera "));
+}
+
+#[test]
+fn operators_are_described() {
+    let all = bare(&["operators", "--format", "json"]).json();
+    let names: Vec<&str> = all.as_array().unwrap().iter().map(|operator| operator["name"].as_str().unwrap()).collect();
+    let expected: Vec<&str> = tessera_operators::OPERATORS.iter().map(|operator| operator.name()).collect();
+    assert_eq!(names, expected);
+    let one = bare(&["operators", "kmeans"]).out;
+    assert!(
+        one.starts_with("kmeans: ") && one.contains("inputs: features, centroids (optional)") && one.contains("k, "),
+        "{one}"
+    );
+    let unknown = bare(&["operators", "kmean"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.err.contains("unknown operator `kmean`; did you mean `kmeans`?"), "{}", unknown.err);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let place = place();
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let query = "SELECT image_id, pixels FROM decoded CROSS JOIN (SELECT unnest(range(0, 20)))";
+    let line = format!("'{}' sql pipeline.toml --format csv \"{query}\" | head -c 5", binary().display());
+    let mut command = std::process::Command::new("bash");
+    command.args(["-o", "pipefail", "-c", &line]).current_dir(place.path(""));
+    let answer = run(command);
+    assert_eq!((answer.code, answer.out.as_str(), answer.err.as_str()), (0, "image", ""));
+}
