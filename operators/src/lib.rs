@@ -33,7 +33,7 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<sql::Sql>::new(),
-    // &Of::<table::Table>::new(),
+    &Of::<table::Table>::new(),
     &Of::<tile::Tile>::new(),
     // &Of::<torch::train::Train>::new(),
     // &Of::<torch::weights::Weights>::new(),
