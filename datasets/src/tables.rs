@@ -7,6 +7,7 @@
 //! column, `feature` or `value`.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -218,12 +219,12 @@ impl File {
         let (path, bytes) = (root.join(&entry.path), entry.size);
         let raw = Raw { files, path: &path, size: bytes };
         let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
-        let header = match kind {
-            Kind::Parquet => parquet::header(raw)?,
-            Kind::Csv => csv::header(raw)?,
-            Kind::Npy => npy::header(raw)?,
-            Kind::Ipc => ipc::header(raw)?,
-        };
+        let header = guard(raw, || match kind {
+            Kind::Parquet => parquet::header(raw),
+            Kind::Csv => csv::header(raw),
+            Kind::Npy => npy::header(raw),
+            Kind::Ipc => ipc::header(raw),
+        })?;
         let mut names = HashSet::new();
         if let Some(twice) = header.schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
             return Err(raw.error(format!("has two columns named `{}`", twice.name())));
@@ -273,7 +274,7 @@ impl File {
 
     fn batches<'a>(&'a self, files: &'a dyn Files, schema: &SchemaRef, rows: usize) -> Result<Batches<'a>, Error> {
         let raw = self.raw(files);
-        match self.kind {
+        let mut batches = guard(raw, || match self.kind {
             Kind::Parquet => parquet::batches(raw, rows),
             Kind::Csv => {
                 let fields = self.header.schema.fields().iter();
@@ -286,14 +287,15 @@ impl File {
             }
             Kind::Npy => npy::batches(raw, rows),
             Kind::Ipc => ipc::batches(raw),
-        }
+        })?;
+        Ok(Box::new(std::iter::from_fn(move || guard(raw, || batches.next().transpose()).transpose())))
     }
 
     /// A column's first rows, if there are any. Only Parquet and Arrow have lists.
     fn first(&self, files: &dyn Files, column: usize) -> Result<Option<ArrayRef>, Error> {
         let raw = self.raw(files);
         if self.kind == Kind::Parquet {
-            return parquet::first(raw, column, FIRST_ROWS);
+            return guard(raw, || parquet::first(raw, column, FIRST_ROWS));
         }
         let mut batches = self.batches(files, &self.header.schema, FIRST_ROWS)?;
         let filled = batches.find(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0)).transpose()?;
@@ -307,6 +309,15 @@ impl File {
             None => self.batches(files, schema, BATCH_ROWS)?.map(|batch| Ok(batch?.num_rows() as u64)).sum(),
         }
     }
+}
+
+/// Runs a format's reader. Those of Arrow and Parquet panic at some damaged bytes, and then too the file has to be named.
+fn guard<T>(raw: Raw<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // Nobody reads on after an error.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(raw.error(format!("is damaged: {}", why.unwrap_or("its reader panicked"))))
+    })
 }
 
 /// The rows' ids.

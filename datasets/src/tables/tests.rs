@@ -286,3 +286,10 @@ fn truncated_files_are_errors() {
         }
     }
 }
+
+#[test]
+fn a_reader_that_panics_names_the_file() {
+    let raw = Raw { files: &LocalFiles, path: Path::new("a.arrow"), size: 0 };
+    let error = guard(raw, || -> Result<(), Error> { panic!("{} is too much", 7) }).unwrap_err();
+    assert_eq!(error.to_string(), "a.arrow: is damaged: 7 is too much");
+}
