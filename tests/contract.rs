@@ -133,7 +133,7 @@ fn keys_are_known_and_checked() {
             assert!(!fields.contains(&general), "`{general}` of `{name}` hides every stage's own");
         }
         let snake = |field: &&str| field.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        assert!(fields.iter().all(|field| snake(field)), "`{name}`: {fields:?}");
+        assert!(fields.iter().all(snake), "`{name}`: {fields:?}");
 
         let with = |key: &str, value: Value| {
             let mut keys = keys(*spec);

@@ -236,6 +236,40 @@ fn safetensors(place: &Place) {
 }
 
 #[test]
+fn what_nothing_needs_can_go() {
+    let place = chain(12);
+    for k in ["clusters.k=4", "clusters.k=5"] {
+        assert_eq!(place.tessera("run", &["-q", "--set", k]).code, 0);
+    }
+    place.write(".tessera/pipeline/features/parts/interrupted.parquet", "half a part");
+    let found = |arguments: &[&str]| place.tessera("gc", &[&["--format", "json"], arguments].concat()).json();
+    let kinds = |found: &serde_json::Value| {
+        let all = found.as_array().unwrap().iter();
+        all.map(|file| format!("{}:{}", file["stage"].as_str().unwrap(), file["kind"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&found(&[])), ["features:part"], "three runs are kept by default");
+    let dry = found(&["--keep-runs", "0"]);
+    assert!(kinds(&dry).iter().filter(|kind| *kind == "clusters:part").count() == 2, "{dry}");
+    assert_eq!(found(&["--keep-runs", "0"]), dry, "nothing was deleted");
+    found(&["--keep-runs", "0", "--delete"]);
+    assert_eq!(found(&["--keep-runs", "0"]), json!([]));
+    assert_eq!(place.sql("SELECT count(*) AS n FROM clusters")[0]["n"], 5, "the current snapshots are whole");
+    assert_eq!(place.tessera("run", &["--format", "json", "--set", "clusters.k=5"]).actions(), ALL_REUSED);
+    let back = place.tessera("run", &["--format", "json"]);
+    assert_eq!(back.stage("clusters")["action"], "run", "older ones are gone");
+}
+
+#[test]
+fn a_limit_has_tables_of_its_own() {
+    let place = chain(18);
+    let run = place.tessera("run", &["--format", "json", "--limit", "6", "--to", "images"]);
+    assert_eq!(run.stage("images")["rows_out"], 6);
+    let limited = place.tessera("sql", &["--format", "json", "--limit", "6", "SELECT count(*) AS n FROM images"]);
+    assert_eq!(limited.json(), json!([{"n": 6}]));
+    assert_eq!(place.tessera("run", &["--format", "json"]).actions(), ALL_REUSED, "the full tables are untouched");
+}
+
+#[test]
 fn two_runs_at_once_do_not_mix() {
     let place = Place::new();
     crate::end_to_end::chain(&place, 30);

@@ -1,319 +1,366 @@
-//! Table files to rows: Parquet and CSV.
+//! Tables in files, as they are: Parquet, CSV, NumPy's `.npy`, Arrow's file and stream formats.
 //!
-//! Rows come as they are, but for what Tessera's tables agree on: an `image_id` of text (without one, the row's number is it),
-//! plain text and byte columns, and lists of floats that are all of one length as fixed-size lists of f32, as pandas, Polars and
-//! DuckDB do not write them.
+//! A table is a file, or all such files of a folder in the order of their paths, which have the same columns. What differs
+//! from a file: text is Utf8, lists of floats that have one length are vectors of f32
+//! ([`features::field`](tessera_schemas::features::field)), and there is an `image_id` of unique text: the file's own, or the
+//! row's number over all files, zero-padded. A column that is ragged in its first rows stays a list. A `.npy` file has one
+//! column, `feature` or `value`.
 
 use std::collections::HashSet;
-use std::io::Cursor;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::csv;
-use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tessera_schemas::{IMAGE_ID, features, text};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tessera_schemas::IMAGE_ID;
 
-use crate::{Entry, Error, Files};
+use crate::{Entry, Error, Files, Fingerprint};
+use raw::Raw;
 
-/// Kinds of files, by their endings.
-pub const EXTENSIONS: [&str; 2] = ["parquet", "csv"];
-/// Rows of a batch.
+mod convert;
+mod csv;
+mod ipc;
+mod npy;
+mod parquet;
+mod raw;
+
+/// Rows of a batch, unless they are wide.
 const BATCH_ROWS: usize = 8192;
-/// Rows of a CSV file that its types are guessed from.
-const GUESSED_ROWS: usize = 10_000;
+/// Bytes of a batch's vectors, unless one row has more.
+const BATCH_BYTES: usize = 32 << 20;
+/// Rows that decide what the files leave open: the length of lists, the types in CSV.
+const FIRST_ROWS: usize = 1024;
 
-/// The table files among a listing.
+/// Endings of the files that hold tables, and what is in them.
+const KINDS: [(&str, Kind); 5] =
+    [("parquet", Kind::Parquet), ("csv", Kind::Csv), ("npy", Kind::Npy), ("arrow", Kind::Ipc), ("feather", Kind::Ipc)];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Parquet,
+    Csv,
+    Npy,
+    Ipc,
+}
+
+/// What the front of a file, or its end, says.
+struct Header {
+    schema: SchemaRef,
+    /// How many, if it says so.
+    rows: Option<u64>,
+}
+
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + 'a>;
+
+/// The table files among those of a folder, or of a listed file.
 ///
 /// # Errors
-/// There is none; the message says what was there instead.
-pub fn files(root: &Path, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
-    let all = entries.len();
-    let tables: Vec<Entry> = entries.into_iter().filter(|entry| kind(&entry.path).is_some()).collect();
+/// There is none; the message says which kinds are known.
+pub fn tables(root: &Path, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
+    let others = entries.len();
+    let tables: Vec<Entry> = entries.into_iter().filter(|entry| Kind::of(&entry.path).is_some()).collect();
     if tables.is_empty() {
-        let message = format!("no table among {all} files; tables end in {}", EXTENSIONS.join(", "));
-        return Err(Error::format(root, message));
+        let known = KINDS.map(|(ending, _)| ending).join(", ");
+        return Err(Error::format(root, format!("no table among {others} files; tables end in {known}")));
     }
     Ok(tables)
 }
 
-fn kind(path: &str) -> Option<&'static str> {
-    let extension = Path::new(path).extension()?.to_str()?;
-    EXTENSIONS.into_iter().find(|known| known.eq_ignore_ascii_case(extension))
-}
-
-/// The table's schema: of the first file, its rows read only where lists must be measured.
+/// The table's columns, from the files' headers and first rows. Nothing else is read.
 ///
 /// # Errors
-/// The file cannot be read or understood.
-pub fn schema(files: &dyn Files, path: &Path) -> Result<SchemaRef, Error> {
-    let mut batches = open(files, path)?;
-    let raw = batches.schema.clone();
-    let floats = raw.fields().iter().any(|field| list_of_floats(field.data_type()));
-    let first = if floats { batches.rows.next().transpose()? } else { None };
-    let mut fields: Vec<Field> = Vec::new();
-    if raw.field_with_name(IMAGE_ID).is_err() {
+/// A file cannot be read or understood, or has other columns than the first.
+pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry]) -> Result<SchemaRef, Error> {
+    let mut sources = Vec::with_capacity(entries.len());
+    for entry in entries {
+        sources.push(File::open(files, root, entry)?);
+    }
+    let Some((first, others)) = sources.split_first() else { return Err(Error::format(root, "no files")) };
+    let mut found: Vec<Field> = first.header.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for other in others {
+        let columns = other.columns(found.iter().map(Field::name), &first.path)?;
+        let texts = [first, other].iter().all(|file| file.kind == Kind::Csv);
+        for (field, column) in found.iter_mut().zip(columns) {
+            let column = other.header.schema.field(column);
+            *field = unify(field, column, texts).ok_or_else(|| {
+                let (name, kind, before) = (field.name(), column.data_type(), field.data_type());
+                other.raw(files).error(format!("column `{name}` is {kind}, and {before} in {}", first.path.display()))
+            })?;
+        }
+    }
+    let mut fields = Vec::with_capacity(found.len() + 1);
+    if !found.iter().any(|field| field.name() == IMAGE_ID) {
         fields.push(Field::new(IMAGE_ID, DataType::Utf8, false));
     }
-    for (at, field) in raw.fields().iter().enumerate() {
-        let rows = first.as_ref().map(|batch| batch.column(at));
-        fields.push(plain(field, rows));
+    for field in found {
+        let settled = convert::settle(&field).map_err(|message| first.raw(files).error(message))?;
+        fields.push(match settled.data_type() {
+            kind if convert::is_open(kind) => close(files, &sources, settled)?,
+            // A CSV column without a value.
+            DataType::Null if first.kind == Kind::Csv => settled.with_data_type(DataType::Utf8),
+            _ => settled,
+        });
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Reads files of one schema in their order.
+/// Yields the table in batches.
 ///
 /// # Errors
-/// A file cannot be read or understood, has other columns, or an id stands twice.
+/// A file cannot be read or understood, has other columns than the schema, an id is null or not unique, a vector has another
+/// length, or `emit` fails.
 pub fn read<E: From<Error>>(
     files: &dyn Files,
     root: &Path,
-    paths: &[&str],
+    entries: &[Fingerprint],
     schema: &SchemaRef,
     emit: &mut dyn FnMut(RecordBatch) -> Result<(), E>,
 ) -> Result<(), E> {
-    let numbered = match paths.first() {
-        Some(first) => open(files, &root.join(first))?.schema.field_with_name(IMAGE_ID).is_err(),
-        None => false,
-    };
-    let total =
-        if numbered { paths.iter().map(|path| count(files, &root.join(path))).sum::<Result<usize, Error>>()? } else { 0 };
-    let width = total.saturating_sub(1).to_string().len();
-    let mut number = 0;
-    let mut seen: HashSet<String> = HashSet::new();
-    for path in paths {
-        let path = root.join(path);
-        for batch in open(files, &path)?.rows {
+    let mut sources = Vec::with_capacity(entries.len());
+    for print in entries {
+        sources.push(File::open(files, root, &print.entry)?);
+    }
+    let given = sources.first().is_none_or(|first| first.header.schema.column_with_name(IMAGE_ID).is_some());
+    let mut ids = if given { Ids::Given(HashSet::new()) } else { Ids::numbers(files, &sources, schema)? };
+    let most = batch_rows(schema);
+    for file in &sources {
+        let raw = file.raw(files);
+        let order = file.order(files, schema, given)?;
+        let mut row = 0;
+        for batch in file.batches(files, schema, most)? {
             let batch = batch?;
-            let rows = batch.num_rows();
-            let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, Error> {
-                if numbered && field.name() == IMAGE_ID {
-                    let ids = (number..number + rows).map(|at| format!("{at:0width$}"));
-                    return Ok(Arc::new(StringArray::from_iter_values(ids)));
-                }
-                let missing =
-                    || Error::format(&path, format!("the column `{}`, which the first file has, is missing", field.name()));
-                convert(batch.column_by_name(field.name()).ok_or_else(missing)?, field).map_err(|m| Error::format(&path, m))
-            });
-            let columns = columns.collect::<Result<Vec<_>, _>>()?;
-            number += rows;
-            let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|error| Error::format(&path, error))?;
-            let ids = text(&batch, IMAGE_ID).map_err(|error| Error::format(&path, error))?;
-            for id in (0..ids.len()).map(|row| ids.value(row)) {
-                if !numbered && !seen.insert(id.to_owned()) {
-                    return Err(Error::format(&path, format!("the image_id `{id}` stands twice")).into());
-                }
+            for start in (0..batch.num_rows()).step_by(most) {
+                let batch = batch.slice(start, most.min(batch.num_rows() - start));
+                let columns = columns(&batch, schema, &order, row, &mut ids);
+                let table = columns
+                    .and_then(|columns| RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string()));
+                emit(table.map_err(|message| raw.error(message))?)?;
+                row += batch.num_rows() as u64;
             }
-            emit(batch)?;
         }
     }
     Ok(())
 }
 
-type Rows = Box<dyn Iterator<Item = Result<RecordBatch, Error>>>;
-
-struct Batches {
-    schema: SchemaRef,
-    rows: Rows,
-}
-
-fn open(files: &dyn Files, path: &Path) -> Result<Batches, Error> {
-    let wrong = {
-        let path = path.to_owned();
-        move |error: String| Error::format(&path, format!("not a sound table: {error}"))
+/// A batch's columns as the schema has them; `order` says where each lies, and `row` which of its file is the batch's first.
+fn columns(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    order: &[Option<usize>],
+    row: u64,
+    ids: &mut Ids,
+) -> Result<Vec<ArrayRef>, String> {
+    let column = |(field, at): (&Arc<Field>, &Option<usize>)| {
+        let column = at.map(|at| convert::column(batch.column(at), field, row)).transpose()?;
+        if field.name() == IMAGE_ID {
+            return ids.column(column, batch.num_rows(), row);
+        }
+        Ok(column.expect("only ids can be missing"))
     };
-    let bytes = files.read(path)?;
-    match kind(&path.to_string_lossy()) {
-        Some("parquet") => {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes));
-            let builder = builder.map_err(|error| wrong(error.to_string()))?;
-            let schema = builder.schema().clone();
-            let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| wrong(error.to_string()))?;
-            Ok(Batches { schema, rows: Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string())))) })
-        }
-        Some("csv") => {
-            let format = csv::reader::Format::default().with_header(true);
-            let (schema, _) =
-                format.infer_schema(Cursor::new(&bytes), Some(GUESSED_ROWS)).map_err(|error| wrong(error.to_string()))?;
-            // Guessed types would make `7` of the id `007`.
-            let text = |field: &Arc<Field>| match field.name().as_str() {
-                IMAGE_ID => Field::new(IMAGE_ID, DataType::Utf8, true),
-                _ => field.as_ref().clone(),
-            };
-            let schema = Arc::new(Schema::new(schema.fields().iter().map(text).collect::<Vec<_>>()));
-            let reader = csv::ReaderBuilder::new(schema.clone())
-                .with_header(true)
-                .with_batch_size(BATCH_ROWS)
-                .build(Cursor::new(bytes))
-                .map_err(|error| wrong(error.to_string()))?;
-            Ok(Batches { schema, rows: Box::new(reader.map(move |batch| batch.map_err(|error| wrong(error.to_string())))) })
-        }
-        _ => Err(Error::format(path, format!("not a known kind of table; tables end in {}", EXTENSIONS.join(", ")))),
+    schema.fields().iter().zip(order).map(column).collect()
+}
+
+/// How many rows a batch may have.
+fn batch_rows(schema: &SchemaRef) -> usize {
+    let widths = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::FixedSizeList(item, width) => item.data_type().primitive_width().unwrap_or(1) * *width as usize,
+        _ => 0,
+    });
+    let row = widths.sum::<usize>().max(1);
+    (BATCH_BYTES / row).clamp(1, BATCH_ROWS)
+}
+
+/// The type of a column in two files; with `texts`, both are CSV, whose types are guesses.
+fn unify(known: &Field, other: &Field, texts: bool) -> Option<Field> {
+    let nullable = known.is_nullable() || other.is_nullable();
+    let known = known.clone().with_nullable(nullable);
+    if texts {
+        let kind = csv::unify(known.data_type(), other.data_type());
+        return Some(known.with_data_type(kind));
+    }
+    let (one, two) = (convert::settle(&known).ok()?, convert::settle(other).ok()?);
+    match (one.data_type(), two.data_type()) {
+        (one, two) if one == two => Some(known),
+        (_, DataType::Null) => Some(known.with_nullable(true)),
+        (DataType::Null, _) => Some(other.clone().with_nullable(true)),
+        _ => None,
     }
 }
 
-fn count(files: &dyn Files, path: &Path) -> Result<usize, Error> {
-    open(files, path)?.rows.map(|batch| batch.map(|batch| batch.num_rows())).sum()
+/// A column of lists as vectors, if the first rows have one length.
+fn close(files: &dyn Files, sources: &[File], field: Field) -> Result<Field, Error> {
+    for file in sources {
+        let Some((column, _)) = file.header.schema.column_with_name(field.name()) else { continue };
+        if let Some(lists) = file.first(files, column)?.filter(|lists| !lists.is_empty()) {
+            return Ok(convert::width(&lists).map_or(field.clone(), |width| convert::vector_field(&field, width)));
+        }
+    }
+    Ok(field)
 }
 
-fn list_of_floats(kind: &DataType) -> bool {
-    match kind {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            item.data_type().is_floating()
-        }
-        _ => false,
+impl Kind {
+    fn of(path: &str) -> Option<Self> {
+        let ending = Path::new(path).extension()?.to_str()?;
+        KINDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending)).map(|&(_, kind)| kind)
     }
 }
 
-/// The field as Tessera has it; `rows` are the file's first.
-fn plain(field: &Field, rows: Option<&ArrayRef>) -> Field {
-    if field.name() == IMAGE_ID {
-        return Field::new(IMAGE_ID, DataType::Utf8, false);
-    }
-    let kind = match field.data_type() {
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::Dictionary(_, value)
-            if matches!(value.as_ref(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) =>
-        {
-            DataType::Utf8
-        }
-        DataType::BinaryView => DataType::Binary,
-        kind if list_of_floats(kind) => match rows.and_then(one_length) {
-            Some(length) => return features::field(field.name(), length),
-            None => kind.clone(),
-        },
-        other => other.clone(),
-    };
-    Field::new(field.name(), kind, field.is_nullable()).with_metadata(field.metadata().clone())
+/// A table file whose header was read.
+struct File {
+    path: PathBuf,
+    bytes: u64,
+    kind: Kind,
+    header: Header,
 }
 
-/// The length that all lists have, if there is no null among them.
-fn one_length(rows: &ArrayRef) -> Option<usize> {
-    if rows.null_count() > 0 || rows.is_empty() {
-        return None;
+impl File {
+    fn open(files: &dyn Files, root: &Path, entry: &Entry) -> Result<Self, Error> {
+        let (path, bytes) = (root.join(&entry.path), entry.size);
+        let raw = Raw { files, path: &path, size: bytes };
+        let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
+        let header = guard(raw, || match kind {
+            Kind::Parquet => parquet::header(raw),
+            Kind::Csv => csv::header(raw),
+            Kind::Npy => npy::header(raw),
+            Kind::Ipc => ipc::header(raw),
+        })?;
+        let mut names = HashSet::new();
+        if let Some(twice) = header.schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
+            return Err(raw.error(format!("has two columns named `{}`", twice.name())));
+        }
+        Ok(Self { path, bytes, kind, header })
     }
-    let lengths: HashSet<usize> = match rows.data_type() {
-        DataType::FixedSizeList(_, length) => HashSet::from([*length as usize]),
-        DataType::List(_) => (0..rows.len()).map(|row| rows.as_list::<i32>().value_length(row) as usize).collect(),
-        DataType::LargeList(_) => (0..rows.len()).map(|row| rows.as_list::<i64>().value_length(row) as usize).collect(),
-        _ => return None,
-    };
-    let mut lengths = lengths.into_iter();
-    lengths.next().filter(|&length| lengths.next().is_none() && length > 0)
+
+    fn raw<'a>(&'a self, files: &'a dyn Files) -> Raw<'a> {
+        Raw { files, path: &self.path, size: self.bytes }
+    }
+
+    /// Where the columns of those names lie; these and no others.
+    fn columns<'a>(&self, names: impl Iterator<Item = &'a String>, other: &Path) -> Result<Vec<usize>, Error> {
+        let wrong = |message: String| Error::format(&self.path, message);
+        let other = other.display();
+        let find = |name: &String| {
+            let found = self.header.schema.column_with_name(name).map(|(at, _)| at);
+            found.ok_or_else(|| wrong(format!("has no column `{name}`, which {other} has")))
+        };
+        let columns: Vec<usize> = names.map(find).collect::<Result<_, _>>()?;
+        match (0..self.header.schema.fields().len()).find(|at| !columns.contains(at)) {
+            Some(more) => {
+                Err(wrong(format!("has a column `{}`, which {other} has not", self.header.schema.field(more).name())))
+            }
+            None => Ok(columns),
+        }
+    }
+
+    /// Where the table's columns lie, which fit it; the ids lie nowhere if they are not given.
+    fn order(&self, files: &dyn Files, schema: &SchemaRef, given: bool) -> Result<Vec<Option<usize>>, Error> {
+        let asked = schema.fields().iter().filter(|field| given || field.name() != IMAGE_ID);
+        let columns = self.columns(asked.clone().map(|field| field.name()), Path::new("the table"))?;
+        for (field, &column) in asked.zip(&columns) {
+            let found = self.header.schema.field(column);
+            if self.kind != Kind::Csv && !convert::fits(found, field) {
+                let (name, kind, target) = (field.name(), found.data_type(), field.data_type());
+                return Err(self.raw(files).error(format!("column `{name}` should be {target}, found {kind}")));
+            }
+        }
+        let mut columns = columns.into_iter();
+        Ok(schema
+            .fields()
+            .iter()
+            .map(|field| if given || field.name() != IMAGE_ID { columns.next() } else { None })
+            .collect())
+    }
+
+    fn batches<'a>(&'a self, files: &'a dyn Files, schema: &SchemaRef, rows: usize) -> Result<Batches<'a>, Error> {
+        let raw = self.raw(files);
+        let mut batches = guard(raw, || match self.kind {
+            Kind::Parquet => parquet::batches(raw, rows),
+            Kind::Csv => {
+                let fields = self.header.schema.fields().iter();
+                let typed = fields.map(|field| match schema.field_with_name(field.name()) {
+                    // What lacks an id says so better than the reader.
+                    Ok(target) => field.as_ref().clone().with_data_type(target.data_type().clone()),
+                    Err(_) => field.as_ref().clone(),
+                });
+                csv::batches(raw, Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows)
+            }
+            Kind::Npy => npy::batches(raw, rows),
+            Kind::Ipc => ipc::batches(raw),
+        })?;
+        Ok(Box::new(std::iter::from_fn(move || guard(raw, || batches.next().transpose()).transpose())))
+    }
+
+    /// A column's first rows, if there are any. Only Parquet and Arrow have lists.
+    fn first(&self, files: &dyn Files, column: usize) -> Result<Option<ArrayRef>, Error> {
+        let raw = self.raw(files);
+        if self.kind == Kind::Parquet {
+            return guard(raw, || parquet::first(raw, column, FIRST_ROWS));
+        }
+        let mut batches = self.batches(files, &self.header.schema, FIRST_ROWS)?;
+        let filled = batches.find(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0)).transpose()?;
+        Ok(filled.map(|batch| batch.column(column).clone()))
+    }
+
+    /// How many rows it has.
+    fn rows(&self, files: &dyn Files, schema: &SchemaRef) -> Result<u64, Error> {
+        match self.header.rows {
+            Some(rows) => Ok(rows),
+            None => self.batches(files, schema, BATCH_ROWS)?.map(|batch| Ok(batch?.num_rows() as u64)).sum(),
+        }
+    }
 }
 
-/// A column as the field has it.
-fn convert(column: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
-    let name = field.name();
-    if !field.is_nullable() && column.null_count() > 0 {
-        return Err(format!("the column `{name}` has a null"));
-    }
-    let DataType::FixedSizeList(item, length) = field.data_type() else {
-        return cast(column, field.data_type()).map_err(|error| format!("the column `{name}`: {error}"));
-    };
-    if !column.is_empty() && one_length(column) != Some(*length as usize) {
-        return Err(format!("the column `{name}` has lists of {length} values and of others"));
-    }
-    let values: ArrayRef = match column.data_type() {
-        DataType::FixedSizeList(_, _) => {
-            let list = column.as_fixed_size_list();
-            let width = list.value_length() as usize;
-            list.values().slice(list.value_offset(0) as usize, list.len() * width)
+/// Runs a format's reader. Those of Arrow and Parquet panic at some damaged bytes, and then too the file has to be named.
+fn guard<T>(raw: Raw<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // Nobody reads on after an error.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(raw.error(format!("is damaged: {}", why.unwrap_or("its reader panicked"))))
+    })
+}
+
+/// The rows' ids.
+enum Ids {
+    /// The files have them: hashes of those so far, which are shorter than ids and as distinct.
+    Given(HashSet<[u8; 16]>),
+    /// The rows' numbers, of `digits` each.
+    Numbers { next: u64, digits: usize },
+}
+
+impl Ids {
+    fn numbers(files: &dyn Files, sources: &[File], schema: &SchemaRef) -> Result<Self, Error> {
+        let mut rows: u64 = 0;
+        for file in sources {
+            rows += file.rows(files, schema)?;
         }
-        DataType::List(_) => {
-            let list = column.as_list::<i32>();
-            let (first, last) = (list.value_offsets()[0], list.value_offsets()[list.len()]);
-            list.values().slice(first as usize, (last - first) as usize)
-        }
-        DataType::LargeList(_) => {
-            let list = column.as_list::<i64>();
-            let (first, last) = (list.value_offsets()[0], list.value_offsets()[list.len()]);
-            list.values().slice(first as usize, (last - first) as usize)
-        }
-        other => return Err(format!("the column `{name}` is {other}, and {} before", field.data_type())),
-    };
-    let values = cast(&values, item.data_type()).map_err(|error| format!("the column `{name}`: {error}"))?;
-    if values.null_count() > 0 {
-        return Err(format!("the column `{name}` has a null in a list"));
+        Ok(Self::Numbers { next: 0, digits: rows.saturating_sub(1).to_string().len() })
     }
-    let values = Arc::new(values.as_primitive::<Float32Type>().clone());
-    Ok(Arc::new(FixedSizeListArray::new(item.clone(), *length, values, None)))
+
+    /// Checks the ids of a batch, or makes them.
+    fn column(&mut self, found: Option<ArrayRef>, rows: usize, row: u64) -> Result<ArrayRef, String> {
+        match self {
+            Self::Numbers { next, digits } => {
+                let numbers = *next..*next + rows as u64;
+                *next = numbers.end;
+                let digits = *digits;
+                Ok(Arc::new(StringArray::from_iter_values(numbers.map(|number| format!("{number:0digits$}")))))
+            }
+            Self::Given(seen) => {
+                let array = found.expect("given ids are a column");
+                for (id, row) in array.as_string::<i32>().iter().zip(row..) {
+                    let id = id.ok_or_else(|| format!("row {row}: `{IMAGE_ID}` is null"))?;
+                    let hash = blake3::hash(id.as_bytes());
+                    let (short, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+                    if !seen.insert(*short) {
+                        return Err(format!("row {row}: the {IMAGE_ID} `{id}` occurs for the second time"));
+                    }
+                }
+                Ok(array)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use arrow::array::{Float64Array, Int64Array, ListArray};
-    use arrow::buffer::OffsetBuffer;
-    use parquet::arrow::ArrowWriter;
-    use tessera_schemas::vector;
-
-    use super::*;
-    use crate::local::LocalFiles;
-
-    fn parquet(path: &Path, batch: &RecordBatch) {
-        let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
-        writer.write(batch).unwrap();
-        writer.close().unwrap();
-    }
-
-    fn lists(lengths: &[usize]) -> ArrayRef {
-        let values: Vec<f64> = (0..lengths.iter().sum::<usize>()).map(|at| at as f64 / 2.0).collect();
-        let item = Arc::new(Field::new("item", DataType::Float64, true));
-        let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
-        Arc::new(ListArray::new(item, offsets, Arc::new(Float64Array::from(values)), None))
-    }
-
-    fn all(root: &Path, paths: &[&str]) -> Result<Vec<RecordBatch>, Error> {
-        let schema = schema(&LocalFiles, &root.join(paths[0]))?;
-        let mut batches = Vec::new();
-        read::<Error>(&LocalFiles, root, paths, &schema, &mut |batch| {
-            batches.push(batch);
-            Ok(())
-        })?;
-        Ok(batches)
-    }
-
-    #[test]
-    fn lists_become_vectors_and_rows_get_numbers() {
-        let dir = tempfile::tempdir().unwrap();
-        let rows: ArrayRef = Arc::new(Int64Array::from_iter_values(0..11));
-        let batch = RecordBatch::try_from_iter([("n", rows), ("feature", lists(&[3; 11]))]).unwrap();
-        parquet(&dir.path().join("a.parquet"), &batch);
-        let read = all(dir.path(), &["a.parquet"]).unwrap();
-        assert_eq!(text(&read[0], IMAGE_ID).unwrap().value(9), "09");
-        let (values, length) = vector(&read[0], "feature").unwrap();
-        assert_eq!((length, values[4]), (3, 2.0));
-        assert!(!read[0].schema().field_with_name("feature").unwrap().is_nullable());
-    }
-
-    #[test]
-    fn csv_has_its_types_guessed_and_its_ids_checked() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.csv"), "image_id,label,score\n7,cat,0.5\n008,dog,1.5\n").unwrap();
-        let read = all(dir.path(), &["a.csv"]).unwrap();
-        assert_eq!(text(&read[0], IMAGE_ID).unwrap().value(1), "008");
-        assert_eq!(read[0].schema().field(2).data_type(), &DataType::Float64);
-        fs::write(dir.path().join("b.csv"), "image_id,label,score\n008,cow,0.5\n").unwrap();
-        let error = all(dir.path(), &["a.csv", "b.csv"]).unwrap_err().to_string();
-        assert!(error.ends_with("b.csv: the image_id `008` stands twice"), "{error}");
-    }
-
-    #[test]
-    fn what_is_wrong_names_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.parquet"), b"PAR1junk").unwrap();
-        assert!(all(dir.path(), &["a.parquet"]).unwrap_err().to_string().contains("a.parquet: not a sound table"));
-        parquet(&dir.path().join("b.parquet"), &RecordBatch::try_from_iter([("feature", lists(&[2, 2]))]).unwrap());
-        parquet(&dir.path().join("c.parquet"), &RecordBatch::try_from_iter([("feature", lists(&[2, 3]))]).unwrap());
-        let error = all(dir.path(), &["b.parquet", "c.parquet"]).unwrap_err().to_string();
-        assert!(error.contains("c.parquet: the column `feature` has lists of 2 values and of others"), "{error}");
-        let error =
-            files(dir.path(), vec![Entry { path: "x.txt".into(), size: 1, modified_ns: 0 }]).unwrap_err().to_string();
-        assert!(error.contains("no table among 1 files; tables end in parquet, csv"), "{error}");
-    }
-}
+mod tests;

@@ -409,7 +409,7 @@ pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, RunError>> + Send
 /// The order of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// As the parts hold the rows: by `image_id` within each.
+    /// As the parts hold the rows.
     Stored,
     /// By a hash of seed, epoch and id; maps on the way see that epoch.
     Shuffled {

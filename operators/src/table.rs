@@ -1,7 +1,9 @@
-//! `table`: rows of table files, as they are.
+//! `table`: the rows of table files as they are.
 //!
-//! Output: the files' columns; without an `image_id`, the row's number, zero-padded. Lists of floats of one length become vectors
-//! that `kmeans` reads. Config: `path`, a Parquet or CSV file, or a folder of them with one schema. Exact.
+//! Output: the files' columns; text becomes Utf8, lists of floats that have one length become `FixedSizeList<Float32>`, and
+//! without an `image_id` the rows are numbered, zero-padded, as the first column. Rows stay in the files' order. Config: `path`,
+//! a Parquet, CSV, `.npy` or Arrow file, or a folder of such files that have the same columns. Values are bit-exact, but floats
+//! in vectors are rounded to f32; a NaN is passed on.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Entry, Files, Fingerprint, tables};
+use tessera_datasets::{Entry, Error, Files, Fingerprint, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
@@ -17,20 +19,21 @@ use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunEr
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A table file or a folder of them, from the pipeline file's folder.
+    /// The file, or a folder of files, from the pipeline file's folder. No default.
     path: PathBuf,
 }
 
 /// The bound operator.
 pub struct Table {
     path: PathBuf,
+    /// The path, or its folder if it is a file.
     root: PathBuf,
     schema: SchemaRef,
 }
 
 impl Operator for Table {
     const NAME: &'static str = "table";
-    const SUMMARY: &'static str = "rows of Parquet and CSV files";
+    const SUMMARY: &'static str = "reads Parquet, CSV, .npy and Arrow files as they are";
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path"];
@@ -38,17 +41,14 @@ impl Operator for Table {
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let path = inputs.resolve(&config.path);
-        let at_path = |message: String| vec![BindError::key("path", message)];
         if !path.exists() {
-            let error = BindError::key("path", format!("`{}` does not exist", path.display()));
+            let error = BindError::key("path", format!("the file or folder `{}` does not exist", path.display()));
             return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
         }
-        let root = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(Path::new("")).to_owned() };
-        let entries = LocalFiles.list(&path).and_then(|entries| tables::files(&path, entries));
-        let entries = entries.map_err(|error| at_path(error.to_string()))?;
-        // There is at least one: `tables::files` refuses an empty list.
-        let first = entries.first().map(|entry| root.join(&entry.path)).unwrap_or_default();
-        let schema = tables::schema(&LocalFiles, &first).map_err(|error| at_path(error.to_string()))?;
+        let root = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(&path).to_owned() };
+        // A plan knows no storage but the disk.
+        let schema = list(&LocalFiles, &path).and_then(|entries| tables::schema(&LocalFiles, &root, &entries));
+        let schema = schema.map_err(|error| vec![BindError::key("path", error.to_string())])?;
         Ok(Self { path, root, schema })
     }
 
@@ -61,13 +61,17 @@ impl Operator for Table {
     }
 }
 
+fn list(files: &dyn Files, path: &Path) -> Result<Vec<Entry>, Error> {
+    tables::tables(path, files.list(path)?)
+}
+
 impl Source for Table {
     fn root(&self) -> &Path {
         &self.root
     }
 
     fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
-        Ok(tables::files(&self.path, files.list(&self.path)?)?)
+        Ok(list(files, &self.path)?)
     }
 
     fn read(
@@ -76,7 +80,63 @@ impl Source for Table {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        let paths: Vec<&str> = entries.iter().map(|print| print.entry.path.as_str()).collect();
-        tables::read(files, &self.root, &paths, &self.schema, emit)
+        tables::read(files, &self.root, entries, &self.schema, emit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tessera_schemas::text;
+
+    use super::*;
+    use crate::operator::At;
+    use crate::trial::bind;
+
+    fn refused(path: &Path) -> BindError {
+        let mut errors = bind::<Table>(json!({"path": path}), &[]).err().expect("it should not bind");
+        assert_eq!(errors.len(), 1);
+        errors.remove(0)
+    }
+
+    #[test]
+    fn a_file_and_its_folder_are_the_same_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.csv");
+        std::fs::write(&file, "word\nx\ny\n").unwrap();
+        for path in [&file, dir.path()] {
+            let table: Table = bind(json!({"path": path}), &[]).unwrap();
+            let schema = table.schema();
+            let context = Context { seed: 0, threads: 1, base: PathBuf::new() };
+            let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
+            let entries = source.list(&LocalFiles).unwrap();
+            assert_eq!((source.root(), entries[0].path.as_str()), (dir.path(), "t.csv"));
+            let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, digest: String::new() }).collect();
+            let mut rows = Vec::new();
+            let mut emit = |batch: RecordBatch| {
+                assert_eq!(batch.schema(), schema);
+                let (ids, words) = (text(&batch, "image_id")?, text(&batch, "word")?);
+                rows.extend(ids.iter().zip(words).map(|(id, word)| format!("{} {}", id.unwrap(), word.unwrap())));
+                Ok(())
+            };
+            source.read(&LocalFiles, &prints, &mut emit).unwrap();
+            assert_eq!(rows, ["0 x", "1 y"]);
+        }
+    }
+
+    #[test]
+    fn faults_lie_at_the_path_and_name_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = At::Key("path".into());
+        let missing = refused(&dir.path().join("none.csv"));
+        assert_eq!(missing.at, at);
+        assert!(missing.message.contains("none.csv` does not exist"), "{}", missing.message);
+        for (name, text) in [("t.txt", "tables end in parquet, csv, npy, arrow, feather"), ("t.parquet", "t.parquet: ")] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "words").unwrap();
+            let error = refused(&path);
+            assert_eq!(error.at, at);
+            assert!(error.message.contains(text), "{}", error.message);
+        }
     }
 }

@@ -40,6 +40,8 @@ pub struct Catalog {
     pub store: Store,
     /// What runs them.
     pub engine: Arc<Engine>,
+    /// How many files of a data set are looked at, where each makes a row; none: all.
+    pub limit: Option<usize>,
     tables: RwLock<Vec<Option<Table>>>,
     steps: Vec<tokio::sync::OnceCell<Arc<Step>>>,
     sources: Mutex<BTreeMap<usize, Arc<dyn Source>>>,
@@ -88,12 +90,13 @@ pub struct Scan {
 
 impl Catalog {
     /// A catalog in which no table is known yet.
-    pub fn new(plan: Plan, store: Store, engine: Arc<Engine>) -> Self {
+    pub fn new(plan: Plan, store: Store, engine: Arc<Engine>, limit: Option<usize>) -> Self {
         let count = plan.stages.len();
         Self {
             plan,
             store,
             engine,
+            limit,
             tables: RwLock::new(vec![None; count]),
             steps: (0..count).map(|_| tokio::sync::OnceCell::new()).collect(),
             sources: Mutex::default(),

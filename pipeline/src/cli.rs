@@ -24,7 +24,7 @@ use crate::report::Reporter;
 use crate::run::{self, Options};
 use crate::sql::output::{Format, print};
 use crate::sql::provider::Planner;
-use crate::store::Store;
+use crate::store::{Store, gc};
 use crate::{run::decide::Action, sql};
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
@@ -86,6 +86,9 @@ accuracy(cluster, label). Example:
         file: InFile,
         /// One SELECT; without it, the query is read from standard input.
         query: Option<String>,
+        /// Ask the tables that `run --limit N` made.
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
         #[command(flatten)]
         output: Output,
     },
@@ -101,6 +104,22 @@ accuracy(cluster, label). Example:
     Status {
         #[command(flatten)]
         file: InFile,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say what of the store nothing needs any more, and with --delete delete it.
+    #[command(after_help = "\
+Kept are the current snapshots and what the last runs made. Example:
+  tessera gc pipeline.toml --keep-runs 1 --delete")]
+    Gc {
+        #[command(flatten)]
+        file: InFile,
+        /// Keep also what this many of the last runs made.
+        #[arg(long, default_value_t = 3, value_name = "N")]
+        keep_runs: usize,
+        /// Delete it.
+        #[arg(long)]
+        delete: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -131,6 +150,9 @@ struct Choice {
     /// Make this stage anew, whether it changed or not; may be given several times.
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
+    /// Only the first N images, in a namespace of their own: the full tables stay as they are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -178,6 +200,11 @@ struct Session {
 
 impl Session {
     fn open(file: &InFile, threads: Option<u16>) -> Result<Self> {
+        Self::limited(file, threads, None)
+    }
+
+    /// The same over the first images of each data set.
+    fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let threads = match threads {
             Some(threads) => usize::from(threads),
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -185,14 +212,19 @@ impl Session {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         let runtime = runtime.context("cannot start threads")?;
         let plan = bind(&file.path, &file.overrides, &runtime)?;
-        let store = Store::new(&plan.graph.file.store, &plan.graph.file.name);
+        let name = match limit {
+            Some(limit) => format!("{}@{limit}", plan.graph.file.name),
+            None => plan.graph.file.name.clone(),
+        };
+        let store = Store::new(&plan.graph.file.store, &name);
         let engine = Engine::new(threads, Arc::new(LocalFiles)).context("cannot start threads")?;
-        Ok(Self { catalog: Arc::new(Catalog::new(plan, store, engine)), runtime })
+        let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
+        Ok(Self { catalog: Arc::new(catalog), runtime })
     }
 
     /// The same over the snapshots that there are.
-    fn reading(file: &InFile, threads: Option<u16>) -> Result<Self> {
-        let session = Self::open(file, threads)?;
+    fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
+        let session = Self::limited(file, threads, limit)?;
         session.catalog.load_current()?;
         Ok(session)
     }
@@ -216,7 +248,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             writeln!(out, "{}: {} stages, nothing wrong", file.path.display(), plan.stages.len())?;
         }
         Command::Plan { file, choice, output } => {
-            let session = Session::open(&file, threads)?;
+            let session = Session::limited(&file, threads, choice.limit)?;
             let stages = run::plan(&session.catalog, &check_names(&session, choice)?)?;
             match output.format {
                 Format::Json => writeln!(out, "{}", json!({ "stages": stages }))?,
@@ -224,7 +256,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Command::Run { file, choice, output, quiet } => {
-            let session = Session::open(&file, threads)?;
+            let session = Session::limited(&file, threads, choice.limit)?;
             let options = check_names(&session, choice)?;
             let _lock = session.catalog.store.lock()?;
             let report = session.runtime.block_on(run::run(&session.catalog, &options, Reporter::new(quiet)))?;
@@ -233,12 +265,12 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 format => summary::run(&mut out, &report, format)?,
             }
         }
-        Command::Sql { file, query, output } => {
+        Command::Sql { file, query, limit, output } => {
             let query = match query {
                 Some(query) => query,
                 None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
             };
-            let session = Session::reading(&file, threads)?;
+            let session = Session::reading(&file, threads, limit)?;
             let answer = session.runtime.block_on(sql::query(&session.catalog, &query))?;
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
             summary::left_out(&mut io::stderr(), &answer.dropped)?;
@@ -248,10 +280,22 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             graph::draw(&mut out, &session.catalog.plan, format)?;
         }
         Command::Status { file, output } => {
-            let session = Session::reading(&file, threads)?;
+            let session = Session::reading(&file, threads, None)?;
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
             let answer = session.runtime.block_on(sql::query(&session.catalog, query))?;
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
+        }
+        Command::Gc { file, keep_runs, delete, output } => {
+            let session = Session::open(&file, threads)?;
+            let _lock = session.catalog.store.lock()?;
+            let garbage = gc::find(&session.catalog.store, keep_runs)?;
+            if delete {
+                gc::delete(&garbage)?;
+            }
+            match output.format {
+                Format::Json => writeln!(out, "{}", serde_json::to_string(&garbage)?)?,
+                format => summary::garbage(&mut out, &garbage, delete, format)?,
+            }
         }
         Command::Operators { name, output } => summary::operators(&mut out, name.as_deref(), output.format)?,
     }

@@ -13,6 +13,7 @@
 //! Parts get names that no other attempt has; a manifest appears by rename after its parts are on disk, and the pointer by
 //! rename after its manifest. Readers go through manifests only, so that a crash at any moment leaves them the old table.
 
+pub mod gc;
 mod lock;
 mod manifest;
 mod part;

@@ -16,6 +16,7 @@ use crate::report::duration;
 use crate::run::{PlannedStage, Report};
 use crate::sql::output::{Format, print};
 use crate::store::DroppedRow;
+use crate::store::gc::Garbage;
 
 fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
@@ -78,6 +79,23 @@ pub fn left_out(out: &mut dyn Write, dropped: &[DroppedRow]) -> Result<()> {
     }
     if dropped.len() > SHOWN {
         writeln!(out, "and {} more", dropped.len() - SHOWN)?;
+    }
+    Ok(())
+}
+
+/// What nothing needs.
+pub fn garbage(out: &mut dyn Write, garbage: &[Garbage], deleted: bool, format: Format) -> Result<()> {
+    let columns = vec![
+        ("stage", texts(garbage.iter().map(|file| &file.stage))),
+        ("kind", texts(garbage.iter().map(|file| file.kind))),
+        ("bytes", numbers(garbage.iter().map(|file| Some(file.bytes as i64)))),
+        ("path", texts(garbage.iter().map(|file| file.path.display().to_string()))),
+    ];
+    print_columns(out, columns, format)?;
+    if format == Format::Text {
+        let (bytes, count) = (garbage.iter().map(|file| file.bytes).sum::<u64>(), garbage.len());
+        let done = if deleted { "deleted" } else { "could be deleted: --delete does it" };
+        writeln!(out, "{count} files, {bytes} bytes {done}")?;
     }
     Ok(())
 }

@@ -120,7 +120,10 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     let mut parts = key_parts(catalog, node)?;
     if this.spec.inputs().is_empty() {
         let source = catalog.source(node)?;
-        let entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
+        let mut entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
+        if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
+            entries.truncate(limit);
+        }
         let known = listing::load(&store.listing());
         let changes = listing::changes(&entries, &known);
         if known.is_empty() && !ask.hash_all {

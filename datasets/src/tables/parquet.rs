@@ -1,0 +1,165 @@
+//! Parquet: the footer, then a row group at a time.
+
+use std::io::Seek as _;
+use std::io::SeekFrom;
+
+use arrow::array::ArrayRef;
+use bytes::{Buf as _, Bytes, buf};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::raw::{Raw, Stream};
+use super::{Batches, Header};
+use crate::Error;
+
+/// Bytes of a column that the search for its first rows begins with.
+const FIRST_BYTES: u64 = 1 << 20;
+
+/// Columns and number of rows.
+pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
+    let footer = footer(raw)?;
+    let rows = footer.metadata().file_metadata().num_rows();
+    let rows = u64::try_from(rows).map_err(|_| raw.error(format!("its footer promises {rows} rows")))?;
+    Ok(Header { schema: footer.schema().clone(), rows: Some(rows) })
+}
+
+/// All rows. Holds one row group's bytes at a time.
+pub fn batches(raw: Raw<'_>, rows: usize) -> Result<Batches<'_>, Error> {
+    let footer = footer(raw)?;
+    let groups = 0..footer.metadata().num_row_groups();
+    Ok(Box::new(groups.flat_map(move |group| -> Batches<'_> {
+        let part = Part { raw, footer: &footer, group, mask: ProjectionMask::all() };
+        match part.window(u64::MAX).and_then(|window| part.reader(window, rows)) {
+            Ok(reader) => Box::new(reader.map(move |batch| batch.map_err(|error| raw.error(error)))),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    })))
+}
+
+/// The first rows of a column, up to that many; none if there are none. Reads little more than their pages.
+pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef>, Error> {
+    let footer = footer(raw)?;
+    let groups = footer.metadata().row_groups();
+    let Some(group) = groups.iter().position(|group| group.num_rows() > 0) else { return Ok(None) };
+    let mask = ProjectionMask::roots(footer.parquet_schema(), [column]);
+    let part = Part { raw, footer: &footer, group, mask };
+    let mut limit = FIRST_BYTES;
+    loop {
+        let window = part.window(limit)?;
+        let whole = window.whole;
+        let batch =
+            part.reader(window, rows).and_then(|mut reader| reader.next().transpose().map_err(|error| raw.error(error)));
+        match batch {
+            Ok(batch) => return Ok(batch.map(|batch| batch.column(0).clone())),
+            Err(error) if whole => return Err(error),
+            // The first rows end beyond the window.
+            Err(_) => limit = limit.saturating_mul(8),
+        }
+    }
+}
+
+fn footer(raw: Raw<'_>) -> Result<ArrowReaderMetadata, Error> {
+    ArrowReaderMetadata::load(&raw, ArrowReaderOptions::new()).map_err(|error| raw.error(error))
+}
+
+impl Length for Raw<'_> {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl<'a> ChunkReader for Raw<'a> {
+    type T = Stream<'a>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Stream<'a>> {
+        let mut stream = self.stream();
+        stream.seek(SeekFrom::Start(start))?;
+        Ok(stream)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        self.read(start, length as u64).map(Bytes::from).map_err(|error| ParquetError::External(Box::new(error)))
+    }
+}
+
+/// Some columns of a row group.
+struct Part<'a> {
+    raw: Raw<'a>,
+    footer: &'a ArrowReaderMetadata,
+    group: usize,
+    mask: ProjectionMask,
+}
+
+impl Part<'_> {
+    /// The bytes from the first of the columns' to the last, or as many of them as the limit allows.
+    fn window(&self, limit: u64) -> Result<Window, Error> {
+        let mut span: Option<(u64, u64)> = None;
+        for (leaf, chunk) in self.footer.metadata().row_group(self.group).columns().iter().enumerate() {
+            if !self.mask.leaf_included(leaf) {
+                continue;
+            }
+            let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+            let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+            let range = range.and_then(|(start, length)| Some((start, start.checked_add(length)?)));
+            let (start, end) = range.ok_or_else(|| {
+                self.raw.error(format!("its footer says that column {leaf} of row group {} lies nowhere", self.group))
+            })?;
+            span = Some(span.map_or((start, end), |(first, last)| (first.min(start), last.max(end))));
+        }
+        let (start, end) = span.unwrap_or_default();
+        let length = (end - start).min(limit);
+        let bytes = self.raw.read(start, length)?;
+        Ok(Window { start, bytes: bytes.into(), file_bytes: self.raw.size, whole: length == end - start })
+    }
+
+    fn reader(&self, window: Window, rows: usize) -> Result<ParquetRecordBatchReader, Error> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.footer.clone())
+            .with_row_groups(vec![self.group])
+            .with_projection(self.mask.clone())
+            .with_batch_size(rows)
+            .build()
+            .map_err(|error| self.raw.error(error))
+    }
+}
+
+/// A stretch of a file, addressed as the file is.
+struct Window {
+    start: u64,
+    bytes: Bytes,
+    file_bytes: u64,
+    whole: bool,
+}
+
+impl Window {
+    fn from(&self, start: u64) -> ParquetResult<Bytes> {
+        let at = start.checked_sub(self.start).and_then(|at| usize::try_from(at).ok()).filter(|&at| at <= self.bytes.len());
+        let at = at.ok_or_else(|| ParquetError::EOF(format!("byte {start} is outside its row group")))?;
+        Ok(self.bytes.slice(at..))
+    }
+}
+
+impl Length for Window {
+    fn len(&self) -> u64 {
+        self.file_bytes
+    }
+}
+
+impl ChunkReader for Window {
+    type T = buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(self.from(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let rest = self.from(start)?;
+        if rest.len() < length {
+            return Err(ParquetError::EOF(format!("{length} bytes from byte {start} on leave their row group")));
+        }
+        Ok(rest.slice(..length))
+    }
+}

@@ -1,0 +1,102 @@
+//! Finding what nothing needs any more.
+//!
+//! Needed are the current snapshots and those that the last few runs made; of parts, those that such a snapshot lists. Everything
+//! else in a pipeline's folder (older snapshots, their parts, leftovers of interrupted runs) can go. The lock must be held, so that
+//! no run is at work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::{Manifest, Store, files};
+
+/// A file that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Garbage {
+    /// Whose it was.
+    pub stage: String,
+    /// `snapshot`, `part`, or `leftover` of an interrupted run.
+    pub kind: &'static str,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Lists what nothing needs, in all stages that the store has of this pipeline, whether its file still names them or not.
+///
+/// # Errors
+/// A folder cannot be read. A damaged manifest is garbage, unless it is current: then nothing of its stage is.
+pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
+    let runs: Vec<String> = store.runs()?.into_iter().map(|(id, _)| id).collect();
+    let recent: BTreeSet<&String> = runs.iter().rev().take(keep_runs).collect();
+    let mut garbage = Vec::new();
+    for stage in folders(&store.pipeline)?.into_iter().filter(|name| name != "runs") {
+        let (here, mut needed) = (store.stage(&stage), BTreeSet::new());
+        let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
+        let current = current.map(|manifest| manifest.id).unwrap_or_default();
+        for path in files(&here.dir.join("snapshots"), "json")? {
+            let manifest = Manifest::read(&path);
+            match manifest {
+                Ok(manifest) if manifest.id == current || recent.contains(&manifest.run) => {
+                    needed.extend(manifest.parts.iter().map(|part| here.part(part)));
+                    needed.insert(here.metrics(&manifest.id));
+                    needed.insert(path);
+                }
+                _ => garbage.push(entry(&stage, "snapshot", path)?),
+            }
+        }
+        for (folder, extension, kind) in [("snapshots", "parquet", "snapshot"), ("parts", "parquet", "part")] {
+            let all = files(&here.dir.join(folder), extension)?;
+            for path in all.into_iter().filter(|path| !needed.contains(path)) {
+                garbage.push(entry(&stage, kind, path)?);
+            }
+        }
+        for path in files(&here.dir.join("parts"), "json")? {
+            garbage.push(entry(&stage, "leftover", path)?);
+        }
+        for folder in [here.dir.clone(), here.dir.join("snapshots"), here.dir.join("parts")] {
+            for path in files(&folder, "tmp")? {
+                garbage.push(entry(&stage, "leftover", path)?);
+            }
+        }
+    }
+    garbage.sort();
+    Ok(garbage)
+}
+
+/// Deletes what was found.
+///
+/// # Errors
+/// A file cannot be deleted; those before it are gone.
+pub fn delete(garbage: &[Garbage]) -> Result<()> {
+    // Manifests go first: one without its parts would be a damaged snapshot.
+    let manifests = garbage.iter().filter(|file| file.kind == "snapshot");
+    for file in manifests.chain(garbage.iter().filter(|file| file.kind != "snapshot")) {
+        fs::remove_file(&file.path).with_context(|| format!("cannot delete {}", file.path.display()))?;
+    }
+    Ok(())
+}
+
+fn entry(stage: &str, kind: &'static str, path: PathBuf) -> Result<Garbage> {
+    let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    Ok(Garbage { stage: stage.to_owned(), kind, path, bytes })
+}
+
+fn folders(dir: &Path) -> Result<Vec<String>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for item in fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))? {
+        let item = item.with_context(|| format!("cannot read the folder {}", dir.display()))?;
+        if item.path().is_dir() {
+            names.push(item.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
