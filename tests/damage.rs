@@ -312,3 +312,22 @@ fn tables_with_wrong_ids() {
         assert!(run.err.contains(said) && run.err.contains("rows.csv"), "{csv}: {}", run.err);
     }
 }
+
+#[test]
+fn every_reader_of_a_view_lists_what_it_left_out_once() {
+    let place = Place::new();
+    let more = "\n[stage.means]\nop = \"sql\"\ninput = \"decoded\"\nquery = \"SELECT image_id, array_length(pixels) AS n FROM decoded\"\n\
+                [stage.counts]\nop = \"sql\"\ninput = \"decoded\"\nquery = \"SELECT label, count(*) AS n FROM decoded GROUP BY label\"\n";
+    place.images(9).write("pipeline.toml", format!("{}{more}", FILE.replace("keep = true\n", "")));
+    place.write("photos/red/bad.jpg", "nothing");
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!((&run.stage("decoded")["rows_dropped"], &run.stage("means")["rows_out"]), (&json!(1), &json!(9)));
+    assert_eq!(place.sql("SELECT stage, image_id FROM dropped"), [json!({"stage": "decoded", "image_id": "red/bad.jpg"})]);
+    let refused = place.tessera("run", &["--set", "decoded.on_error=fail"]);
+    assert_eq!(refused.code, 1, "what was made by dropping is not reused: {}", refused.out);
+    assert!(refused.err.contains("stage `decoded`: image `red/bad.jpg`"), "{}", refused.err);
+    fs::write(place.path("photos/red/bad.jpg"), jpeg()).unwrap();
+    let run = place.tessera("run", &["--format", "json", "--set", "decoded.on_error=fail"]);
+    assert_eq!((run.code, &run.stage("means")["rows_out"]), (0, &json!(10)));
+    assert!(place.sql("SELECT * FROM dropped").is_empty());
+}
