@@ -284,6 +284,7 @@ fn vectors_that_are_no_numbers_name_their_image() {
         let run = place.tessera("run", &[]);
         assert_eq!(run.code, 1);
         assert!(run.err.contains("error: stage `clusters`: image `row7`: "), "{}", run.err);
+        assert_eq!(run.err.matches("`row7`").count(), 1, "said once: {}", run.err);
     }
     vectors(7, 1.0);
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
@@ -302,7 +303,7 @@ fn tables_with_wrong_ids() {
     let place = Place::new();
     place.write("pipeline.toml", "[stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n");
     for (csv, said) in [
-        ("image_id,x\na,1\nb,2\na,3\n", "the image_id `a` stands twice"),
+        ("image_id,x\na,1\nb,2\na,3\n", "row 2: the image_id `a` occurs for the second time"),
         ("image_id,x\na,1\n,2\n", "image_id"),
         ("image_id,x\na,1\nb,2,3\n", "rows.csv"),
     ] {
