@@ -284,6 +284,7 @@ fn vectors_that_are_no_numbers_name_their_image() {
         let run = place.tessera("run", &[]);
         assert_eq!(run.code, 1);
         assert!(run.err.contains("error: stage `clusters`: image `row7`: "), "{}", run.err);
+        assert_eq!(run.err.matches("`row7`").count(), 1, "said once: {}", run.err);
     }
     vectors(7, 1.0);
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
@@ -302,7 +303,7 @@ fn tables_with_wrong_ids() {
     let place = Place::new();
     place.write("pipeline.toml", "[stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n");
     for (csv, said) in [
-        ("image_id,x\na,1\nb,2\na,3\n", "the image_id `a` stands twice"),
+        ("image_id,x\na,1\nb,2\na,3\n", "row 2: the image_id `a` occurs for the second time"),
         ("image_id,x\na,1\n,2\n", "image_id"),
         ("image_id,x\na,1\nb,2,3\n", "rows.csv"),
     ] {
@@ -311,4 +312,23 @@ fn tables_with_wrong_ids() {
         assert!(run.code == 1 || run.code == 2, "{csv}: {}", run.out);
         assert!(run.err.contains(said) && run.err.contains("rows.csv"), "{csv}: {}", run.err);
     }
+}
+
+#[test]
+fn every_reader_of_a_view_lists_what_it_left_out_once() {
+    let place = Place::new();
+    let more = "\n[stage.means]\nop = \"sql\"\ninput = \"decoded\"\nquery = \"SELECT image_id, array_length(pixels) AS n FROM decoded\"\n\
+                [stage.counts]\nop = \"sql\"\ninput = \"decoded\"\nquery = \"SELECT label, count(*) AS n FROM decoded GROUP BY label\"\n";
+    place.images(9).write("pipeline.toml", format!("{}{more}", FILE.replace("keep = true\n", "")));
+    place.write("photos/red/bad.jpg", "nothing");
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!((&run.stage("decoded")["rows_dropped"], &run.stage("means")["rows_out"]), (&json!(1), &json!(9)));
+    assert_eq!(place.sql("SELECT stage, image_id FROM dropped"), [json!({"stage": "decoded", "image_id": "red/bad.jpg"})]);
+    let refused = place.tessera("run", &["--set", "decoded.on_error=fail"]);
+    assert_eq!(refused.code, 1, "what was made by dropping is not reused: {}", refused.out);
+    assert!(refused.err.contains("stage `decoded`: image `red/bad.jpg`"), "{}", refused.err);
+    fs::write(place.path("photos/red/bad.jpg"), jpeg()).unwrap();
+    let run = place.tessera("run", &["--format", "json", "--set", "decoded.on_error=fail"]);
+    assert_eq!((run.code, &run.stage("means")["rows_out"]), (0, &json!(10)));
+    assert!(place.sql("SELECT * FROM dropped").is_empty());
 }

@@ -42,3 +42,31 @@ fn training_is_exact_for_a_number_of_threads() {
     assert!(weights(&["--force", "pretext"]) == first, "again");
     assert!(weights(&["--force", "images", "--force", "pretext", "--set", "pipeline.part_rows=9"]) == first, "other parts");
 }
+
+#[test]
+fn a_view_that_is_kept_has_the_same_rows() {
+    let place = Place::new();
+    crate::end_to_end::chain(&place, 30);
+    let made = |arguments: &[&str]| {
+        let run = place.tessera("run", &[&["--format", "json", "--to", "puzzles"], arguments].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+        run
+    };
+    made(&[]);
+    let views = ["decoded", "puzzles"].map(|table| place.rows(table));
+    let keep = ["--set", "decoded.keep=true", "--set", "puzzles.keep=true"];
+    let run = made(&keep);
+    assert_eq!((&run.stage("puzzles")["rows_computed"], &run.stage("puzzles")["parts_written"]), (&30.into(), &2.into()));
+    let kept = ["decoded", "puzzles"].map(|table| {
+        let query = format!("SELECT * FROM {table} ORDER BY 1");
+        let answer = place.tessera("sql", &[&keep[..], &["--format", "csv", &query]].concat());
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        answer.out
+    });
+    assert!(kept == views, "kept or not");
+    assert_eq!(made(&keep).actions(), ["images:reuse", "decoded:reuse", "puzzles:reuse"]);
+    // A new image has others before and behind it: every puzzle may change, and pixels do not.
+    place.image(30);
+    let run = made(&keep);
+    assert_eq!((&run.stage("decoded")["rows_computed"], &run.stage("puzzles")["rows_computed"]), (&1.into(), &31.into()));
+}

@@ -213,3 +213,18 @@ keep = true
     assert!(back.actions().iter().all(|action| action.ends_with(":reuse")), "{}", back.out);
     assert!(place.rows("clusters") == clusters && place.rows("puzzles") == puzzles);
 }
+
+#[test]
+fn what_is_left_after_gc_is_enough_for_the_next_change() {
+    let place = kept(12);
+    run(&place, &[]);
+    fs::copy(place.path("photos/blue/0005.png"), place.path("photos/red/0004.png")).unwrap();
+    run(&place, &[]);
+    let whole = place.rows("decoded");
+    assert_eq!(place.tessera("gc", &["--keep-runs", "0", "--delete"]).code, 0);
+    assert!(place.rows("decoded") == whole);
+    assert_eq!(run(&place, &[]).actions(), ["images:reuse", "decoded:reuse"]);
+    fs::copy(place.path("photos/blue/0008.png"), place.path("photos/red/0007.png")).unwrap();
+    let again = run(&place, &[]);
+    assert_eq!((&again.stage("decoded")["rows_computed"], &again.stage("decoded")["rows_out"]), (&json!(1), &json!(12)));
+}

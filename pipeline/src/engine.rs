@@ -92,7 +92,6 @@ impl Counters {
 pub struct StageError {
     /// The stage.
     pub stage: String,
-    /// What happened.
-    #[source]
+    /// What happened. Not a source: the message has it already.
     pub error: RunError,
 }
