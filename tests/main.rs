@@ -6,6 +6,7 @@ mod damage;
 mod diagnostics;
 mod end_to_end;
 mod exactness;
+mod labels;
 mod recovery;
 mod reuse;
 mod sql;

@@ -10,9 +10,11 @@ pub mod spec;
 
 mod assign;
 mod decode;
+mod hog;
 mod images;
 mod jigsaw;
 mod kmeans;
+mod label_join;
 mod nearest;
 mod picture;
 mod sql;
@@ -28,10 +30,12 @@ use spec::{Of, Spec};
 pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<assign::Assign>::new(),
     &Of::<decode::Decode>::new(),
+    &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),
     &Of::<torch::infer::Infer>::new(),
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
+    &Of::<label_join::LabelJoin>::new(),
     &Of::<sql::Sql>::new(),
     &Of::<table::Table>::new(),
     &Of::<tile::Tile>::new(),

@@ -116,8 +116,10 @@ pub enum PortKind {
     Scan,
     /// Whole, before the first batch: weights, centroids.
     Side,
-    /// Any number of tables under names of the user's choice (queries).
+    /// Any number of tables under names of the user's choice: a query's only port.
     Named,
+    /// A query's table, under the port's name.
+    Table,
 }
 
 /// A column that a port needs.
@@ -293,8 +295,21 @@ pub enum Kernel {
     Map(Box<dyn Map>),
     /// Sees whole tables, as often as it likes.
     Whole(Box<dyn Whole>),
-    /// SQL over the named inputs.
-    Query(String),
+    /// SQL over the inputs, by their names.
+    Query(Query),
+}
+
+/// SQL over the inputs, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Yields the table.
+    pub sql: String,
+    /// Asked before that. A row means that the inputs cannot be worked with, and its only column, a text, says why.
+    pub checks: Vec<String>,
+    /// Rows that the table leaves out: two texts, the `image_id` and the reason.
+    pub dropped: Option<String>,
+    /// One row of numbers for the `metrics` table, under their columns' names.
+    pub counts: Option<String>,
 }
 
 /// Lists a data set.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, PortKind, RunError};
+use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, PortKind, Query, RunError};
 
 /// Keys of a `sql` stage.
 #[derive(Debug, Deserialize, Serialize)]
@@ -47,6 +47,6 @@ impl Operator for Sql {
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Query(self.query))
+        Ok(Kernel::Query(Query { sql: self.query, ..Query::default() }))
     }
 }

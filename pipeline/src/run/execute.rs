@@ -11,15 +11,13 @@ use arrow::array::RecordBatch;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::{StreamExt as _, TryStreamExt as _};
 use parquet::arrow::ArrowWriter;
-use tessera_operators::operator::{Kernel, PortKind, RunError, Whole};
-use tessera_schemas::IMAGE_ID;
+use tessera_operators::operator::{Kernel, RunError, Whole};
 use tessera_schemas::metrics::{self, Metric};
-use tokio::sync::mpsc;
 
 use super::carry::Earlier;
 use super::decide::{self, Decision};
-use super::source;
 use super::writer::TableWriter;
+use super::{query, source};
 use crate::catalog::{Catalog, Request, Scan};
 use crate::engine::convert;
 use crate::engine::pool;
@@ -29,7 +27,6 @@ use crate::engine::tables::{KernelSink, KernelTables};
 use crate::keys;
 use crate::listing;
 use crate::report::Bar;
-use crate::sql::provider::{self, StageTable};
 use crate::store::{FORMAT, Manifest, Part, write_atomically};
 
 /// A new snapshot, published.
@@ -76,7 +73,11 @@ pub(super) async fn execute(
                 numbers = emitted;
                 parts
             }
-            Kernel::Query(sql) => run_query(catalog, node, &sql, writer).await?,
+            Kernel::Query(query) => {
+                let (parts, counted) = query::run(catalog, node, &query, writer).await?;
+                numbers = counted;
+                parts
+            }
             Kernel::Source(_) | Kernel::Map(_) => return Err(anyhow!("stage `{name}`: the operator changed its shape")),
         }
     };
@@ -254,35 +255,4 @@ async fn run_whole(
     let result = receiver.await.context("the kernel's thread is gone")?;
     let (sink, dropped) = result.map_err(|error| catalog.failed(node, error))?;
     Ok((sink.writer.finish(dropped)?, sink.metrics))
-}
-
-async fn run_query(catalog: &Arc<Catalog>, node: usize, sql: &str, mut writer: TableWriter) -> Result<Vec<Part>> {
-    let name = catalog.name(node).to_owned();
-    let fail = |error| convert::unwrap(error).context(format!("stage `{name}`"));
-    let context = provider::context(catalog.engine.threads);
-    let scans = provider::Scans::default();
-    for edge in catalog.plan.graph.nodes[node].edges.iter().filter(|edge| edge.port.kind == PortKind::Named) {
-        let table = StageTable::new(catalog.clone(), edge.from, scans.clone());
-        context.register_table(edge.name.as_str(), Arc::new(table)).map_err(fail)?;
-    }
-    let mut frame = provider::read_only(&context, sql).await.map_err(fail)?;
-    if frame.schema().has_column_with_unqualified_name(IMAGE_ID) {
-        frame = frame.sort_by(vec![datafusion::prelude::ident(IMAGE_ID)]).map_err(fail)?;
-    }
-    let mut stream = frame.execute_stream().await.map_err(fail)?;
-    let (sender, mut batches) = mpsc::channel::<arrow::array::RecordBatch>(2);
-    let write = tokio::task::spawn_blocking(move || {
-        while let Some(batch) = batches.blocking_recv() {
-            writer.write(&batch)?;
-        }
-        anyhow::Ok(writer)
-    });
-    while let Some(batch) = stream.try_next().await.map_err(fail)? {
-        if sender.send(batch).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
-    let writer = write.await??;
-    writer.finish(scans.dropped())
 }
