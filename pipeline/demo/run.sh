@@ -22,3 +22,6 @@ say "sql pipeline/demo/demo.toml 'which photographs fill each cluster?'"
   FROM (SELECT cluster, photo, count(*) AS n, row_number() OVER (PARTITION BY cluster ORDER BY count(*) DESC, photo) AS place
         FROM pseudo_labels GROUP BY cluster, photo)
   GROUP BY cluster ORDER BY tiles DESC, cluster"
+
+say "run pipeline/demo/demo.toml    # once more: nothing changed, so nothing is made"
+"$tessera" run "$file"
