@@ -83,6 +83,16 @@ impl Bar {
         eprintln!("{}: {done}/{total}, {rate:.1}/s, {} left{note}", plain.stage, duration(left));
     }
 
+    /// Says one line above the bar.
+    pub fn say(&self, line: &str) {
+        let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.bar {
+            Some(bar) => bar.println(format!("{}: {line}", plain.stage)),
+            None if plain.quiet => {}
+            None => eprintln!("{}: {line}", plain.stage),
+        }
+    }
+
     /// Takes the bar away.
     pub fn close(&self) {
         if let Some(bar) = &self.bar {
