@@ -9,6 +9,7 @@
 //! | `examples` | a table's batches, cut to the examples of a step |
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
 //! | `device`, `precision` | where a tensor lives, and what a pass computes in |
+//! | `threads` | how libtorch's threads wait for each other |
 //! | [`train`], [`infer`], [`weights`] | the operators |
 //!
 //! Images lie channels last in tables, and stay so: on CPUs, libtorch's convolutions are 1.3 to 1.4 times faster on tensors
@@ -24,6 +25,7 @@ mod optimizer;
 mod precision;
 mod schedule;
 mod tensors;
+mod threads;
 pub mod train;
 pub mod weights;
 

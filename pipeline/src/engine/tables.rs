@@ -160,6 +160,8 @@ pub struct KernelSink<'a> {
     pub writer: TableWriter,
     /// The numbers so far.
     pub metrics: Vec<Metric>,
+    /// Whether what is shown next was done before this run.
+    pub resumed: bool,
     /// Shows how far it is.
     pub bar: Bar,
 }
@@ -174,6 +176,9 @@ impl Sink for KernelSink<'_> {
     }
 
     fn progress(&mut self, done: usize, total: usize, note: &str) {
+        if std::mem::take(&mut self.resumed) {
+            self.bar.begin(done as u64);
+        }
         self.bar.at(done as u64, total as u64, note);
     }
 
@@ -185,6 +190,7 @@ impl Sink for KernelSink<'_> {
         match self.checkpoint.read() {
             Ok(found) => found.map(|Checkpoint { state, metrics, dropped }| {
                 self.metrics = metrics;
+                self.resumed = true;
                 self.tables.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
                 state
             }),

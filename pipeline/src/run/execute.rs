@@ -248,7 +248,7 @@ async fn run_whole(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name) = (bar.clone(), catalog.name(node).to_owned());
     let work = move || {
-        let mut sink = KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), bar };
+        let mut sink = KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar };
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));

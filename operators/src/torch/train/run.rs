@@ -16,6 +16,7 @@ use crate::torch::input::normalised;
 use crate::torch::network::Form;
 use crate::torch::optimizer::Optimizer;
 use crate::torch::tensors::Tensors;
+use crate::torch::threads::Threads;
 
 /// Held from the seeding of libtorch's generator, which is the process's, until a step's last draw from it.
 static GENERATOR: Mutex<()> = Mutex::new(());
@@ -46,8 +47,7 @@ struct State {
 
 impl Whole for Training {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
-        // Of this thread, and of those that libtorch starts for it.
-        tch::set_num_threads(self.threads.max(1) as i32);
+        let _threads = Threads::new(self.threads)?;
         let mut state = self.start(sink)?;
         while state.epoch < self.train.config.epochs {
             self.epoch(&mut state, tables, sink)?;
