@@ -208,9 +208,8 @@ mod tests {
             let rule = Rule { method, ..SGD };
             let whole = two_steps(rule, 0.1, 0.0);
             let (weight, bias, x, classes) = problem();
-            let mut steps = 0;
             let mut kept: Vec<Vec<Tensor>> = Vec::new();
-            for _ in 0..2 {
+            for steps in 0..2 {
                 let parameters = vec![weight.shallow_clone(), bias.shallow_clone()];
                 let mut optimizer = Optimizer::new(rule, parameters, steps).unwrap();
                 for (empty, kept) in optimizer.memory().zip(&kept) {
@@ -221,7 +220,6 @@ mod tests {
                 let loss = super::super::forward::loss(&x.linear(&weight, Some(&bias)), &classes, 0.0).unwrap();
                 optimizer.step(&loss, 0.1).unwrap();
                 kept = optimizer.memory().map(|kind| kind.iter().map(Tensor::copy).collect()).collect();
-                steps += 1;
             }
             assert!(weight.equal(&whole[1].0) && bias.equal(&whole[1].1), "{method:?}");
         }

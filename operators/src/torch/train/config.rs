@@ -161,8 +161,8 @@ impl Config {
                 faults.push(BindError::key(key, format!("must be {range}, is {value}")));
             }
         };
-        let (positive, share): (fn(f64) -> bool, fn(f64) -> bool) =
-            (|value| value > 0.0 && value.is_finite(), |value| (0.0..1.0).contains(&value));
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        let share = |value: f64| (0.0..1.0).contains(&value);
         let rule = self.rule();
         within("learning_rate", self.rate(), positive, "above 0");
         within("momentum", rule.momentum, share, "at least 0 and below 1");
