@@ -30,6 +30,7 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
         "assign" => {
             (json!({}), vec![("features", features::schema([("feature", 4)])), ("clusters", clusters::schema(3, 4))])
         }
+        "augment" => (json!({ "side": 32 }), vec![("images", decoded())]),
         "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
         "hog" => (json!({}), vec![("images", decoded())]),
         "images" => (json!({ "path": "." }), vec![]),
@@ -40,7 +41,7 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
         "sql" => (json!({ "query": "SELECT image_id FROM photos" }), vec![("photos", images::schema())]),
         "table" => (json!({ "path": "rows.csv" }), vec![]),
         "tile" => (json!({ "side": 24 }), vec![("images", images::schema())]),
-        "train" => (json!({ "network": "small" }), vec![("puzzles", puzzles::schema(layout, "tile"))]),
+        "train" => (json!({ "network": "small" }), vec![("examples", puzzles::schema(layout, "tile"))]),
         "weights" => (json!({ "path": "tensors.safetensors" }), vec![]),
         new => panic!("`{new}` is new here: add a sound stage of it, so that the contract is checked for it"),
     }

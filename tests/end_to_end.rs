@@ -159,3 +159,79 @@ batch = 8
     assert_eq!(puzzles[0]["n"], 72);
     assert!(puzzles[0]["occluded"].as_i64().unwrap() > 30);
 }
+
+/// Steps c and d of the method: clusters name classes, and another network learns them from other views of the images.
+#[test]
+fn pseudo_labels_teach_another_network() {
+    let place = Place::new();
+    place.images(45).write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.features]
+op = "hog"
+input = "decoded"
+
+[stage.clusters]
+op = "kmeans"
+input = "features"
+k = 3
+
+[stage.assigned]
+op = "assign"
+inputs = { features = "features", clusters = "clusters" }
+
+[stage.labelled]
+op = "label_join"
+inputs = { images = "images", labels = "assigned" }
+columns = ["cluster"]
+
+[stage.pictures]
+op = "decode"
+input = "labelled"
+side = 48
+
+[stage.views]
+op = "augment"
+input = "pictures"
+side = 32
+brightness = 0.2
+
+[stage.target]
+op = "train"
+inputs = { examples = "views", probe = "pictures" }
+network = "small"
+optimizer = "adamw"
+warmup = 0.5
+epochs = 3
+batch = 16
+
+[stage.learnt]
+op = "infer"
+inputs = { images = "pictures", weights = "target" }
+layer = "conv4"
+pool = 1
+"#,
+    );
+    let width = place.sql_after_run("SELECT count(*) AS n, min(array_length(feature)) AS width FROM learnt");
+    assert_eq!(width, [json!({"n": 45, "width": 192})]);
+    // Three clusters, three classes.
+    let shape = place.sql("SELECT shape FROM target WHERE tensor = 'fc.weight'");
+    assert_eq!(shape, [json!({"shape": [3, 192]})]);
+    let probed = place
+        .sql("SELECT count(*) AS n, min(value) >= 0 AND max(value) <= 1 AS share FROM metrics WHERE name = 'knn_accuracy'");
+    assert_eq!(probed, [json!({"n": 3, "share": true})]);
+    let seen = place.sql("SELECT min(array_length(pixels)) AS n, count(DISTINCT cluster) AS clusters FROM views");
+    assert_eq!(seen, [json!({"n": 32 * 32 * 3, "clusters": 3})]);
+    let again =
+        place.tessera("run", &["--format", "json", "--set", "target.device=cpu", "--set", "target.checkpoint_minutes=1"]);
+    assert!(again.actions().iter().all(|action| action.ends_with(":reuse")), "{}", again.out);
+}

@@ -228,3 +228,139 @@ fn what_is_left_after_gc_is_enough_for_the_next_change() {
     let again = run(&place, &[]);
     assert_eq!((&again.stage("decoded")["rows_computed"], &again.stage("decoded")["rows_out"]), (&json!(1), &json!(12)));
 }
+
+const TRAINED: &str = r#"
+[pipeline]
+part_rows = 16
+
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 60
+on_error = "drop"
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 10
+
+[stage.pretext]
+op = "train"
+input = "puzzles"
+network = "small"
+epochs = 4
+batch = 8
+metrics_every = 3
+checkpoint_minutes = 0
+"#;
+
+/// 44 images, and one that is broken and left out.
+fn trained() -> Place {
+    let place = Place::new();
+    place.images(44).write("photos/red/9999.png", "no image");
+    place.write("pipeline.toml", TRAINED);
+    place
+}
+
+/// What a training run left: the weights, the numbers but for those that tell time, and the rows that were left out.
+fn left(place: &Place) -> [String; 3] {
+    let csv = |query: &str| {
+        let answer = place.tessera("sql", &["--format", "csv", query]);
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        answer.out
+    };
+    let metrics =
+        "SELECT epoch, step, name, value FROM metrics WHERE stage = 'pretext' AND name <> 'images_per_second' ORDER BY 2, 3";
+    [place.rows("pretext"), csv(metrics), csv("SELECT * FROM dropped ORDER BY image_id")]
+}
+
+/// Starts a run of one thread, and kills it as soon as `now` says so.
+fn kill_when(place: &Place, mut now: impl FnMut() -> bool) {
+    let mut child = Command::new(binary())
+        .args(["run", "pipeline.toml", "--threads", "1"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while !now() && child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The stage's checkpoint and others, and files that are about to become some.
+fn checkpoints(place: &Place) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(place.path(".tessera/pipeline/pretext/checkpoints")) else { return Default::default() };
+    entries.map(|entry| entry.unwrap().path()).partition(|path| path.extension().is_none())
+}
+
+#[test]
+fn a_killed_training_ends_like_an_undisturbed_one() {
+    let place = trained();
+    let whole = {
+        let place = trained();
+        run(&place, &["--threads", "1"]);
+        assert_eq!(checkpoints(&place), (vec![], vec![]), "a checkpoint does not outlive its snapshot");
+        left(&place)
+    };
+    assert!(whole[2].contains("red/9999.png"), "{}", whole[2]);
+    // Once behind a checkpoint, once while one is written.
+    let mut seen = Vec::new();
+    kill_when(&place, || {
+        if let Some(modified) = checkpoints(&place).0.first().and_then(|path| fs::metadata(path).ok()?.modified().ok()) {
+            seen.push(modified);
+            seen.dedup();
+        }
+        seen.len() >= 6
+    });
+    assert_eq!(checkpoints(&place).0.len(), 1, "it was killed behind a checkpoint, and before its end");
+    kill_when(&place, || !checkpoints(&place).1.is_empty());
+    assert_eq!(checkpoints(&place).0.len(), 1, "that before the one that was being written");
+    let again = run(&place, &["--threads", "1"]);
+    let resumed = again.err.lines().find(|line| line.starts_with("pretext: resumed at epoch "));
+    let step = resumed.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).expect(&again.err);
+    assert!((5..20).contains(&step), "{resumed:?}");
+    for (found, expected) in left(&place).iter().zip(&whole) {
+        assert!(found == expected, "{found}\nand undisturbed\n{expected}");
+    }
+    assert_eq!(place.tessera("gc", &["--delete"]).code, 0);
+    assert_eq!(checkpoints(&place), (vec![], vec![]));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_a_stale_one_collected() {
+    let place = trained();
+    kill_when(&place, || !checkpoints(&place).0.is_empty());
+    let (found, _) = checkpoints(&place);
+    let mut bytes = fs::read(&found[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&found[0], bytes).unwrap();
+    let garbage = || place.tessera("gc", &["--format", "json"]).json().to_string();
+    assert!(!garbage().contains("checkpoints/") || garbage().contains(".tmp"), "what a run may need is none: {}", garbage());
+
+    // Another config has another key, and does not look at it.
+    let other = run(&place, &["--threads", "1", "--set", "pretext.epochs=1"]);
+    assert!(!other.err.contains("resumed") && !other.err.contains("checkpoint"), "{}", other.err);
+    assert_eq!(checkpoints(&place).0, found);
+    let again = run(&place, &["--threads", "1"]);
+    let name = found[0].file_name().unwrap().to_str().unwrap();
+    assert!(again.err.contains(&format!("checkpoints/{name} is damaged: its ")), "{}", again.err);
+    assert!(again.err.contains("; starting over") && !again.err.contains("resumed"), "{}", again.err);
+
+    let sound = trained();
+    kill_when(&sound, || !checkpoints(&sound).0.is_empty());
+    std::thread::sleep(Duration::from_millis(1100));
+    run(&sound, &["--threads", "1", "--set", "pretext.epochs=1"]);
+    assert_eq!(checkpoints(&sound).0.len(), 1);
+    let collected = sound.tessera("gc", &["--delete"]);
+    assert!(collected.out.contains("checkpoints/"), "{}", collected.out);
+    assert_eq!(checkpoints(&sound), (vec![], vec![]));
+}

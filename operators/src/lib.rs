@@ -9,6 +9,7 @@ pub mod random;
 pub mod spec;
 
 mod assign;
+mod augment;
 mod decode;
 mod hog;
 mod images;
@@ -29,6 +30,7 @@ use spec::{Of, Spec};
 /// All operators, by name. The only list of them.
 pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<assign::Assign>::new(),
+    &Of::<augment::Augment>::new(),
     &Of::<decode::Decode>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),

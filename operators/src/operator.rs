@@ -411,11 +411,11 @@ pub trait Tables: Sync {
     /// The input cannot be counted.
     fn rows(&self, input: &str) -> Result<usize, RunError>;
 
-    /// Reads an input from its start.
+    /// Reads an input.
     ///
     /// # Errors
-    /// The input cannot be read.
-    fn scan(&self, input: &str, order: Order) -> Result<Batches, RunError>;
+    /// The input cannot be read, or has no row of the id to start behind.
+    fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError>;
 }
 
 /// Batches as they come.
@@ -423,13 +423,15 @@ pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, RunError>> + Send
 
 /// The order of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum Order<'a> {
     /// As the parts hold the rows.
     Stored,
     /// By a hash of seed, epoch and id; maps on the way see that epoch.
     Shuffled {
         /// The pass over the data.
         epoch: u64,
+        /// Where to start: behind the row of that `image_id`. None of those before it is read or computed.
+        after: Option<&'a str>,
     },
 }
 
@@ -446,6 +448,27 @@ pub trait Sink {
 
     /// Says how far it is, for the progress bar.
     fn progress(&mut self, done: usize, total: usize, note: &str);
+
+    /// Tells the user something once, on a line of its own.
+    fn say(&mut self, line: &str) {
+        let _ = line;
+    }
+
+    /// What the last [`checkpoint`](Self::checkpoint) of an interrupted run of the same stage key held. Numbers recorded before it are
+    /// there again. Call it before anything else of this sink, if at all.
+    fn resume(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Keeps a state to resume from, in place of the one before, with the numbers recorded so far. It is dropped when the table is
+    /// published. Rows are not kept: only a kernel that writes its table at its end can resume.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
+        drop(state);
+        Ok(())
+    }
 
     /// Whether the run was interrupted: then return [`RunError::Cancelled`] soon.
     fn cancelled(&self) -> bool;

@@ -6,7 +6,10 @@
 //! | `tensors` | named tensors: their initial values, and to and from weights tables |
 //! | `forward` | a pass through a network's steps |
 //! | `input` | bytes to normalised tensors, and tensors to vectors |
-//! | `device` | where a tensor lives |
+//! | `examples` | a table's batches, cut to the examples of a step |
+//! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
+//! | `device`, `precision` | where a tensor lives, and what a pass computes in |
+//! | `threads` | how libtorch's threads wait for each other |
 //! | [`train`], [`infer`], [`weights`] | the operators |
 //!
 //! Images lie channels last in tables, and stay so: on CPUs, libtorch's convolutions are 1.3 to 1.4 times faster on tensors
@@ -18,8 +21,11 @@ mod forward;
 pub mod infer;
 mod input;
 pub mod network;
-mod sgd;
+mod optimizer;
+mod precision;
+mod schedule;
 mod tensors;
+mod threads;
 pub mod train;
 pub mod weights;
 

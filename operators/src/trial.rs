@@ -47,7 +47,7 @@ impl Tables for Memory {
         Ok(self.0[input].iter().map(RecordBatch::num_rows).sum())
     }
 
-    fn scan(&self, input: &str, _: Order) -> Result<Batches, RunError> {
+    fn scan(&self, input: &str, _: Order<'_>) -> Result<Batches, RunError> {
         Ok(Box::new(self.0[input].clone().into_iter().map(Ok)))
     }
 }

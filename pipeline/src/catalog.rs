@@ -54,6 +54,8 @@ pub struct Request {
     pub top: Option<Arc<Step>>,
     /// The epoch's shuffled order, instead of the stored one.
     pub shuffled: Option<u64>,
+    /// Of a shuffled scan: the id of the row to start behind; by default it starts with the first.
+    pub after: Option<String>,
     /// Rows of a partition of a shuffled scan; by default all.
     pub chunk: Option<usize>,
     /// Of a stored scan: only these parts of the snapshot at its base.
@@ -395,7 +397,8 @@ impl Catalog {
         let (_, above) = Self::split(&steps);
         let leads = above.iter().any(|step| step.looks_back);
         let chunk = request.chunk.unwrap_or(usize::MAX);
-        let shuffled = scan::shuffle(&rows, self.plan.graph.file.seed, epoch, chunk, leads).map_err(convert::unwrap)?;
+        let cut = scan::Cut { chunk, leads, after: request.after.as_deref() };
+        let shuffled = scan::shuffle(&rows, self.plan.graph.file.seed, epoch, cut).map_err(convert::unwrap)?;
         let leaf = scan::memory(&rows.schema(), &shuffled.partitions).map_err(convert::unwrap)?;
         let mut dropped: Vec<Mutex<Vec<DroppedRow>>> = shuffled.partitions.iter().map(|_| Mutex::default()).collect();
         if let Some(first) = dropped.first_mut() {
@@ -411,12 +414,13 @@ impl Catalog {
 
 impl Request {
     /// A scan in that order.
-    pub fn ordered(order: Order) -> Self {
-        let shuffled = match order {
-            Order::Stored => None,
-            Order::Shuffled { epoch } => Some(epoch),
-        };
-        Self { shuffled, ..Self::default() }
+    pub fn ordered(order: Order<'_>) -> Self {
+        match order {
+            Order::Stored => Self::default(),
+            Order::Shuffled { epoch, after } => {
+                Self { shuffled: Some(epoch), after: after.map(str::to_owned), ..Self::default() }
+            }
+        }
     }
 }
 

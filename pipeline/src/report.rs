@@ -42,7 +42,8 @@ impl Reporter {
             bar
         });
         let start = Instant::now();
-        let plain = Plain { stage: stage.to_owned(), start, said: start, quiet: self.quiet || self.terminal };
+        let quiet = self.quiet || self.terminal;
+        let plain = Plain { stage: stage.to_owned(), start: (start, 0), last: 0, said: start, quiet };
         Bar { bar, plain: Arc::new(Mutex::new(plain)) }
     }
 }
@@ -57,7 +58,9 @@ pub struct Bar {
 #[derive(Debug)]
 struct Plain {
     stage: String,
-    start: Instant,
+    /// When and where what is under way began.
+    start: (Instant, u64),
+    last: u64,
     said: Instant,
     quiet: bool,
 }
@@ -65,22 +68,48 @@ struct Plain {
 impl Bar {
     /// Shows how far it is.
     pub fn at(&self, done: u64, total: u64, note: &str) {
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        if done < plain.last {
+            // The count of something else.
+            plain.start = (Instant::now(), done);
+        }
+        plain.last = done;
         if let Some(bar) = &self.bar {
             bar.set_length(total.max(done));
             bar.set_position(done);
             bar.set_message(note.to_owned());
             return;
         }
-        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
         if plain.quiet || plain.said.elapsed() < Duration::from_secs(PLAIN_SECS) {
             return;
         }
         plain.said = Instant::now();
-        let seconds = plain.start.elapsed().as_secs_f64();
-        let rate = done as f64 / seconds;
-        let left = if done > 0 { (total.saturating_sub(done)) as f64 / rate } else { 0.0 };
+        let (start, first) = plain.start;
+        let rate = (done - first) as f64 / start.elapsed().as_secs_f64();
+        let left = if done > first { total.saturating_sub(done) as f64 / rate } else { 0.0 };
         let note = if note.is_empty() { String::new() } else { format!(", {note}") };
         eprintln!("{}: {done}/{total}, {rate:.1}/s, {} left{note}", plain.stage, duration(left));
+    }
+
+    /// Starts to count from there: what was done before took none of this run's time.
+    pub fn begin(&self, done: u64) {
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.start = (Instant::now(), done);
+        plain.last = done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// Says one line above the bar.
+    pub fn say(&self, line: &str) {
+        let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.bar {
+            Some(bar) => bar.println(format!("{}: {line}", plain.stage)),
+            None if plain.quiet => {}
+            None => eprintln!("{}: {line}", plain.stage),
+        }
     }
 
     /// Takes the bar away.

@@ -210,6 +210,9 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         }
         Action::Run | Action::Update => {
             reporter.say(&format!("{name}: {} ({})", decision.action.name(), decision.reasons.join("; ")));
+            if let (true, Some((key, _))) = (force, &decision.key) {
+                catalog.store.stage(&name).checkpoint(key).remove()?;
+            }
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;

@@ -6,6 +6,7 @@
 //! STORE/PIPELINE/STAGE/snapshots/ID.json         a manifest
 //! STORE/PIPELINE/STAGE/snapshots/ID.parquet      metrics that the stage emitted, if any
 //! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY-ATTEMPT.json until a manifest lists it
+//! STORE/PIPELINE/STAGE/checkpoints/KEY           what an interrupted stage had reached, until it is published
 //! STORE/PIPELINE/STAGE/listing.parquet           of a source: the files as they were last seen
 //! STORE/PIPELINE/runs/TIME.json                  what a run did
 //! ```
@@ -13,6 +14,7 @@
 //! Parts get names that no other attempt has; a manifest appears by rename after its parts are on disk, and the pointer by
 //! rename after its manifest. Readers go through manifests only, so that a crash at any moment leaves them the old table.
 
+pub mod checkpoint;
 pub mod gc;
 mod lock;
 mod manifest;

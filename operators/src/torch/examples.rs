@@ -1,46 +1,185 @@
 //! Training examples: from a table's batches, whatever their size, to exactly as many a step as asked for.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{column, meta};
+use tessera_schemas::{IMAGE_ID, clusters, column, meta, text};
 
 use super::input::Normalisation;
 use crate::operator::RunError;
+
+/// Columns of classes that images are looked for, unless config names one.
+const TARGETS: [&str; 2] = [clusters::CLUSTER, "label"];
 
 /// What the examples of a table are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// Different classes.
     pub classes: usize,
-    /// Pieces that the network sees one by one: a puzzle's tiles.
+    /// Pieces that the network sees one by one: a puzzle's tiles, or 1.
     pub pieces: usize,
     /// Height and width of a piece.
     pub side: [usize; 2],
     /// How pieces are normalised.
     pub normalisation: Normalisation,
-    /// The same, as tables name it.
-    pub normalisation_name: String,
+    /// What an example and its class are.
+    pub content: Content,
+}
+
+/// What an example and its class are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A puzzle and its permutation.
+    Puzzles {
+        /// How tables name the normalisation of its tiles.
+        normalisation: String,
+    },
+    /// An image and the number in a column.
+    Images {
+        /// The column.
+        target: String,
+    },
+}
+
+/// A key of the config that is to blame, or else the table, and why; fragments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key.
+    pub key: Option<&'static str>,
+    /// What is wrong.
+    pub message: String,
+    /// What would help.
+    pub help: &'static str,
+}
+
+impl Fault {
+    fn table(message: impl Into<String>, help: &'static str) -> Self {
+        Self { key: None, message: message.into(), help }
+    }
+
+    fn key(key: &'static str, message: impl Into<String>, help: &'static str) -> Self {
+        Self { key: Some(key), message: message.into(), help }
+    }
 }
 
 impl Layout {
-    /// Of a table of puzzles.
+    /// Of a table of puzzles, or else of images whose classes are numbers in a column: `target`, by default `cluster` or `label`.
+    /// How many classes there are the column's metadata says, or `classes`.
     ///
     /// # Errors
-    /// It is none, or its normalisation is unknown; the message is a fragment.
-    pub fn of_puzzles(schema: &SchemaRef) -> Result<Self, String> {
-        let puzzles::Layout { grid, tile, permutations } = puzzles::layout(schema).map_err(|error| error.to_string())?;
-        let tiles = column::field(schema, puzzles::TILES).map_err(|error| error.to_string())?;
+    /// It is neither, or a key does not fit it.
+    pub fn of(
+        schema: &SchemaRef,
+        target: Option<&str>,
+        classes: Option<usize>,
+        normalisation: Normalisation,
+    ) -> Result<Self, Fault> {
+        let has = |name| schema.field_with_name(name).is_ok();
+        match (has(puzzles::TILES), has(PIXELS)) {
+            (true, _) => Self::of_puzzles(schema, target, classes),
+            (false, true) => Self::of_images(schema, target, classes, normalisation),
+            (false, false) => {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                let message = format!("its table has neither `tiles` nor `pixels` (there are: {})", names.join(", "));
+                Err(Fault::table(message, "`jigsaw` makes puzzles; `decode`, `tile` and `augment` make images"))
+            }
+        }
+    }
+
+    fn of_puzzles(schema: &SchemaRef, target: Option<&str>, classes: Option<usize>) -> Result<Self, Fault> {
+        let unfit = |error: tessera_schemas::SchemaError| Fault::table(error.to_string(), "`jigsaw` makes puzzles");
+        for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
+            if given {
+                let message = "is for images, and the input is a table of puzzles, whose classes are their permutations";
+                return Err(Fault::key(key, message, "leave it away"));
+            }
+        }
+        let puzzles::Layout { grid, tile, permutations } = puzzles::layout(schema).map_err(unfit)?;
+        let tiles = column::field(schema, puzzles::TILES).map_err(unfit)?;
         let name = tiles.metadata().get(meta::NORMALISATION).map_or("none", String::as_str);
-        let normalisation = Normalisation::of_tiles(name)
-            .ok_or_else(|| format!("its tiles' normalisation is `{name}`; `tile`, `tile-channel` and `none` are known"))?;
-        let (pieces, side, name) = (grid * grid, [tile, tile], name.to_owned());
-        Ok(Self { classes: permutations, pieces, side, normalisation, normalisation_name: name })
+        let normalisation = Normalisation::of_tiles(name).ok_or_else(|| {
+            let message = format!("its tiles' normalisation is `{name}`; `tile`, `tile-channel` and `none` are known");
+            Fault::table(message, "`jigsaw` makes puzzles")
+        })?;
+        let (pieces, side, content) = (grid * grid, [tile, tile], Content::Puzzles { normalisation: name.to_owned() });
+        Ok(Self { classes: permutations, pieces, side, normalisation, content })
+    }
+
+    fn of_images(
+        schema: &SchemaRef,
+        target: Option<&str>,
+        classes: Option<usize>,
+        normalisation: Normalisation,
+    ) -> Result<Self, Fault> {
+        let size = pixels::size(schema).map_err(|error| Fault::table(error.to_string(), "`decode` makes images"))?;
+        let whole = |kind: &DataType| matches!(kind, DataType::Int32 | DataType::Int64);
+        let fits = |name: &&str| schema.field_with_name(name).is_ok_and(|field| whole(field.data_type()));
+        let known = || {
+            let fields = schema.fields().iter().filter(|field| whole(field.data_type()));
+            let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+            if names.is_empty() { "it has none".to_owned() } else { format!("there are: {}", names.join(", ")) }
+        };
+        let help = "pseudo-labels: `label_join` images with what `assign` made; labels: number them in an `sql` stage";
+        let target = match target {
+            Some(name) => Some(name).filter(fits).ok_or_else(|| {
+                Fault::key("target", format!("`{name}` is no column of whole numbers of its input ({})", known()), help)
+            })?,
+            None => TARGETS.into_iter().find(fits).ok_or_else(|| {
+                let columns = TARGETS.map(|name| format!("`{name}`")).join(" or ");
+                Fault::table(format!("its images have no classes: no whole numbers in {columns} ({})", known()), help)
+            })?,
+        };
+        let field = column::field(schema, target).map_err(|error| Fault::table(error.to_string(), help))?;
+        let classes = classes.or_else(|| meta::number(field, meta::CLASSES).ok()).ok_or_else(|| {
+            let message = format!("has no key `classes`, and its input does not say how many there are in `{target}`");
+            Fault::table(message, "classes = N, for classes 0 to N - 1")
+        })?;
+        let content = Content::Images { target: target.to_owned() };
+        Ok(Self { classes, pieces: 1, side: size.into(), normalisation, content })
+    }
+
+    /// The columns that examples are made of.
+    pub fn columns(&self) -> [&str; 3] {
+        match &self.content {
+            Content::Puzzles { .. } => [IMAGE_ID, puzzles::PERMUTATION, puzzles::TILES],
+            Content::Images { target } => [IMAGE_ID, target, PIXELS],
+        }
     }
 
     /// Bytes of an example.
     fn bytes(&self) -> usize {
         self.pieces * self.side[0] * self.side[1] * 3
+    }
+
+    /// A batch's bytes and classes.
+    fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Int64Array), RunError> {
+        match &self.content {
+            Content::Puzzles { .. } => {
+                let puzzles = Puzzles::of(batch)?;
+                Ok((puzzles.tiles, puzzles.permutations.iter().map(|&class| i64::from(class)).collect()))
+            }
+            Content::Images { target } => {
+                let classes = arrow::compute::cast(column(batch, target)?, &DataType::Int64)?;
+                Ok((Pixels::of(batch)?.bytes, classes.as_primitive::<Int64Type>().clone()))
+            }
+        }
+    }
+
+    /// The class at a row, checked.
+    fn class(&self, classes: &Int64Array, row: usize, batch: &RecordBatch) -> Result<i64, RunError> {
+        let fault = |reason: String| -> RunError {
+            let image_id = text(batch, IMAGE_ID).map(|ids| ids.value(row).to_owned()).unwrap_or_default();
+            RunError::Row { image_id, reason }
+        };
+        if classes.is_null(row) {
+            return Err(fault("it has no class; `label_join` with unmatched = \"drop\" leaves such images out".to_owned()));
+        }
+        let class = classes.value(row);
+        if class < 0 || class >= self.classes as i64 {
+            return Err(fault(format!("its class is {class}, and should be in 0..{}", self.classes)));
+        }
+        Ok(class)
     }
 }
 
@@ -51,9 +190,11 @@ pub struct Examples {
     pub bytes: Vec<u8>,
     /// Each example's class.
     pub classes: Vec<i64>,
+    /// The last example's `image_id`.
+    pub last: String,
 }
 
-/// Cuts batches of puzzles anew. The last examples are left out unless they fill a step, or there was no other; a single example
+/// Cuts batches of examples anew. The last examples are left out unless they fill a step, or there was no other; a single example
 /// is never a step (batch normalisation needs two).
 pub struct Steps<'a, I> {
     batches: I,
@@ -70,24 +211,27 @@ impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
         Self { batches, layout, size, current: None, pending: Examples::default(), yielded: false }
     }
 
+    /// The same for batches that go on behind an earlier step's last example.
+    pub fn behind(self) -> Self {
+        Self { yielded: true, ..self }
+    }
+
     /// Moves rows into the pending step until it is full; whether it is.
     fn fill(&mut self) -> Result<bool, RunError> {
         loop {
-            if let Some((batch, start)) = &mut self.current {
-                let puzzles = Puzzles::of(batch)?;
-                let rows = (self.size - self.pending.classes.len()).min(puzzles.permutations.len() - *start);
+            if let Some((batch, start)) = &mut self.current
+                && *start < batch.num_rows()
+            {
+                let (bytes, classes) = self.layout.rows(batch)?;
+                let rows = (self.size - self.pending.classes.len()).min(classes.len() - *start);
                 let (range, width) = (*start..*start + rows, self.layout.bytes());
-                for &class in &puzzles.permutations[range.clone()] {
-                    if class < 0 || class as usize >= self.layout.classes {
-                        let classes = self.layout.classes;
-                        let message = format!("a puzzle's permutation is {class}, and should be in 0..{classes}");
-                        return Err(RunError::Input(message));
-                    }
-                    self.pending.classes.push(class.into());
+                for row in range.clone() {
+                    self.pending.classes.push(self.layout.class(&classes, row, batch)?);
                 }
-                self.pending.bytes.extend_from_slice(&puzzles.tiles[range.start * width..range.end * width]);
+                self.pending.bytes.extend_from_slice(&bytes[range.start * width..range.end * width]);
                 *start = range.end;
                 if self.pending.classes.len() == self.size {
+                    text(batch, IMAGE_ID)?.value(range.end - 1).clone_into(&mut self.pending.last);
                     return Ok(true);
                 }
             }
@@ -110,14 +254,19 @@ impl<I: Iterator<Item = Result<RecordBatch, RunError>>> Iterator for Steps<'_, I
         let alone = !self.yielded && self.pending.classes.len() > 1;
         self.yielded = true;
         let bytes = Vec::with_capacity(self.pending.bytes.len());
-        let examples = std::mem::replace(&mut self.pending, Examples { bytes, classes: Vec::new() });
+        let examples = std::mem::replace(&mut self.pending, Examples { bytes, ..Examples::default() });
         (full || alone).then_some(Ok(examples))
     }
 }
 
 #[cfg(test)]
 pub mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::datatypes::{Field, Schema};
     use proptest::prelude::*;
+    use tessera_schemas::assignments;
 
     use super::*;
 
@@ -141,30 +290,85 @@ pub mod tests {
         columns.finish(&puzzles::schema(layout, "tile")).unwrap()
     }
 
+    fn layout(schema: &SchemaRef) -> Layout {
+        Layout::of(schema, None, None, Normalisation::Own).unwrap()
+    }
+
+    /// Images of 2 x 1 pixels with whole numbers in a column.
+    fn images(column: &str, classes: Int64Array) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..classes.len()).map(|row| format!("{row:02}"))));
+        let bytes = (0..classes.len() * 6).map(|byte| byte as u8).collect();
+        let fields = vec![
+            Field::new(IMAGE_ID, DataType::Utf8, false),
+            pixels::field(2, 1),
+            Field::new(column, DataType::Int64, true),
+        ];
+        let columns = vec![ids, pixels::array(bytes, 2, 1), Arc::new(classes)];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
     #[test]
     fn a_layout_is_read_from_the_schema() {
         let schema =
             |normalisation| puzzles::schema(puzzles::Layout { grid: 3, tile: 16, permutations: 701 }, normalisation);
-        let layout = Layout::of_puzzles(&schema("tile-channel")).unwrap();
+        let layout = layout(&schema("tile-channel"));
         assert_eq!((layout.classes, layout.pieces, layout.side), (701, 9, [16, 16]));
         assert_eq!(layout.normalisation, Normalisation::OwnPerChannel);
-        let error = Layout::of_puzzles(&schema("median")).unwrap_err();
-        assert_eq!(error, "its tiles' normalisation is `median`; `tile`, `tile-channel` and `none` are known");
+        let message = |schema, target| Layout::of(&schema, target, None, Normalisation::Own).unwrap_err();
+        let error = message(schema("median"), None);
+        assert_eq!(error.message, "its tiles' normalisation is `median`; `tile`, `tile-channel` and `none` are known");
+        assert_eq!(message(schema("tile"), Some("label")).key, Some("target"));
+        let error = message(Arc::new(Schema::empty()), None).message;
+        assert!(error.starts_with("its table has neither `tiles` nor `pixels`"), "{error}");
     }
 
     #[test]
-    fn a_wrong_class_is_an_error() {
-        let table = table(4, 3);
-        let layout = Layout { classes: 1, ..Layout::of_puzzles(&table.schema()).unwrap() };
-        let error = Steps::new(std::iter::once(Ok(table)), &layout, 4).next().unwrap().unwrap_err().to_string();
-        assert!(error.ends_with("and should be in 0..1"), "{error}");
+    fn images_have_classes_in_a_column() {
+        let of = |column, target, classes| {
+            Layout::of(&images(column, Int64Array::from(vec![0])).schema(), target, classes, Normalisation::Own)
+        };
+        let layout = of("cluster", None, Some(5)).unwrap();
+        assert_eq!((layout.classes, layout.pieces, layout.side), (5, 1, [2, 1]));
+        assert_eq!(layout.columns(), ["image_id", "cluster", "pixels"]);
+        assert_eq!(of("breed", Some("breed"), Some(5)).unwrap().columns()[1], "breed");
+        let error = of("breed", None, Some(5)).unwrap_err().message;
+        assert!(error.ends_with("no whole numbers in `cluster` or `label` (there are: breed)"), "{error}");
+        let error = of("breed", Some("race"), Some(5)).unwrap_err();
+        assert_eq!(error.key, Some("target"));
+        assert_eq!(error.message, "`race` is no column of whole numbers of its input (there are: breed)");
+        let error = of("label", None, None).unwrap_err().message;
+        assert_eq!(error, "has no key `classes`, and its input does not say how many there are in `label`");
+        let counted = assignments::schema(7);
+        let fields = [Arc::new(pixels::field(8, 8)), Arc::new(counted.field(0).clone()), Arc::new(counted.field(1).clone())];
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        assert_eq!(super::Layout::of(&schema, None, None, Normalisation::Own).unwrap().classes, 7);
+    }
+
+    #[test]
+    fn images_become_steps() {
+        let table = images("label", Int64Array::from(vec![0, 2, 1, 0]));
+        let layout = Layout::of(&table.schema(), None, Some(3), Normalisation::Own).unwrap();
+        let steps: Vec<_> = Steps::new(std::iter::once(Ok(table)), &layout, 2).map(Result::unwrap).collect();
+        let expected = |classes: [i64; 2], bytes: std::ops::Range<u8>, last: &str| Examples {
+            bytes: bytes.collect(),
+            classes: classes.to_vec(),
+            last: last.to_owned(),
+        };
+        assert_eq!(steps, [expected([0, 2], 0..12, "01"), expected([1, 0], 12..24, "03")]);
+        let fault = |class| {
+            let table = images("label", Int64Array::from(vec![Some(0), class]));
+            Steps::new(std::iter::once(Ok(table)), &layout, 2).next().unwrap().unwrap_err().to_string()
+        };
+        assert_eq!(fault(Some(3)), "image `01`: its class is 3, and should be in 0..3");
+        assert_eq!(fault(Some(-1)), "image `01`: its class is -1, and should be in 0..3");
+        assert!(fault(None).starts_with("image `01`: it has no class"));
     }
 
     proptest! {
         #[test]
         fn steps_do_not_depend_on_how_rows_come(cuts in prop::collection::vec(0usize..6, 0..8), size in 2usize..9) {
             let table = table(10, 3);
-            let layout = Layout::of_puzzles(&table.schema()).unwrap();
+            let layout = layout(&table.schema());
             let whole: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, size).map(Result::unwrap).collect();
             prop_assert_eq!(whole.len(), 10 / size);
             prop_assert!(whole.iter().all(|step| step.classes.len() == size && step.bytes.len() == size * 768));
@@ -176,14 +380,22 @@ pub mod tests {
                 start += rows;
             }
             let cut: Vec<_> = Steps::new(batches.into_iter(), &layout, size).map(Result::unwrap).collect();
-            prop_assert_eq!(whole, cut);
+            prop_assert_eq!(&whole, &cut);
+            // Behind the example that a step ended with, the same steps follow.
+            for (done, step) in whole.iter().enumerate() {
+                let ids = text(&table, IMAGE_ID).unwrap();
+                let start = ids.iter().flatten().position(|id| id == step.last).unwrap() + 1;
+                let rest = std::iter::once(Ok(table.slice(start, 10 - start)));
+                let rest: Vec<_> = Steps::new(rest, &layout, size).behind().map(Result::unwrap).collect();
+                prop_assert_eq!(&whole[done + 1..], &rest[..]);
+            }
         }
     }
 
     #[test]
     fn the_only_step_may_be_short() {
         let table = table(3, 2);
-        let layout = Layout::of_puzzles(&table.schema()).unwrap();
+        let layout = layout(&table.schema());
         let steps: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, 8).collect();
         assert_eq!(steps.len(), 1);
         assert_eq!(steps[0].as_ref().unwrap().classes.len(), 3);

@@ -82,10 +82,11 @@ pub fn scores(form: &Form, tensors: &Tensors, pieces: Tensor, mode: Mode) -> Res
     run(&form.joint, tensors, value, mode, &mut none)
 }
 
-/// The mean cross-entropy of scores `N x classes` for the right classes, `N` of i64.
+/// The mean cross-entropy of scores `N x classes` for the right classes, `N` of i64. Of a right class's weight, `smoothing` is spread
+/// over all classes (Szegedy et al., 2016, <https://arxiv.org/abs/1512.00567>, section 7).
 ///
 /// # Errors
 /// libtorch refuses: a class is out of range.
-pub fn loss(scores: &Tensor, classes: &Tensor) -> Result<Tensor, TchError> {
-    scores.f_cross_entropy_loss(classes, None::<Tensor>, Reduction::Mean, -100, 0.0)
+pub fn loss(scores: &Tensor, classes: &Tensor, smoothing: f64) -> Result<Tensor, TchError> {
+    scores.f_cross_entropy_loss(classes, None::<Tensor>, Reduction::Mean, -100, smoothing)
 }

@@ -98,6 +98,26 @@ impl Tensors {
         self.0.values().filter(|tensor| tensor.requires_grad()).map(Tensor::shallow_clone).collect()
     }
 
+    /// All of them, by name.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The same for a pass in another precision, as autocast would have it: matrices, kernels and their biases as `kind`, copies
+    /// through which gradients flow; all else, such as batch normalisation's, as it is.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn cast(&self, kind: Kind) -> Result<Self, TchError> {
+        let is_matrix = |name: &str| self.0.get(name).is_some_and(|tensor| tensor.dim() > 1);
+        let cast = |(name, tensor): (&String, &Tensor)| {
+            let bias = name.strip_suffix(".bias").is_some_and(|stem| is_matrix(&format!("{stem}.weight")));
+            let tensor = if is_matrix(name) || bias { tensor.f_to_kind(kind)? } else { tensor.shallow_clone() };
+            Ok((name.clone(), tensor))
+        };
+        self.0.iter().map(cast).collect::<Result<_, _>>().map(Self)
+    }
+
     /// Another handle on the same storage, for another thread.
     pub fn share(&self) -> Self {
         Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect())

@@ -65,11 +65,23 @@ pub struct Shuffled {
     pub trails: Vec<StringArray>,
 }
 
-/// Shuffles rows: ids sorted by a hash of seed, epoch and id. `chunk` rows make a partition.
+/// How shuffled rows are cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut<'a> {
+    /// Rows of a partition.
+    pub chunk: usize,
+    /// Whether partitions begin with the row before their first.
+    pub leads: bool,
+    /// The id of the row behind which the first partition starts; by default with the first row.
+    pub after: Option<&'a str>,
+}
+
+/// Shuffles rows: ids sorted by a hash of seed, epoch and id.
 ///
 /// # Errors
-/// There is no `image_id` column.
-pub fn shuffle(rows: &RecordBatch, seed: u64, epoch: u64, chunk: usize, leads: bool) -> Result<Shuffled> {
+/// There is no `image_id` column, or no row of the id to start behind.
+pub fn shuffle(rows: &RecordBatch, seed: u64, epoch: u64, cut: Cut<'_>) -> Result<Shuffled> {
+    let Cut { chunk, leads, after } = cut;
     let ids = images::ids(rows).map_err(|error| DataFusionError::External(error.into()))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes()).update(&epoch.to_le_bytes());
@@ -82,9 +94,15 @@ pub fn shuffle(rows: &RecordBatch, seed: u64, epoch: u64, chunk: usize, leads: b
     order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| ids.value(a.1 as usize).cmp(ids.value(b.1 as usize))));
     let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
     let mut shuffled = Shuffled { partitions: Vec::new(), trails: Vec::new() };
-    let mut at = 0;
+    let mut at = match after {
+        None => 0,
+        Some(id) => {
+            let place = order.iter().position(|&row| ids.value(row as usize) == id);
+            place.ok_or_else(|| DataFusionError::Execution(format!("there is no row of `{id}` to start behind")))? + 1
+        }
+    };
     while at < order.len() || shuffled.partitions.is_empty() {
-        let end = (at + chunk.max(1)).min(order.len());
+        let end = at.saturating_add(chunk.max(1)).min(order.len());
         let mut picked: Vec<u32> = Vec::with_capacity(end - at + 1);
         if leads && end > at {
             // The order is a circle: the first image follows the last.
@@ -134,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_row_comes_once_behind_its_lead() {
-        let whole = shuffle(&rows(50), 1, 0, 50, true).unwrap();
+        let whole = shuffle(&rows(50), 1, 0, Cut { chunk: 50, leads: true, after: None }).unwrap();
         let order: Vec<&str> = whole.trails[0].iter().flatten().skip(1).collect();
         let mut sorted = order.clone();
         sorted.sort_unstable();
@@ -142,7 +160,7 @@ mod tests {
         sorted.dedup();
         assert_eq!(sorted.len(), 50);
         assert_ne!(sorted, order);
-        let cut = shuffle(&rows(50), 1, 0, 7, true).unwrap();
+        let cut = shuffle(&rows(50), 1, 0, Cut { chunk: 7, leads: true, after: None }).unwrap();
         assert_eq!(cut.trails.len(), 8);
         let mut at = 0;
         for trail in &cut.trails {
@@ -154,9 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn a_scan_may_start_behind_any_row() {
+        let whole = shuffle(&rows(20), 1, 3, Cut { chunk: 20, leads: true, after: None }).unwrap();
+        let order: Vec<&str> = whole.trails[0].iter().flatten().skip(1).collect();
+        for start in [1, 7, 19, 20] {
+            let cut = Cut { chunk: usize::MAX, leads: true, after: Some(order[start - 1]) };
+            let rest = shuffle(&rows(20), 1, 3, cut).unwrap();
+            assert_eq!(rest.trails.len(), 1);
+            let found: Vec<&str> = rest.trails[0].iter().flatten().collect();
+            // The row before the first is its lead.
+            let expected = if start == 20 { &[][..] } else { &order[start - 1..] };
+            assert_eq!(found, expected);
+        }
+        let error = shuffle(&rows(20), 1, 3, Cut { chunk: 9, leads: false, after: Some("x") }).err().unwrap().to_string();
+        assert!(error.ends_with("there is no row of `x` to start behind"), "{error}");
+    }
+
+    #[test]
     fn epochs_differ_and_the_rest_of_the_set_does_not_matter() {
         let order = |n, epoch| -> Vec<String> {
-            let shuffled = shuffle(&rows(n), 1, epoch, 1000, false).unwrap();
+            let shuffled = shuffle(&rows(n), 1, epoch, Cut { chunk: 1000, leads: false, after: None }).unwrap();
             shuffled.trails[0].iter().flatten().map(str::to_owned).collect()
         };
         assert_ne!(order(50, 0), order(50, 1));

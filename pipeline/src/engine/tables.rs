@@ -19,6 +19,7 @@ use crate::catalog::{Catalog, Request};
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
 use crate::store::DroppedRow;
+use crate::store::checkpoint::{Checkpoint, CheckpointFile};
 
 /// Batches that wait for a kernel, of one partition.
 const AHEAD: usize = 2;
@@ -35,27 +36,26 @@ pub struct KernelTables {
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
     /// What the scans share, for the rows that they left out.
     pub scans: Mutex<Vec<Arc<ScanState>>>,
-    /// Rows that were left out before anything was shuffled.
+    /// Rows that were left out, as far as they were asked of the scans, and those left out before anything was shuffled.
     pub dropped: Mutex<Vec<DroppedRow>>,
 }
 
 impl KernelTables {
-    /// Rows that any of the scans left out.
+    /// Rows that any of the scans left out so far.
     pub fn dropped(&self) -> Vec<DroppedRow> {
         let scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows: Vec<DroppedRow> =
-            scans.iter().flat_map(|scan| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at))).collect();
-        rows.append(&mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut rows = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.extend(scans.iter().flat_map(|scan| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at))));
         rows.sort();
         rows.dedup();
-        rows
+        rows.clone()
     }
 
     fn input(&self, input: &str) -> Result<&(usize, Vec<String>), RunError> {
         self.inputs.get(input).ok_or_else(|| RunError::Input(format!("the stage has no input `{input}`")))
     }
 
-    fn request(&self, input: &str, order: Order) -> Result<Request, RunError> {
+    fn request(&self, input: &str, order: Order<'_>) -> Result<Request, RunError> {
         let (_, columns) = self.input(input)?;
         let mut request = Request { columns: Some(columns.clone()), ..Request::ordered(order) };
         if request.shuffled.is_some() {
@@ -97,7 +97,7 @@ impl Tables for KernelTables {
         Ok(self.catalog.manifest(base).map_err(engine)?.rows() as usize)
     }
 
-    fn scan(&self, input: &str, order: Order) -> Result<Batches, RunError> {
+    fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError> {
         let request = self.request(input, order)?;
         let (table, _) = self.input(input)?;
         let scan = self.runtime.block_on(self.catalog.scan(*table, request)).map_err(engine)?;
@@ -151,16 +151,22 @@ fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, 
 }
 
 /// Where a kernel's rows and numbers go.
-pub struct KernelSink {
+pub struct KernelSink<'a> {
+    /// What it reads.
+    pub tables: &'a KernelTables,
+    /// Where what it has reached is kept.
+    pub checkpoint: CheckpointFile,
     /// Writes the rows.
     pub writer: TableWriter,
     /// The numbers so far.
     pub metrics: Vec<Metric>,
+    /// Whether what is shown next was done before this run.
+    pub resumed: bool,
     /// Shows how far it is.
     pub bar: Bar,
 }
 
-impl Sink for KernelSink {
+impl Sink for KernelSink<'_> {
     fn write(&mut self, batch: RecordBatch) -> Result<(), RunError> {
         self.writer.write(&batch).map_err(engine)
     }
@@ -170,7 +176,34 @@ impl Sink for KernelSink {
     }
 
     fn progress(&mut self, done: usize, total: usize, note: &str) {
+        if std::mem::take(&mut self.resumed) {
+            self.bar.begin(done as u64);
+        }
         self.bar.at(done as u64, total as u64, note);
+    }
+
+    fn say(&mut self, line: &str) {
+        self.bar.say(line);
+    }
+
+    fn resume(&mut self) -> Option<Vec<u8>> {
+        match self.checkpoint.read() {
+            Ok(found) => found.map(|Checkpoint { state, metrics, dropped }| {
+                self.metrics = metrics;
+                self.resumed = true;
+                self.tables.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
+                state
+            }),
+            Err(error) => {
+                self.bar.say(&format!("{error:#}; starting over"));
+                None
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
+        let checkpoint = Checkpoint { state, metrics: self.metrics.clone(), dropped: self.tables.dropped() };
+        self.checkpoint.write(checkpoint).map_err(engine)
     }
 
     fn cancelled(&self) -> bool {

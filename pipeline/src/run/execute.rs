@@ -27,6 +27,7 @@ use crate::engine::tables::{KernelSink, KernelTables};
 use crate::keys;
 use crate::listing;
 use crate::report::Bar;
+use crate::store::checkpoint::CheckpointFile;
 use crate::store::{FORMAT, Manifest, Part, write_atomically};
 
 /// A new snapshot, published.
@@ -69,7 +70,7 @@ pub(super) async fn execute(
     } else {
         match catalog.kernel(node)? {
             Kernel::Whole(kernel) => {
-                let (parts, emitted) = run_whole(catalog, node, kernel, writer, bar).await?;
+                let (parts, emitted) = run_whole(catalog, node, kernel, writer, store.checkpoint(&key), bar).await?;
                 numbers = emitted;
                 parts
             }
@@ -99,6 +100,7 @@ pub(super) async fn execute(
     let manifest =
         Manifest { format: FORMAT, id, stage: name, key, parts_of_key, parts, created, run: run.to_owned(), seconds };
     store.publish(&manifest)?;
+    store.checkpoint(&manifest.key).remove()?;
     Ok(Made { manifest, parts_written, rows_computed, rows_reused })
 }
 
@@ -229,6 +231,7 @@ async fn run_whole(
     node: usize,
     kernel: Box<dyn Whole>,
     writer: TableWriter,
+    checkpoint: CheckpointFile,
     bar: &Bar,
 ) -> Result<(Vec<Part>, Vec<Metric>)> {
     let stage = &catalog.plan.stages[node];
@@ -245,14 +248,15 @@ async fn run_whole(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name) = (bar.clone(), catalog.name(node).to_owned());
     let work = move || {
-        let mut sink = KernelSink { writer, metrics: Vec::new(), bar };
+        let mut sink = KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar };
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));
-        let _ = sender.send(result.map(|()| (sink, tables.dropped())));
+        let made = result.map(|()| (sink.writer, sink.metrics, tables.dropped()));
+        let _ = sender.send(made);
     };
     std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;
     let result = receiver.await.context("the kernel's thread is gone")?;
-    let (sink, dropped) = result.map_err(|error| catalog.failed(node, error))?;
-    Ok((sink.writer.finish(dropped)?, sink.metrics))
+    let (writer, metrics, dropped) = result.map_err(|error| catalog.failed(node, error))?;
+    Ok((writer.finish(dropped)?, metrics))
 }

@@ -1,7 +1,8 @@
 //! Finding what nothing needs any more.
 //!
-//! Needed are the current snapshots and those that the last few runs made; of parts, those that such a snapshot lists. Everything
-//! else in a pipeline's folder (older snapshots, their parts, leftovers of interrupted runs) can go. The lock must be held, so that
+//! Needed are the current snapshots and those that the last few runs made; of parts, those that such a snapshot lists; of
+//! checkpoints, a stage's newest, unless the stage has published since. Everything else in a pipeline's folder (older snapshots,
+//! their parts, leftovers of interrupted runs) can go. The lock must be held, so that
 //! no run is at work.
 
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
     for stage in folders(&store.pipeline)?.into_iter().filter(|name| name != "runs") {
         let (here, mut needed) = (store.stage(&stage), BTreeSet::new());
         let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
-        let current = current.map(|manifest| manifest.id).unwrap_or_default();
+        let (current, published) = current.map(|manifest| (manifest.id, manifest.created)).unwrap_or_default();
         for path in files(&here.dir.join("snapshots"), "json")? {
             let manifest = Manifest::read(&path);
             match manifest {
@@ -58,7 +59,10 @@ pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
         for path in files(&here.dir.join("parts"), "json")? {
             garbage.push(entry(&stage, "leftover", path)?);
         }
-        for folder in [here.dir.clone(), here.dir.join("snapshots"), here.dir.join("parts")] {
+        for path in stale_checkpoints(&here.checkpoints(), published)? {
+            garbage.push(entry(&stage, "leftover", path)?);
+        }
+        for folder in [here.dir.clone(), here.dir.join("snapshots"), here.dir.join("parts"), here.checkpoints()] {
             for path in files(&folder, "tmp")? {
                 garbage.push(entry(&stage, "leftover", path)?);
             }
@@ -66,6 +70,28 @@ pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
     }
     garbage.sort();
     Ok(garbage)
+}
+
+/// All checkpoints of a stage but the newest, and that one too if it is older than `published`, in seconds since 1970.
+fn stale_checkpoints(folder: &Path, published: u64) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let context = || format!("cannot read the folder {}", folder.display());
+    let mut found = Vec::new();
+    for item in fs::read_dir(folder).with_context(context)? {
+        let item = item.with_context(context)?;
+        if item.path().extension().is_none() {
+            let modified = item.metadata().and_then(|metadata| metadata.modified()).with_context(context)?;
+            let seconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            found.push((seconds, item.path()));
+        }
+    }
+    found.sort();
+    if found.last().is_some_and(|(seconds, _)| seconds.as_secs() >= published) {
+        found.pop();
+    }
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Deletes what was found.

@@ -2,16 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Value, json};
-use tessera_schemas::puzzles::Layout as PuzzleLayout;
+use tessera_schemas::puzzles::{self, Layout as PuzzleLayout};
 
+use super::super::examples::Examples;
 use super::super::examples::tests::table;
-use super::super::input::Normalisation;
-use super::super::network::{Layer, Network};
+use super::super::forward::Mode;
+use super::super::network::{Layer, Name, Network};
+use super::super::optimizer::{Method, Optimizer, Rule};
+use super::super::tensors::Tensors;
+use super::run::Pass;
 use super::*;
-use crate::operator::{At, Batches, Inputs, QueryPlanner};
+use crate::operator::{At, Batches, Inputs, Order, QueryPlanner, Sink, Tables};
+use crate::random::Draw;
 
 struct NoPlanner;
 
@@ -22,7 +30,7 @@ impl QueryPlanner for NoPlanner {
 }
 
 fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
-    let inputs = Inputs([(PUZZLES.to_owned(), schema)].into());
+    let inputs = Inputs([(EXAMPLES.to_owned(), schema)].into());
     let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
     Train::bind(serde_json::from_value(config).unwrap(), &binding)
 }
@@ -37,16 +45,18 @@ struct Memory {
 
 impl Tables for Memory {
     fn schema(&self, input: &str) -> Option<SchemaRef> {
-        (input == "puzzles" || self.validates).then(|| self.table.schema())
+        (input == EXAMPLES || self.validates && input == VALIDATION).then(|| self.table.schema())
     }
     fn rows(&self, _: &str) -> Result<usize, RunError> {
         Ok(self.table.num_rows())
     }
-    fn scan(&self, _: &str, order: Order) -> Result<Batches, RunError> {
-        let Order::Shuffled { epoch } = order else { panic!("training shuffles") };
+    fn scan(&self, _: &str, order: Order<'_>) -> Result<Batches, RunError> {
+        let Order::Shuffled { epoch, after } = order else { return Ok(Box::new(std::iter::once(Ok(self.table.clone())))) };
         let count = self.table.num_rows();
         let order = Draw::new(9, "test", "order", "", epoch).distinct(count, count);
-        let rows: Vec<_> = order.into_iter().map(|row| self.table.slice(row, 1)).collect();
+        let ids = tessera_schemas::text(&self.table, IMAGE_ID)?;
+        let start = after.map_or(0, |id| order.iter().position(|&row| ids.value(row) == id).unwrap() + 1);
+        let rows: Vec<_> = order[start..].iter().map(|&row| self.table.slice(row, 1)).collect();
         let schema = self.table.schema();
         let batches =
             rows.chunks(self.rows).map(|rows| arrow::compute::concat_batches(&schema, rows).map_err(RunError::from));
@@ -59,7 +69,10 @@ struct Record {
     batches: Vec<RecordBatch>,
     metrics: Vec<(usize, usize, String, f64)>,
     notes: Vec<(usize, usize, String)>,
+    lines: Vec<String>,
     cancel_after: Option<usize>,
+    /// The last checkpoint, and how many numbers there were.
+    kept: Option<(Vec<u8>, usize)>,
 }
 
 impl Sink for Record {
@@ -72,6 +85,18 @@ impl Sink for Record {
     }
     fn progress(&mut self, done: usize, total: usize, note: &str) {
         self.notes.push((done, total, note.to_owned()));
+    }
+    fn say(&mut self, line: &str) {
+        self.lines.push(line.to_owned());
+    }
+    fn resume(&mut self) -> Option<Vec<u8>> {
+        let (state, count) = self.kept.clone()?;
+        self.metrics.truncate(count);
+        Some(state)
+    }
+    fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
+        self.kept = Some((state, self.metrics.len()));
+        Ok(())
     }
     fn cancelled(&self) -> bool {
         self.cancel_after.is_some_and(|steps| self.notes.len() >= steps)
@@ -170,12 +195,133 @@ fn validation_is_measured_and_changes_nothing() {
     assert_eq!((named(&alone), named(&validated)), (0, 4));
 }
 
+/// Numbers but for those that tell time.
+fn timeless(record: &Record) -> Vec<&(usize, usize, String, f64)> {
+    record.metrics.iter().filter(|metric| metric.2 != "images_per_second").collect()
+}
+
+#[test]
+fn an_interrupted_run_ends_like_an_undisturbed_one() {
+    let table = table(102, 4);
+    let rules = [json!({}), json!({"optimizer": "adamw", "clip": 0.5, "label_smoothing": 0.1, "warmup": 1.0})];
+    for (rule, stops) in rules.into_iter().zip([vec![1, 5, 6, 7], vec![17]]) {
+        let config = config(rule.clone());
+        let mut whole = Record::default();
+        run(&config, &table, 40, 1, &mut whole).unwrap();
+        assert!(whole.kept.is_none() && whole.lines.is_empty(), "minutes have not gone by");
+        let mut keeping = config.clone();
+        keeping["checkpoint_minutes"] = json!(0);
+        for stop in stops {
+            let mut first = Record { cancel_after: Some(stop), ..Record::default() };
+            run(&keeping, &table, 40, 1, &mut first).unwrap_err();
+            let (state, count) = first.kept.take().unwrap();
+            let metrics = first.metrics;
+            let mut second = Record { kept: Some((state, count)), metrics, ..Record::default() };
+            run(&keeping, &table, 7, 1, &mut second).unwrap();
+            // The sixth step is the first epoch's last.
+            assert_eq!(second.lines, [format!("resumed at epoch {}, step {stop}", (stop - 1) / 6 + 1)]);
+            assert_eq!(second.notes.len(), 36 - stop, "no step is done twice");
+            assert!(second.batches == whole.batches, "{rule} stopped at {stop}: other weights");
+            assert_eq!(timeless(&second), timeless(&whole), "{rule} stopped at {stop}");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_none_is_named_and_left() {
+    let table = table(40, 3);
+    let config = config(json!({"epochs": 1}));
+    let mut whole = Record::default();
+    run(&config, &table, 40, 1, &mut whole).unwrap();
+    for state in [
+        Vec::new(),
+        vec![7; 100],
+        safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None).unwrap(),
+    ] {
+        let mut record = Record { kept: Some((state, 0)), ..Record::default() };
+        run(&config, &table, 40, 1, &mut record).unwrap();
+        assert!(record.lines[0].starts_with("the checkpoint cannot be used ("), "{:?}", record.lines);
+        assert!(record.batches == whole.batches);
+    }
+}
+
+/// Images of 16 x 16 pixels, random but for a bright column in four that is their class's.
+fn pictures(rows: usize, classes: usize) -> RecordBatch {
+    let mut draw = Draw::new(3, "test", "pictures", "", 0);
+    let mut labels = Vec::new();
+    let mut bytes = Vec::new();
+    for _ in 0..rows {
+        let class = draw.below(classes);
+        labels.push(class as i32);
+        bytes.extend((0..16 * 16 * 3).map(|i| draw.below(100) as u8 + if i / 3 % 4 == class { 100 } else { 0 }));
+    }
+    let ids = StringArray::from_iter_values((0..rows).map(|row| format!("{row:04}")));
+    let fields = vec![
+        Field::new(IMAGE_ID, DataType::Utf8, false),
+        tessera_schemas::pixels::field(16, 16),
+        Field::new("label", DataType::Int32, false),
+    ];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(ids), tessera_schemas::pixels::array(bytes, 16, 16), Arc::new(Int32Array::from(labels))];
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+#[test]
+fn it_learns_classes_of_images() {
+    let table = pictures(96, 3);
+    let mut record = Record::default();
+    run(&config(json!({"classes": 3})), &table, 40, 1, &mut record).unwrap();
+    let last = record.metrics.iter().rfind(|metric| metric.2 == "epoch_accuracy").unwrap();
+    assert!(last.3 > 0.95, "{last:?}");
+    let network = weights::network(record.batches[0].schema_ref()).unwrap();
+    assert_eq!(network.mean, Some([0.485, 0.456, 0.406]));
+    assert_eq!(network.normalisation, None);
+    let tensors: Vec<_> =
+        weights::rows(&record.batches[0]).unwrap().into_iter().map(|row| (row.tensor, row.shape)).collect();
+    assert!(tensors.contains(&("fc.weight", vec![3, 192])), "{tensors:?}");
+}
+
+#[test]
+fn the_probe_measures_features_and_changes_nothing() {
+    let table = pictures(96, 3);
+    let trained = |probes: bool| {
+        let config = serde_json::from_value(config(json!({"classes": 3, "probe_every": 4}))).unwrap();
+        let mut inputs = Inputs([(EXAMPLES.to_owned(), table.schema())].into());
+        if probes {
+            inputs.0.insert(PROBE.to_owned(), table.schema());
+        }
+        let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
+        let train = Train::bind(config, &binding).unwrap();
+        let Kernel::Whole(kernel) = train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into() }).unwrap() else {
+            panic!("`train` sees whole tables")
+        };
+        let mut record = Record::default();
+        kernel.run(&Memory { table: table.clone(), rows: 40, validates: false }, &mut record).unwrap();
+        record
+    };
+    let (alone, probed) = (trained(false), trained(true));
+    assert!(alone.batches == probed.batches);
+    let found: Vec<_> = probed.metrics.iter().filter(|metric| metric.2 == "knn_accuracy").collect();
+    // Every fourth epoch, and the last.
+    assert_eq!(found.iter().map(|metric| (metric.0, metric.1)).collect::<Vec<_>>(), [(3, 24), (5, 36)]);
+    assert!(found[1].3 > 0.9, "{found:?}");
+}
+
+#[test]
+fn half_of_the_bits_do_for_learning() {
+    let mut record = Record::default();
+    run(&config(json!({"precision": "bfloat16"})), &table(102, 4), 40, 1, &mut record).unwrap();
+    let last = record.metrics.iter().rfind(|metric| metric.2 == "epoch_accuracy").unwrap();
+    assert!(last.3 > 0.9, "{last:?}");
+    assert!(weights::rows(&record.batches[0]).unwrap().iter().all(|row| row.dtype == "F32"));
+}
+
 #[test]
 fn a_diverging_loss_stops_it() {
     let mut record = Record::default();
     let config = config(json!({"learning_rate": 1e20, "schedule": "constant"}));
     let error = run(&config, &table(64, 3), 64, 1, &mut record).unwrap_err().to_string();
-    assert!(error.contains("learning rate of 1.000e20: try a `learning_rate` of a tenth"), "{error}");
+    assert!(error.contains(" in epoch 1, step 2, with a learning rate of 1.000e20: try a `learning_rate` of a "), "{error}");
     assert!(error.starts_with("the loss is "), "{error}");
     assert!(record.batches.is_empty());
 }
@@ -191,7 +337,7 @@ fn it_stops_when_told_to() {
 fn nothing_to_learn_from_is_an_error() {
     for rows in [0, 1] {
         let error = run(&config(json!({})), &table(rows, 4), 40, 1, &mut Record::default()).unwrap_err().to_string();
-        assert_eq!(error, "there are too few puzzles to learn from: at least 2 are needed");
+        assert_eq!(error, "there are too few examples to learn from: at least 2 are needed");
     }
 }
 
@@ -208,9 +354,18 @@ fn what_is_wrong_is_found_at_once() {
     let key = |key: &str| At::Key(key.to_owned());
     assert_eq!(at, [key("epochs"), key("learning_rate"), key("momentum"), key("network")], "{found:?}");
     assert!(found[3].1.starts_with("`alexnet-torchvision` cannot take tiles of 16 px: a pooling of 3x3 needs"), "{found:?}");
-    let unfit = std::sync::Arc::new(arrow::datatypes::Schema::empty());
+    let unfit = Arc::new(Schema::empty());
+    let wrong = json!({
+        "network": "small", "optimizer": "adamw", "momentum": 0.9, "clip": 0.0, "label_smoothing": 1.0, "warmup": 10, "step_every": 1,
+        "step_factor": 0, "checkpoint_minutes": -1, "classes": 3, "mean": [0.5, 0.5, 0.5], "probe_every": 0
+    });
+    let at: Vec<_> = faults(wrong, schema(16)).into_iter().map(|fault| fault.0).collect();
+    let expected =
+        ["probe_every", "clip", "label_smoothing", "step_factor", "checkpoint_minutes", "warmup", "momentum", "step_every"];
+    assert_eq!(at[..8], expected.map(key));
+    assert_eq!(at.last(), Some(&key("classes")), "{at:?}");
     let found = faults(json!({"network": "small", "batch": 1}), unfit);
-    assert_eq!((found[0].0.clone(), found[1].0.clone()), (key("batch"), At::Input(PUZZLES.to_owned())));
+    assert_eq!((found[0].0.clone(), found[1].0.clone()), (key("batch"), At::Input(EXAMPLES.to_owned())));
 }
 
 /// `small` without dropout, which no two implementations draw alike.
@@ -251,7 +406,8 @@ fn fixed(parameters: &[Parameter]) -> Tensors {
 fn fixed_examples(count: usize, form: &Form, classes: usize) -> Examples {
     let bytes = count * form.pieces * form.input.iter().product::<usize>();
     let byte = |i: usize| ((i * i * 31 + i * 17 + (i / 768) * 101) % 251) as u8;
-    Examples { bytes: (0..bytes).map(byte).collect(), classes: (0..count).map(|i| (i * 37 % classes) as i64).collect() }
+    let classes = (0..count).map(|i| (i * 37 % classes) as i64).collect();
+    Examples { bytes: (0..bytes).map(byte).collect(), classes, last: String::new() }
 }
 
 /// Losses that PyTorch 2.11 printed, in double precision, for a network written there from its description (`nn.Sequential`s, tiles
@@ -268,12 +424,20 @@ fn the_loss_is_pytorchs() {
         (Normalisation::Own, Mode::Train, 7.4053247),
     ];
     for (normalisation, mode, expected) in golden {
-        let layout = Layout { classes: 701, pieces: 9, side: [16, 16], normalisation, normalisation_name: String::new() };
-        let outcome = forward(&form, &fixed(&parameters), &layout, &examples, mode, tch::Device::Cpu).unwrap();
+        let layout = Layout { normalisation, ..puzzles_of_16() };
+        let tensors = fixed(&parameters);
+        let pass = Pass { form: &form, tensors: &tensors, layout: &layout, smoothing: 0.0, device: tch::Device::Cpu };
+        let outcome = pass.forward(&examples, mode).unwrap();
         let (loss, _) = outcome.numbers().unwrap();
         println!("{normalisation:?} {mode:?}: {loss}");
         assert!((loss - expected).abs() < 1e-4, "{normalisation:?} {mode:?}: {loss}, not {expected}");
     }
+}
+
+/// Nine tiles of 16 pixels, 701 permutations.
+fn puzzles_of_16() -> Layout {
+    let content = Content::Puzzles { normalisation: "tile".to_owned() };
+    Layout { classes: 701, pieces: 9, side: [16, 16], normalisation: Normalisation::Own, content }
 }
 
 /// Puzzles a second of bare steps of `small`.
@@ -281,20 +445,25 @@ fn the_loss_is_pytorchs() {
 #[ignore = "a benchmark"]
 fn speed() {
     let form = Name::Small.network().puzzle(9, 16, 701);
-    let normalisation = Normalisation::Own;
-    let layout = Layout { classes: 701, pieces: 9, side: [16, 16], normalisation, normalisation_name: String::new() };
+    let layout = puzzles_of_16();
     let examples = fixed_examples(128, &form, 701);
-    for threads in [1, 2] {
+    for (threads, kind) in [(1, None), (2, None), (1, Some(tch::Kind::BFloat16)), (2, Some(tch::Kind::BFloat16))] {
         tch::set_num_threads(threads);
         let tensors = Tensors::initial(&form.parameters().unwrap(), 1, tch::Device::Cpu).unwrap();
-        let mut sgd = Sgd::new(tensors.trained(), 0.9, 5e-4).unwrap();
-        let mut step = || {
-            let start = Instant::now();
-            let outcome = forward(&form, &tensors, &layout, &examples, Mode::Train, tch::Device::Cpu).unwrap();
-            sgd.step(&outcome.loss, 0.01).unwrap();
-            start.elapsed().as_secs_f64()
-        };
-        let fastest = (0..10).map(|_| step()).fold(f64::INFINITY, f64::min);
-        println!("{threads} threads: {:.0} puzzles/s", 128.0 / fastest);
+        for method in [Method::Sgd, Method::Adamw] {
+            let rule = Rule { method, momentum: 0.9, decay: 5e-4, clip: None };
+            let mut optimizer = Optimizer::new(rule, tensors.trained(), 0).unwrap();
+            let mut step = || {
+                let start = Instant::now();
+                let reduced = kind.map(|kind| tensors.cast(kind).unwrap());
+                let tensors = reduced.as_ref().unwrap_or(&tensors);
+                let pass = Pass { form: &form, tensors, layout: &layout, smoothing: 0.0, device: tch::Device::Cpu };
+                let outcome = pass.forward(&examples, Mode::Train).unwrap();
+                optimizer.step(&outcome.loss, 0.001).unwrap();
+                start.elapsed().as_secs_f64()
+            };
+            let fastest = (0..10).map(|_| step()).fold(f64::INFINITY, f64::min);
+            println!("{threads} threads, {kind:?}, {method:?}: {:.0} puzzles/s", 128.0 / fastest);
+        }
     }
 }

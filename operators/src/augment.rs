@@ -1,0 +1,256 @@
+//! `augment`: another view of each image in each epoch, between `decode` and `train`.
+//!
+//! Input: `images` (`image_id`, `pixels`). Output: the same table with pixels of `side x side`. In this order, as torchvision does on
+//! Pillow images: `RandomResizedCrop`, `RandomHorizontalFlip`, `ColorJitter`, `RandomGrayscale`. Config: below; by default
+//! crop and flip are on, colours stay. `sql` and `show` see epoch 0.
+//!
+//! What is drawn is a function of (seed, image_id, epoch), so that rows are exact for any batching and threads. Colours are computed
+//! by Pillow's formulas, bit by bit; the resize is antialiased by a triangle filter, and differs from Pillow's by rounding.
+
+mod colour;
+mod crop;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use tessera_schemas::pixels::{self, PIXELS, Pixels};
+use tessera_schemas::{IMAGE_ID, column};
+
+use crate::decode::MAX_SIDE;
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+};
+use crate::random::Draw;
+use colour::Jitter;
+use crop::{Cropper, Window};
+
+const IMAGES: &str = "images";
+
+/// Keys of an `augment` stage.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Pixels a side of the result. Default: the shorter side of the input.
+    #[serde(default)]
+    side: Option<usize>,
+    /// The smallest and the largest share of the image's area that a crop takes. Default: [0.08, 1.0]; [1.0, 1.0], with `ratio` the
+    /// same, takes all.
+    #[serde(default = "scale")]
+    scale: [f64; 2],
+    /// The smallest and the largest width over height of a crop. Default: [0.75, 1.333].
+    #[serde(default = "ratio")]
+    ratio: [f64; 2],
+    /// The probability of a mirror image. Default: 0.5.
+    #[serde(default = "flip")]
+    flip: f64,
+    /// The probability that colours are jittered at all. Default: 1.
+    #[serde(default = "jitter")]
+    jitter: f64,
+    /// Brightness is multiplied with a number in 1 - x to 1 + x. Default: 0.
+    #[serde(default)]
+    brightness: f64,
+    /// The same for contrast. Default: 0.
+    #[serde(default)]
+    contrast: f64,
+    /// The same for saturation. Default: 0.
+    #[serde(default)]
+    saturation: f64,
+    /// Hue is shifted by -x to x of its circle, at most half of it. Default: 0.
+    #[serde(default)]
+    hue: f64,
+    /// The probability of a gray image. Default: 0.
+    #[serde(default)]
+    gray: f64,
+}
+
+fn scale() -> [f64; 2] {
+    [0.08, 1.0]
+}
+
+fn ratio() -> [f64; 2] {
+    [3.0 / 4.0, 4.0 / 3.0]
+}
+
+fn flip() -> f64 {
+    0.5
+}
+
+fn jitter() -> f64 {
+    1.0
+}
+
+impl Config {
+    fn faults(&self) -> Vec<BindError> {
+        let mut faults = Vec::new();
+        let mut refuse = |key: &str, message: String| faults.push(BindError::key(key, message));
+        if let Some(side) = self.side.filter(|side| !(1..=MAX_SIDE).contains(side)) {
+            refuse("side", format!("side is {side}, and should be 1 to {MAX_SIDE} px"));
+        }
+        let [low, high] = self.scale;
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            refuse(
+                "scale",
+                format!("[{low}, {high}] should be two shares of the area, above 0, at most 1, the smaller first"),
+            );
+        }
+        let [low, high] = self.ratio;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            refuse("ratio", format!("[{low}, {high}] should be two ratios of width to height, above 0, the smaller first"));
+        }
+        for (key, value) in [("flip", self.flip), ("jitter", self.jitter), ("gray", self.gray)] {
+            if !(0.0..=1.0).contains(&value) {
+                refuse(key, format!("{value} is no probability: 0 to 1"));
+            }
+        }
+        let strengths = [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
+        for (key, value) in strengths {
+            if !(value >= 0.0 && value.is_finite()) {
+                refuse(key, format!("{value} should be at least 0"));
+            }
+        }
+        if !(0.0..=0.5).contains(&self.hue) {
+            refuse("hue", format!("{} should be 0 to 0.5 of the circle", self.hue));
+        }
+        faults
+    }
+}
+
+/// The bound operator.
+#[derive(Debug)]
+pub struct Augment {
+    config: Config,
+    side: usize,
+    schema: SchemaRef,
+}
+
+impl Operator for Augment {
+    const NAME: &'static str = "augment";
+    const SUMMARY: &'static str = "pixels, cropped, mirrored and recoloured at random in each epoch";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] =
+        &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
+    const SEEDED: bool = true;
+    const VIEW: bool = true;
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut faults = config.faults();
+        let images = inputs.inputs.required(IMAGES);
+        let size = pixels::size(images).map_err(|error| {
+            faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` and `tile` make such a table"));
+        });
+        let (Ok((height, width)), true) = (size, faults.is_empty()) else { return Err(faults) };
+        let side = config.side.unwrap_or(height.min(width));
+        let replaced = |field: &Arc<Field>| {
+            if field.name() == PIXELS { Arc::new(pixels::field(side, side)) } else { field.clone() }
+        };
+        let schema = Arc::new(Schema::new(images.fields().iter().map(replaced).collect::<Vec<_>>()));
+        Ok(Self { config, side, schema })
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != PIXELS).collect()
+    }
+
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("side", self.side.into())]
+    }
+
+    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Map(Box::new(Views { augment: self, seed: context.seed })))
+    }
+}
+
+struct Views {
+    augment: Augment,
+    seed: u64,
+}
+
+impl Map for Views {
+    fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
+        let Augment { config, side, schema } = &self.augment;
+        let (config, schema) = (config.clone(), schema.clone());
+        Ok(Box::new(Worker { config, side: *side, schema, seed: self.seed, cropper: Cropper::new() }))
+    }
+}
+
+struct Worker {
+    config: Config,
+    side: usize,
+    schema: SchemaRef,
+    seed: u64,
+    cropper: Cropper,
+}
+
+impl MapFn for Worker {
+    fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let images = Pixels::of(batch)?;
+        let side = self.side;
+        let mut out = vec![0; images.len() * side * side * 3];
+        for (row, view) in out.chunks_exact_mut(side * side * 3).enumerate() {
+            let plan =
+                Plan::draw(&self.config, [images.width, images.height], self.seed, images.ids.value(row), scope.epoch);
+            self.cropper.resize(images.row(row), images.width, plan.window, side, view).map_err(|reason| {
+                let image_id = images.ids.value(row).to_owned();
+                RunError::Row { image_id, reason }
+            })?;
+            plan.finish(side, view);
+        }
+        let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, RunError> {
+            Ok(match field.name().as_str() {
+                PIXELS => pixels::array(std::mem::take(&mut out), side, side),
+                other => column(batch, other)?.clone(),
+            })
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// What is done to one image in one epoch.
+#[derive(Debug, Clone, PartialEq)]
+struct Plan {
+    window: Window,
+    mirrored: bool,
+    jitter: Option<Jitter>,
+    gray: bool,
+}
+
+impl Plan {
+    /// Draws one for an image of that width and height. Each purpose has a stream of its own: changing a key changes what the key is
+    /// about, and nothing else.
+    fn draw(config: &Config, size: [usize; 2], seed: u64, image_id: &str, epoch: u64) -> Self {
+        let stream = |purpose| Draw::new(seed, "augment", purpose, image_id, epoch);
+        let mut colours = stream("jitter");
+        let jittered = colours.chance(config.jitter);
+        let strengths = [config.brightness, config.contrast, config.saturation, config.hue];
+        Self {
+            window: Window::draw(&mut stream("crop"), size, config.scale, config.ratio),
+            mirrored: stream("flip").chance(config.flip),
+            jitter: jittered.then(|| Jitter::draw(&mut colours, strengths)),
+            gray: stream("gray").chance(config.gray),
+        }
+    }
+
+    /// All that comes behind the resize, in place.
+    fn finish(&self, side: usize, view: &mut [u8]) {
+        if self.mirrored {
+            crop::mirror(view, side);
+        }
+        if let Some(jitter) = &self.jitter {
+            jitter.apply(view);
+        }
+        if self.gray {
+            colour::gray(view);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Values of torchvision 0.26 on Pillow 13, and what the contract asks for.
+
+use arrow::array::{Int32Array, StringArray};
+use arrow::datatypes::DataType;
+use serde_json::json;
+
+use super::colour::Change;
+use super::*;
+use crate::operator::At;
+use crate::trial;
+
+/// Images of random bytes, 24 x 20 pixels, with a label each.
+fn table(rows: usize) -> RecordBatch {
+    let mut draw = Draw::new(4, "test", "bytes", "", 0);
+    let bytes = (0..rows * 24 * 20 * 3).map(|_| draw.below(256) as u8).collect();
+    let fields = vec![
+        Field::new(IMAGE_ID, DataType::Utf8, false),
+        pixels::field(20, 24),
+        Field::new("label", DataType::Int32, false),
+    ];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("{row:02}")))),
+        pixels::array(bytes, 20, 24),
+        Arc::new(Int32Array::from_iter_values(0..rows as i32)),
+    ];
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+fn bind(config: serde_json::Value) -> Result<Augment, Vec<BindError>> {
+    trial::bind::<Augment>(config, &[(IMAGES, table(0).schema())])
+}
+
+fn views(config: serde_json::Value, batch: &RecordBatch, seed: u64, epoch: u64) -> RecordBatch {
+    let kernel = bind(config).unwrap().kernel(&Context { seed, threads: 1, base: "/nowhere".into() }).unwrap();
+    let Kernel::Map(map) = kernel else { panic!("`augment` is a map") };
+    let mut scope = Scope { epoch, lead: None, unread: &[], dropped: &mut Vec::new() };
+    map.open(&Inputs::default()).unwrap().call(batch, &mut scope).unwrap()
+}
+
+fn everything() -> serde_json::Value {
+    json!({"side": 16, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8, "gray": 0.2})
+}
+
+const COLOURS: [[u8; 3]; 6] = [[200, 30, 40], [10, 250, 130], [0, 0, 255], [17, 17, 17], [255, 254, 1], [90, 60, 120]];
+
+/// `torchvision.transforms.functional.adjust_…` of [`COLOURS`] as one row of a Pillow image.
+#[test]
+#[rustfmt::skip]
+fn colours_are_pillows() {
+    let golden: [(Change, [[u8; 3]; 6]); 8] = [
+        (Change::Brightness(0.5), [[100, 15, 20], [5, 125, 65], [0, 0, 127], [8, 8, 8], [127, 127, 0], [45, 30, 60]]),
+        (Change::Brightness(1.7), [[255, 51, 68], [17, 255, 221], [0, 0, 255], [28, 28, 28], [255, 255, 1], [153, 102, 204]]),
+        (Change::Contrast(0.3), [[129, 78, 81], [72, 144, 108], [69, 69, 145], [74, 74, 74], [145, 145, 69], [96, 87, 105]]),
+        (Change::Contrast(1.6), [[255, 0, 4], [0, 255, 148], [0, 0, 255], [0, 0, 0], [255, 255, 0], [84, 36, 132]]),
+        (Change::Saturation(0.4), [[129, 61, 65], [103, 199, 151], [17, 17, 119], [17, 17, 17], [237, 236, 135], [81, 69, 93]]),
+        (Change::Saturation(1.9), [[255, 0, 2], [0, 255, 98], [0, 0, 255], [17, 17, 17], [255, 255, 0], [102, 45, 159]]),
+        (Change::Hue(0.1), [[200, 114, 31], [11, 230, 250], [150, 0, 255], [17, 17, 17], [109, 255, 1], [120, 60, 115]]),
+        (Change::Hue(-0.25), [[106, 31, 200], [247, 250, 11], [0, 255, 132], [17, 17, 17], [255, 1, 121], [60, 119, 120]]),
+    ];
+    for (change, expected) in golden {
+        let mut found = COLOURS.concat();
+        change.apply(&mut found);
+        assert_eq!(found, expected.concat(), "{change:?}");
+    }
+    let mut found = COLOURS.concat();
+    colour::gray(&mut found);
+    assert_eq!(found, [82, 165, 29, 17, 225, 76].map(|gray| [gray; 3]).concat());
+}
+
+/// The same of all colours whose red, green and blue are multiples of 5, blue running fastest, as one row; the sum of all bytes, the
+/// `i`th times `i mod 65521 + 1`.
+#[test]
+fn all_colours_are_pillows() {
+    let steps = || (0..=255u8).step_by(5);
+    let cube: Vec<u8> = steps().flat_map(|r| steps().flat_map(move |g| steps().flat_map(move |b| [r, g, b]))).collect();
+    let sum =
+        |bytes: &[u8]| bytes.iter().enumerate().map(|(i, &byte)| u64::from(byte) * (i as u64 % 65_521 + 1)).sum::<u64>();
+    for (change, expected) in GOLDEN {
+        let mut found = cube.clone();
+        change.apply(&mut found);
+        assert_eq!(sum(&found), expected, "{change:?}");
+    }
+    let mut found = cube;
+    colour::gray(&mut found);
+    assert_eq!(sum(&found), GOLDEN_GRAY);
+}
+
+#[test]
+fn views_depend_on_seed_image_and_epoch_alone() {
+    let whole = table(9);
+    let all = views(everything(), &whole, 1, 3);
+    assert_eq!(all, views(everything(), &whole, 1, 3));
+    let cut = [whole.slice(0, 4), whole.slice(4, 5)].map(|batch| views(everything(), &batch, 1, 3));
+    assert_eq!(all, arrow::compute::concat_batches(&all.schema(), &cut).unwrap());
+    assert_ne!(all, views(everything(), &whole, 2, 3));
+    assert_ne!(all, views(everything(), &whole, 1, 4));
+    assert_eq!(pixels::size(&all.schema()).unwrap(), (16, 16));
+    assert_eq!(all.column(2), whole.column(2));
+}
+
+#[test]
+fn a_key_changes_what_it_is_about() {
+    let draw = |config: serde_json::Value| {
+        let augment = bind(config).unwrap();
+        (0..64).map(|row| Plan::draw(&augment.config, [24, 20], 1, &format!("{row}"), 0)).collect::<Vec<_>>()
+    };
+    let (plain, full) = (draw(json!({})), draw(everything()));
+    assert!(plain.iter().zip(&full).all(|(a, b)| (a.window, a.mirrored) == (b.window, b.mirrored)));
+    assert!(
+        plain.iter().all(|plan| !plan.gray && plan.jitter == Some(Jitter::draw(&mut Draw::new(0, "", "", "", 0), [0.0; 4])))
+    );
+    let count = |has: fn(&Plan) -> bool| full.iter().filter(|plan| has(plan)).count();
+    assert!((20..44).contains(&count(|plan| plan.mirrored)));
+    assert!((42..60).contains(&count(|plan| plan.jitter.is_some())));
+    assert!((4..24).contains(&count(|plan| plan.gray)));
+}
+
+#[test]
+fn all_switched_off_it_changes_nothing() {
+    let square = json!({"scale": [1.0, 1.0], "ratio": [1.2, 1.2], "flip": 0.0});
+    let plan = Plan::draw(&bind(square).unwrap().config, [24, 20], 1, "a", 0);
+    assert_eq!(plan.window, Window { left: 0, top: 0, width: 24, height: 20 });
+    let mut view: Vec<u8> = (0..27).collect();
+    plan.finish(3, &mut view);
+    assert_eq!(view, (0..27).collect::<Vec<u8>>());
+}
+
+#[test]
+fn what_is_wrong_is_found_at_once() {
+    let wrong = json!({
+        "side": 0, "scale": [0.5, 0.2], "ratio": [0.0, 1.0], "flip": 1.5, "jitter": -0.1, "gray": 2.0, "brightness": -1.0, "hue": 0.6
+    });
+    let at: Vec<At> = bind(wrong).unwrap_err().into_iter().map(|fault| fault.at).collect();
+    let expected = ["side", "scale", "ratio", "flip", "jitter", "gray", "brightness", "hue"];
+    assert_eq!(at, expected.map(|key| At::Key(key.to_owned())));
+    let faults = trial::bind::<Augment>(json!({}), &[(IMAGES, Arc::new(Schema::empty()))]).unwrap_err();
+    assert_eq!(faults[0].at, At::Input(IMAGES.to_owned()));
+}
+
+/// Images a second of one core, for 96 x 96 pixels.
+#[test]
+#[ignore = "a benchmark"]
+fn speed() {
+    let mut draw = Draw::new(4, "test", "bytes", "", 0);
+    let image: Vec<u8> = (0..96 * 96 * 3).map(|_| draw.below(256) as u8).collect();
+    let time = |name: &str, config: serde_json::Value| {
+        let (config, mut cropper, mut view) = (bind(config).unwrap().config, Cropper::new(), vec![0; 96 * 96 * 3]);
+        let start = std::time::Instant::now();
+        for row in 0..4000 {
+            let plan = Plan::draw(&config, [96, 96], 1, &row.to_string(), 0);
+            cropper.resize(&image, 96, plan.window, 96, &mut view).unwrap();
+            plan.finish(96, &mut view);
+        }
+        println!("{name}: {:.0} images/s", 4000.0 / start.elapsed().as_secs_f64());
+    };
+    time("crop and flip", json!({}));
+    time(
+        "all of SimCLR's",
+        json!({"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "jitter": 0.8, "gray": 0.2}),
+    );
+}
+
+const GOLDEN: [(Change, u64); 7] = [
+    (Change::Brightness(1.7), 2_390_649_860_704),
+    (Change::Contrast(0.3), 1_697_159_883_737),
+    (Change::Contrast(1.6), 1_698_865_598_890),
+    (Change::Saturation(0.4), 1_696_844_508_882),
+    (Change::Saturation(1.9), 1_696_790_806_119),
+    (Change::Hue(0.1), 1_702_723_976_800),
+    (Change::Hue(-0.25), 1_703_003_982_592),
+];
+const GOLDEN_GRAY: u64 = 1_701_681_147_892;

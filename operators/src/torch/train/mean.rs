@@ -1,0 +1,91 @@
+//! Means over some steps.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::operator::Sink;
+
+/// Sums over some steps, as far as they have come.
+#[derive(Debug, Clone)]
+pub struct Mean {
+    since: Instant,
+    /// What steps, before an interruption, took.
+    before: Duration,
+    steps: usize,
+    images: usize,
+    loss: f64,
+    right: f64,
+}
+
+/// A [`Mean`] in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    nanos: u64,
+    steps: usize,
+    images: usize,
+    /// Bits of the sum of losses: no number changes on the way through text.
+    loss: u64,
+    right: u64,
+}
+
+impl Mean {
+    /// Of no step.
+    pub fn new() -> Self {
+        Self { since: Instant::now(), before: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0.0 }
+    }
+
+    /// Adds a step's mean loss and how many of its images were right.
+    pub fn add(&mut self, loss: f64, right: f64, images: usize) {
+        self.steps += 1;
+        self.images += images;
+        self.loss += loss;
+        self.right += right;
+    }
+
+    /// Whether there was no step.
+    pub fn is_empty(&self) -> bool {
+        self.steps == 0
+    }
+
+    /// Mean loss of a step, and share of images that were right.
+    pub fn values(&self) -> (f64, f64) {
+        (self.loss / self.steps as f64, self.right / self.images as f64)
+    }
+
+    /// Images a second.
+    pub fn rate(&self) -> f64 {
+        self.images as f64 / (self.since.elapsed() + self.before).as_secs_f64()
+    }
+
+    /// Records both values under those names.
+    pub fn report(&self, sink: &mut dyn Sink, epoch: usize, step: usize, names: [&str; 2]) {
+        let (loss, accuracy) = self.values();
+        sink.metric(epoch, step, names[0], loss);
+        sink.metric(epoch, step, names[1], accuracy);
+    }
+
+    /// What a checkpoint keeps.
+    pub fn sums(&self) -> Sums {
+        Sums {
+            nanos: (self.since.elapsed() + self.before).as_nanos() as u64,
+            steps: self.steps,
+            images: self.images,
+            loss: self.loss.to_bits(),
+            right: self.right.to_bits(),
+        }
+    }
+}
+
+impl From<Sums> for Mean {
+    fn from(sums: Sums) -> Self {
+        Self {
+            since: Instant::now(),
+            before: Duration::from_nanos(sums.nanos),
+            steps: sums.steps,
+            images: sums.images,
+            loss: f64::from_bits(sums.loss),
+            right: f64::from_bits(sums.right),
+        }
+    }
+}

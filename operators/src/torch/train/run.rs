@@ -1,0 +1,237 @@
+//! A training run: epochs of steps, what is measured on the way, and going on behind an interruption.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tch::{Kind, Tensor};
+
+use super::checkpoint::{self, Position};
+use super::mean::Mean;
+use super::{EXAMPLES, Train, VALIDATION};
+use crate::operator::{Order, RunError, Sink, Tables, Whole};
+use crate::random::Draw;
+use crate::torch::examples::{Examples, Layout, Steps};
+use crate::torch::forward::{self, Mode};
+use crate::torch::input::normalised;
+use crate::torch::network::Form;
+use crate::torch::optimizer::Optimizer;
+use crate::torch::tensors::Tensors;
+use crate::torch::threads::Threads;
+
+/// Held from the seeding of libtorch's generator, which is the process's, until a step's last draw from it.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// A bound operator with what the run gives it.
+pub struct Training {
+    pub train: Train,
+    pub device: tch::Device,
+    pub seed: u64,
+    pub threads: usize,
+}
+
+/// What changes in the course of a run.
+struct State {
+    tensors: Tensors,
+    optimizer: Optimizer,
+    /// Passes over the data that are done.
+    epoch: usize,
+    /// Steps that are done.
+    step: usize,
+    /// The last example of this epoch's last step.
+    last: Option<String>,
+    /// This epoch's steps.
+    whole: Mean,
+    /// The steps since the last row of metrics.
+    recent: Mean,
+}
+
+impl Whole for Training {
+    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let _threads = Threads::new(self.threads)?;
+        let mut state = self.start(sink)?;
+        while state.epoch < self.train.config.epochs {
+            self.epoch(&mut state, tables, sink)?;
+        }
+        for (name, tensor) in state.tensors.named() {
+            if !tensor.f_isfinite()?.f_all()?.f_double_value(&[])?.eq(&1.0) {
+                return Err(RunError::Input(format!(
+                    "the tensor `{name}` has values that are no numbers after the last step: {ADVICE}"
+                )));
+            }
+        }
+        state.tensors.write(&self.train.schema)?.into_iter().try_for_each(|batch| sink.write(batch))
+    }
+}
+
+impl Training {
+    /// The state of the last checkpoint, else that before the first step.
+    fn start(&self, sink: &mut dyn Sink) -> Result<State, RunError> {
+        let resumed = sink.resume().and_then(|bytes| match checkpoint::position(&bytes) {
+            Ok(position) => Some((bytes, position)),
+            Err(error) => {
+                sink.say(&format!("the checkpoint cannot be used ({error}); starting over"));
+                None
+            }
+        });
+        let steps = resumed.as_ref().map_or(0, |(_, position)| position.step);
+        let tensors = Tensors::initial(&self.train.parameters, self.seed, self.device)?;
+        let optimizer = Optimizer::new(self.train.config.rule(), tensors.trained(), steps)?;
+        let Some((bytes, position)) = resumed else {
+            let (whole, recent) = (Mean::new(), Mean::new());
+            return Ok(State { tensors, optimizer, epoch: 0, step: 0, last: None, whole, recent });
+        };
+        checkpoint::fill(&bytes, &tensors, &optimizer)
+            .map_err(|error| RunError::Engine(format!("the checkpoint is not of this network: {error}")))?;
+        let Position { epoch, step, last, whole, recent } = position;
+        sink.say(&format!("resumed at epoch {}, step {step}", epoch + 1));
+        Ok(State { tensors, optimizer, epoch, step, last, whole: whole.into(), recent: recent.into() })
+    }
+
+    /// The rest of an epoch.
+    fn epoch(&self, state: &mut State, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let Train { config, layout, form, .. } = &self.train;
+        let per_epoch = (tables.rows(EXAMPLES)? / config.batch).max(1);
+        let (rates, total) = (config.rates(per_epoch), config.epochs * per_epoch);
+        let interval = Duration::try_from_secs_f64(config.checkpoint_minutes * 60.0).unwrap_or(Duration::MAX);
+        let epoch = state.epoch;
+        let scan = tables.scan(EXAMPLES, Order::Shuffled { epoch: epoch as u64, after: state.last.as_deref() })?;
+        let steps = Steps::new(scan, layout, config.batch);
+        let steps = if state.last.is_some() { steps.behind() } else { steps };
+        let mut kept = Instant::now();
+        for examples in steps {
+            let examples = examples?;
+            if sink.cancelled() {
+                return Err(RunError::Cancelled);
+            }
+            let rate = rates.at(state.step);
+            let outcome = {
+                let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+                tch::manual_seed(Draw::new(self.seed, "train", "step", "", state.step as u64).bits() as i64);
+                let reduced = config.precision.reduced(self.device).map(|kind| state.tensors.cast(kind)).transpose()?;
+                let tensors = reduced.as_ref().unwrap_or(&state.tensors);
+                let pass = Pass { form, tensors, layout, smoothing: config.label_smoothing, device: self.device };
+                pass.forward(&examples, Mode::Train)?
+            };
+            let (loss, right) = outcome.numbers()?;
+            if !loss.is_finite() {
+                return Err(diverged(loss, epoch, state.step, rate));
+            }
+            state.optimizer.step(&outcome.loss, rate)?;
+            state.whole.add(loss, right, examples.classes.len());
+            state.recent.add(loss, right, examples.classes.len());
+            state.step += 1;
+            state.last = Some(examples.last);
+            let step = state.step;
+            if step.is_multiple_of(config.metrics_every) {
+                state.recent.report(sink, epoch, step, ["loss", "accuracy"]);
+                sink.metric(epoch, step, "learning_rate", rate);
+                sink.metric(epoch, step, "images_per_second", state.recent.rate());
+                state.recent = Mean::new();
+            }
+            let (loss, accuracy) = state.whole.values();
+            let note = format!(
+                "epoch {}/{}, loss {loss:.3}, {:.1} % right, {:.0} images/s",
+                epoch + 1,
+                config.epochs,
+                accuracy * 100.0,
+                state.whole.rate()
+            );
+            sink.progress(step.min(total), total, &note);
+            if kept.elapsed() >= interval {
+                state.keep(sink)?;
+                kept = Instant::now();
+            }
+        }
+        if state.whole.is_empty() {
+            return Err(RunError::Input("there are too few examples to learn from: at least 2 are needed".to_owned()));
+        }
+        state.whole.report(sink, epoch, state.step, ["epoch_loss", "epoch_accuracy"]);
+        if tables.schema(VALIDATION).is_some() {
+            let unseen = self.validate(tables, &state.tensors)?;
+            unseen.report(sink, epoch, state.step, ["validation_loss", "validation_accuracy"]);
+        }
+        let due = (epoch + 1).is_multiple_of(config.probe_every) || epoch + 1 == config.epochs;
+        if let Some(probe) = self.train.probe.as_ref().filter(|_| due) {
+            sink.metric(epoch, state.step, "knn_accuracy", probe.accuracy(tables, &state.tensors, self.device)?);
+        }
+        state.epoch += 1;
+        state.last = None;
+        state.whole = Mean::new();
+        Ok(())
+    }
+
+    /// The validation set as epoch 0 has it, less what does not fill a step, without learning.
+    fn validate(&self, tables: &dyn Tables, tensors: &Tensors) -> Result<Mean, RunError> {
+        let Train { config, layout, form, .. } = &self.train;
+        let pass = Pass { form, tensors, layout, smoothing: 0.0, device: self.device };
+        let mut mean = Mean::new();
+        let scan = tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None })?;
+        for examples in Steps::new(scan, layout, config.batch) {
+            let examples = examples?;
+            let outcome = tch::no_grad(|| pass.forward(&examples, Mode::Evaluate))?;
+            let (loss, right) = outcome.numbers()?;
+            mean.add(loss, right, examples.classes.len());
+        }
+        if mean.is_empty() {
+            return Err(RunError::Input("there are too few examples to validate with: at least 2 are needed".to_owned()));
+        }
+        Ok(mean)
+    }
+}
+
+impl State {
+    /// Writes a checkpoint.
+    fn keep(&self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let (whole, recent) = (self.whole.sums(), self.recent.sums());
+        let position = Position { epoch: self.epoch, step: self.step, last: self.last.clone(), whole, recent };
+        sink.checkpoint(checkpoint::write(&position, &self.tensors, &self.optimizer)?)
+    }
+}
+
+/// What goes from examples to a loss.
+pub(super) struct Pass<'a> {
+    pub form: &'a Form,
+    pub tensors: &'a Tensors,
+    pub layout: &'a Layout,
+    pub smoothing: f64,
+    pub device: tch::Device,
+}
+
+/// What one step's examples gave.
+pub(super) struct Outcome {
+    /// Mean cross-entropy, a scalar.
+    pub loss: Tensor,
+    /// How many examples were right, a scalar.
+    right: Tensor,
+}
+
+impl Outcome {
+    pub(super) fn numbers(&self) -> Result<(f64, f64), RunError> {
+        Ok((self.loss.f_double_value(&[])?, self.right.f_double_value(&[])?))
+    }
+}
+
+impl Pass<'_> {
+    /// Loss and right answers of one step.
+    pub(super) fn forward(&self, examples: &Examples, mode: Mode) -> Result<Outcome, RunError> {
+        let Self { form, tensors, layout, smoothing, device } = *self;
+        let pieces = normalised(&examples.bytes, layout.side, layout.normalisation, device)?;
+        // In the precision of the kernels that it meets first.
+        let kind = tensors.named().find(|(_, tensor)| tensor.dim() > 1).map_or(Kind::Float, |(_, tensor)| tensor.kind());
+        let classes = Tensor::f_from_slice(&examples.classes)?.f_to_device(device)?;
+        let scores = forward::scores(form, tensors, pieces.f_to_kind(kind)?, mode)?.f_to_kind(Kind::Float)?;
+        let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
+        Ok(Outcome { loss: forward::loss(&scores, &classes, smoothing)?, right })
+    }
+}
+
+/// What helps against numbers that are none.
+const ADVICE: &str = "try a `learning_rate` of a tenth, a `warmup` of an epoch, `clip = 1.0`, or a larger `batch`";
+
+fn diverged(loss: f64, epoch: usize, step: usize, rate: f64) -> RunError {
+    RunError::Input(format!(
+        "the loss is {loss} in epoch {}, step {}, with a learning rate of {rate:.3e}: {ADVICE}",
+        epoch + 1,
+        step + 1
+    ))
+}
