@@ -252,7 +252,7 @@ permutations = 10
 op = "train"
 input = "puzzles"
 network = "small"
-epochs = 4
+epochs = 3
 batch = 8
 metrics_every = 3
 checkpoint_minutes = 0
@@ -326,7 +326,7 @@ fn a_killed_training_ends_like_an_undisturbed_one() {
     let again = run(&place, &["--threads", "1"]);
     let resumed = again.err.lines().find(|line| line.starts_with("pretext: resumed at epoch "));
     let step = resumed.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).expect(&again.err);
-    assert!((5..20).contains(&step), "{resumed:?}");
+    assert!((5..15).contains(&step), "{resumed:?}");
     for (found, expected) in left(&place).iter().zip(&whole) {
         assert!(found == expected, "{found}\nand undisturbed\n{expected}");
     }
@@ -343,15 +343,15 @@ fn a_damaged_checkpoint_is_named_and_a_stale_one_collected() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&found[0], bytes).unwrap();
-    let garbage = || place.tessera("gc", &["--format", "json"]).json().to_string();
-    assert!(!garbage().contains("checkpoints/") || garbage().contains(".tmp"), "what a run may need is none: {}", garbage());
+    let name = found[0].file_name().unwrap().to_str().unwrap();
+    let garbage = place.tessera("gc", &["--format", "json"]).json().to_string();
+    assert!(!garbage.contains(&format!("checkpoints/{name}\"")), "what the next run needs is none: {garbage}");
 
     // Another config has another key, and does not look at it.
     let other = run(&place, &["--threads", "1", "--set", "pretext.epochs=1"]);
     assert!(!other.err.contains("resumed") && !other.err.contains("checkpoint"), "{}", other.err);
     assert_eq!(checkpoints(&place).0, found);
     let again = run(&place, &["--threads", "1"]);
-    let name = found[0].file_name().unwrap().to_str().unwrap();
     assert!(again.err.contains(&format!("checkpoints/{name} is damaged: its ")), "{}", again.err);
     assert!(again.err.contains("; starting over") && !again.err.contains("resumed"), "{}", again.err);
 

@@ -116,7 +116,9 @@ fn hsv([red, green, blue]: [u8; 3]) -> [u8; 3] {
     } else {
         (4.0 + g - r) as f32
     };
-    let hue = (f64::from(hue) / 6.0 + 1.0).rem_euclid(1.0) as f32;
+    // In 5/6 to 11/6: what is behind the point, as `fmod` would have it, without its cost.
+    let turned = f64::from(hue) / 6.0 + 1.0;
+    let hue = (if turned >= 1.0 { turned - 1.0 } else { turned }) as f32;
     [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, most]
 }
 
@@ -126,12 +128,13 @@ fn rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
         return [value; 3];
     }
     let place = f64::from(f32::from(hue)) * 6.0 / 255.0;
-    let sector = place.floor();
-    let rest = f64::from((place - sector) as f32);
+    // None is below 0: numbers are truncated and rounded without calls.
+    let sector = place as u8;
+    let rest = f64::from((place - f64::from(sector)) as f32);
     let share = f64::from((f64::from(saturation) / 255.0) as f32);
-    let of = |share: f64| (f64::from(value) * (1.0 - share)).round() as u8;
+    let of = |share: f64| (f64::from(value) * (1.0 - share) + 0.5) as u8;
     let (p, q, t) = (of(share), of(share * rest), of(share * (1.0 - rest)));
-    match sector as u8 % 6 {
+    match sector % 6 {
         0 => [value, t, p],
         1 => [q, value, p],
         2 => [p, value, t],
