@@ -1,11 +1,16 @@
 //! What a source's files were when they were last seen: path, size, time and digest, in one small Parquet file.
+//!
+//! A file whose size and time are the same has the same bytes, but for one case: it was written to in the very moment of the
+//! listing, before and after it was looked at, and its time is too coarse to tell. So files that are not older than the listing
+//! itself are hashed again by the next one, as git does with its index.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
@@ -15,7 +20,54 @@ use tessera_operators::parallel;
 use tessera_schemas::text;
 
 use crate::keys::short;
-use crate::store::write_atomically;
+use crate::store::{Damaged, make_dir, write_atomically};
+
+/// How far a file's time may lag behind the clock: FAT's has steps of two seconds, others' are finer.
+const COARSE_NS: i64 = 2_000_000_000;
+/// How the digest of a file begins that could not be read.
+pub const UNREADABLE: &str = "unreadable: ";
+/// Keys of the file's metadata.
+const SINCE: &str = "tessera.since_ns";
+const CHECKSUM: &str = "tessera.checksum";
+
+/// A source's files, and when they were listed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Listing {
+    /// The files.
+    pub prints: Vec<Fingerprint>,
+    /// When listing them began, in nanoseconds since 1970.
+    pub since_ns: i64,
+}
+
+impl Listing {
+    /// Whether a file's size and time say that its bytes are what they were.
+    fn sure(&self, entry: &Entry) -> bool {
+        entry.modified_ns < self.since_ns.saturating_sub(COARSE_NS)
+    }
+
+    /// Whether there is a file of which size and time do not say it.
+    pub fn unsure(&self, entries: &[Entry]) -> bool {
+        !entries.iter().all(|entry| self.sure(entry))
+    }
+
+    /// A hash of all that it says.
+    fn checksum(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.since_ns.to_le_bytes());
+        for Fingerprint { entry, digest } in &self.prints {
+            for text in [&entry.path, digest] {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+            hasher.update(&entry.size.to_le_bytes()).update(&entry.modified_ns.to_le_bytes());
+        }
+        short(&hasher.finalize())
+    }
+}
+
+/// The time, in nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
+}
 
 /// What differs between a listing and the last one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,30 +87,43 @@ impl Changes {
     }
 }
 
-/// The last listing; none where there is none, or it cannot be read: then all files are hashed again.
-pub fn load(path: &Path) -> Vec<Fingerprint> {
-    let read = || -> Result<Vec<Fingerprint>> {
-        let mut all = Vec::new();
-        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {
+/// The last listing; an empty one where there is none.
+///
+/// # Errors
+/// Its file is damaged or cannot be read: then all files are to be hashed again.
+pub fn load(path: &Path) -> Result<Listing, Damaged> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Listing::default()),
+        Err(error) => return Err(Damaged::new("listing", path, "a file", error.to_string())),
+    };
+    let read = || -> Result<Listing> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let schema = reader.schema().clone();
+        let said = |key: &str| schema.metadata().get(key).with_context(|| format!("no {key}"));
+        let mut listing = Listing { prints: Vec::new(), since_ns: said(SINCE)?.parse()? };
+        for batch in reader.build()? {
             let batch = batch?;
             let (paths, digests) = (text(&batch, "path")?, text(&batch, "digest")?);
             let sizes = batch.column(1).as_primitive_opt::<UInt64Type>().context("sizes")?;
             let times = batch.column(2).as_primitive_opt::<Int64Type>().context("times")?;
-            all.extend((0..batch.num_rows()).map(|row| Fingerprint {
+            listing.prints.extend((0..batch.num_rows()).map(|row| Fingerprint {
                 entry: Entry { path: paths.value(row).to_owned(), size: sizes.value(row), modified_ns: times.value(row) },
                 digest: digests.value(row).to_owned(),
             }));
         }
-        Ok(all)
+        ensure!(*said(CHECKSUM)? == listing.checksum(), "rows that do not fit their checksum");
+        Ok(listing)
     };
-    read().unwrap_or_default()
+    read().map_err(|error| Damaged::new("listing", path, "a Parquet file of files", format!("{error:#}")))
 }
 
 /// Keeps a listing for the next run.
 ///
 /// # Errors
 /// It cannot be written.
-pub fn save(path: &Path, prints: &[Fingerprint]) -> Result<()> {
+pub fn save(path: &Path, listing: &Listing) -> Result<()> {
+    let prints = &listing.prints;
     let texts =
         |get: fn(&Fingerprint) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(prints.iter().map(get))) };
     let sizes: ArrayRef = Arc::new(UInt64Array::from_iter_values(prints.iter().map(|p| p.entry.size)));
@@ -66,8 +131,15 @@ pub fn save(path: &Path, prints: &[Fingerprint]) -> Result<()> {
     let columns =
         [("path", texts(|p| &p.entry.path)), ("size", sizes), ("modified_ns", times), ("digest", texts(|p| &p.digest))];
     let batch = RecordBatch::try_from_iter(columns)?;
+    let said = [(SINCE, listing.since_ns.to_string()), (CHECKSUM, listing.checksum())];
+    let said = said.map(|(key, value)| (key.to_owned(), value)).into();
+    let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(said));
+    let batch = batch.with_schema(schema)?;
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
     writer.write(&batch)?;
+    if let Some(dir) = path.parent() {
+        make_dir(dir)?;
+    }
     write_atomically(path, &writer.into_inner()?)
 }
 
@@ -89,7 +161,7 @@ pub fn changes(entries: &[Entry], known: &[Fingerprint]) -> Changes {
     changes
 }
 
-/// Digests of all files: the last ones where size and time hold, else of the bytes, read on all threads.
+/// Digests of all files: the last ones where size and time hold and say enough, else of the bytes, read on all threads.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -97,13 +169,13 @@ pub fn fingerprint(
     files: &dyn Files,
     root: &Path,
     entries: Vec<Entry>,
-    known: &[Fingerprint],
+    known: &Listing,
     threads: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Vec<Fingerprint>> {
-    let before: HashMap<&str, &Fingerprint> = known.iter().map(|print| (print.entry.path.as_str(), print)).collect();
-    let held =
-        |entry: &Entry| before.get(entry.path.as_str()).filter(|print| print.entry == *entry).map(|p| p.digest.clone());
+    let before: HashMap<&str, &Fingerprint> = known.prints.iter().map(|print| (print.entry.path.as_str(), print)).collect();
+    let holds = |print: &&&Fingerprint, entry: &Entry| print.entry == *entry && known.sure(entry);
+    let held = |entry: &Entry| before.get(entry.path.as_str()).filter(|print| holds(print, entry)).map(|p| p.digest.clone());
     let mut digests: Vec<Option<String>> = entries.iter().map(held).collect();
     let fresh: Vec<usize> = (0..entries.len()).filter(|&at| digests[at].is_none()).collect();
     let total: u64 = fresh.iter().map(|&at| entries[at].size).sum();
@@ -116,7 +188,7 @@ pub fn fingerprint(
         match bytes {
             Ok(bytes) => Ok(short(&blake3::hash(&bytes))),
             // The reader finds out why, and `on_error` decides what that means.
-            Err(tessera_datasets::Error::Io { source, .. }) => Ok(format!("unreadable: {}", source.kind())),
+            Err(tessera_datasets::Error::Io { source, .. }) => Ok(format!("{UNREADABLE}{}", source.kind())),
             Err(error) => Err(error),
         }
     });
@@ -142,11 +214,39 @@ mod tests {
     fn a_listing_round_trips() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("listing.parquet");
-        let prints = vec![print("a/b.jpg", 3, -5), print("c.jpg", 0, 7)];
-        save(&path, &prints).unwrap();
-        assert_eq!(load(&path), prints);
+        assert_eq!(load(&path).unwrap(), Listing::default());
+        let listing = Listing { prints: vec![print("a/b.jpg", 3, -5), print("c.jpg", 0, 7)], since_ns: 12 };
+        save(&path, &listing).unwrap();
+        assert_eq!(load(&path).unwrap(), listing);
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+            let found = std::panic::catch_unwind(|| load(&path)).unwrap_or_else(|_| panic!("byte {at}"));
+            assert!(found.is_err() || found.unwrap() == listing, "byte {at}");
+        }
         std::fs::write(&path, b"junk").unwrap();
-        assert!(load(&path).is_empty());
+        assert!(load(&path).unwrap_err().to_string().contains("listing.parquet is damaged"));
+    }
+
+    #[test]
+    fn a_file_as_young_as_its_listing_is_hashed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = tessera_datasets::local::LocalFiles;
+        for name in ["old", "young", "future"] {
+            std::fs::write(dir.path().join(name), "new bytes").unwrap();
+        }
+        let known = |since_ns: i64| {
+            let times = [("old", since_ns - COARSE_NS - 1), ("young", since_ns - COARSE_NS), ("future", since_ns + 1)];
+            Listing { prints: times.iter().map(|&(path, time)| print(path, 9, time)).collect(), since_ns }
+        };
+        let known = known(1_700_000_000_000_000_000);
+        let entries: Vec<Entry> = known.prints.iter().map(|print| print.entry.clone()).collect();
+        assert!(changes(&entries, &known.prints).none() && known.unsure(&entries) && !known.unsure(&entries[..1]));
+        let now = fingerprint(&files, dir.path(), entries, &known, 1, &|_, _| {}).unwrap();
+        let digest = short(&blake3::hash(b"new bytes"));
+        assert_eq!(now.iter().map(|print| print.digest.as_str()).collect::<Vec<_>>(), ["dold", &digest, &digest]);
     }
 
     #[test]
