@@ -149,7 +149,7 @@ impl Place {
         let mut known = BTreeSet::from(["lock".to_owned()]);
         for (stage, manifest) in self.snapshots(pipeline) {
             let stage = format!("{pipeline}/{stage}");
-            known.extend(["current", "listing.parquet"].map(|name| format!("{stage}/{name}")));
+            known.extend(["current", "listing"].map(|name| format!("{stage}/{name}")));
             known.insert(format!("{stage}/snapshots/{}.json", manifest.id));
             known.extend(manifest.metrics.iter().map(|_| format!("{stage}/snapshots/{}.parquet", manifest.id)));
             known.extend(manifest.parts.iter().map(|part| format!("{stage}/parts/{}", part.file)));

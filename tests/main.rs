@@ -11,5 +11,7 @@ mod kills;
 mod labels;
 mod recovery;
 mod reuse;
+mod rounds;
+mod source_changes;
 mod sql;
 mod store_damage;

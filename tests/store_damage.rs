@@ -251,7 +251,7 @@ fn damaged_manifests_and_pointers_are_named_and_made_anew() {
 #[test]
 fn a_damaged_listing_is_named_and_nothing_made_anew() {
     let place = made();
-    let listing = place.path(".tessera/pipeline/images/listing.parquet");
+    let listing = place.path(".tessera/pipeline/images/listing");
     let whole = fs::read(&listing).unwrap();
     for bytes in [&b"junk"[..], b"", &whole[..whole.len() / 2]] {
         fs::write(&listing, bytes).unwrap();

@@ -7,7 +7,7 @@
 //! STORE/PIPELINE/STAGE/snapshots/ID.parquet      metrics that the stage emitted, if any
 //! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY-ATTEMPT.json until a manifest lists it, and
 //!                                                KEY-ATTEMPT.damaged once it was found so
-//! STORE/PIPELINE/STAGE/listing.parquet           of a source: the files as they were last seen
+//! STORE/PIPELINE/STAGE/listing                   of a source: the files as they were last seen
 //! STORE/PIPELINE/runs/TIME.json                  what a run did
 //! ```
 //!
@@ -285,7 +285,7 @@ impl StageStore {
 
     /// Where a source's listing lies.
     pub fn listing(&self) -> PathBuf {
-        self.dir.join("listing.parquet")
+        self.dir.join("listing")
     }
 
     fn manifest_path(&self, id: &str) -> PathBuf {
