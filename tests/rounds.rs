@@ -98,8 +98,10 @@ impl Folder {
     fn draw(&mut self, id: &str) {
         let picture = self.pictures;
         self.pictures += 1;
-        let wave = |x: u32, y: u32| ((x as usize * (picture % 7 + 1) + y as usize * (picture % 5 + 1)) * 9 + picture * 31) % 256;
-        let image = RgbImage::from_fn(40, 32, |x, y| Rgb([wave(x, y) as u8, (picture * 13 % 256) as u8, (picture / 256) as u8]));
+        let wave =
+            |x: u32, y: u32| ((x as usize * (picture % 7 + 1) + y as usize * (picture % 5 + 1)) * 9 + picture * 31) % 256;
+        let image =
+            RgbImage::from_fn(40, 32, |x, y| Rgb([wave(x, y) as u8, (picture * 13 % 256) as u8, (picture / 256) as u8]));
         let path = self.place.path("photos").join(id);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         image.save(path).unwrap();

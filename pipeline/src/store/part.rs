@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tessera_schemas::digest::TableDigest;
@@ -67,7 +68,7 @@ impl PartWriter {
     /// # Errors
     /// The file cannot be made.
     pub fn new(path: PathBuf, schema: SchemaRef) -> Result<Self> {
-        let file = Output::create(&path).context("a part")?;
+        let file = Output::create(&path)?;
         let sink = Hashing { file: BufWriter::with_capacity(1 << 20, file), hasher: blake3::Hasher::new(), bytes: 0 };
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)))
             .with_context(|| format!("cannot write the part {}", path.display()))?;
@@ -95,10 +96,11 @@ impl PartWriter {
         }
         let bytes = batch.get_array_memory_size();
         let writer = self.writer.as_mut().context("the part is finished already")?;
-        writer.write(&batch).with_context(|| format!("cannot write {bytes} bytes of rows to {}", self.path.display()))?;
-        if writer.in_progress_size() > ROW_GROUP_BYTES {
-            writer.flush().with_context(|| format!("cannot write to {}", self.path.display()))?;
-        }
+        let mut write = || {
+            writer.write(&batch)?;
+            if writer.in_progress_size() > ROW_GROUP_BYTES { writer.flush() } else { Ok(()) }
+        };
+        write().map_err(plain).with_context(|| format!("cannot write {bytes} bytes of rows to {}", self.path.display()))?;
         Ok(())
     }
 
@@ -115,7 +117,7 @@ impl PartWriter {
         let writer = self.writer.take().context("the part is finished already")?;
         let path = std::mem::take(&mut self.path);
         let close = || -> Result<(blake3::Hash, u64)> {
-            let sink = writer.into_inner()?;
+            let sink = writer.into_inner().map_err(plain)?;
             let bytes = sink.bytes;
             let file = sink.file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync()?;
@@ -161,6 +163,14 @@ impl WrittenPart {
             made_from,
             dropped,
         }
+    }
+}
+
+/// A refusal without Parquet's word for it.
+fn plain(error: ParquetError) -> anyhow::Error {
+    match error {
+        ParquetError::External(inner) => anyhow!("{inner}"),
+        other => other.into(),
     }
 }
 
