@@ -1,5 +1,6 @@
 //! What tests share: folders of made images, and the binary as its users call it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
+use tessera_pipeline::store::{Manifest, Store};
+use tessera_schemas::digest::TableDigest;
 
 /// A run that takes longer has hung.
 const LIMIT_SECS: u64 = 180;
@@ -108,9 +111,66 @@ impl Place {
 
     /// The same with another file.
     pub fn call(&self, command: &str, file: &str, arguments: &[&str]) -> Answer {
+        run(self.command(command, file, arguments))
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, command: &str, file: &str, arguments: &[&str]) -> Command {
         let mut call = Command::new(binary());
         call.arg(command).arg(file).args(arguments).current_dir(self.dir.path());
-        run(call)
+        call
+    }
+
+    /// The current snapshots of a pipeline, every part's bytes checked: what a crash must leave whole. Stages without one are
+    /// left out.
+    pub fn snapshots(&self, pipeline: &str) -> BTreeMap<String, Manifest> {
+        let store = Store::new(&self.path(".tessera"), pipeline);
+        let Ok(folders) = fs::read_dir(self.path(".tessera").join(pipeline)) else { return BTreeMap::new() };
+        let names = folders.map(|folder| folder.expect("a folder").file_name().into_string().expect("text"));
+        let current = |name: String| {
+            let stage = store.stage(&name);
+            let manifest = stage.current().unwrap_or_else(|error| panic!("{error:#}"))?;
+            for part in &manifest.parts {
+                stage.read(part).unwrap_or_else(|error| panic!("{error:#}"));
+            }
+            Some((name, manifest))
+        };
+        names.filter(|name| name != "runs").filter_map(current).collect()
+    }
+
+    /// The digests of a pipeline's tables.
+    pub fn digests(&self, pipeline: &str) -> BTreeMap<String, TableDigest> {
+        let digest = |manifest: &Manifest| manifest.digest().expect("digests");
+        self.snapshots(pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
+    }
+
+    /// Files of a pipeline's store that its current snapshots, listings and records do not account for.
+    pub fn strays(&self, pipeline: &str) -> Vec<String> {
+        let mut known = BTreeSet::from(["lock".to_owned()]);
+        for (stage, manifest) in self.snapshots(pipeline) {
+            let stage = format!("{pipeline}/{stage}");
+            known.extend(["current", "listing"].map(|name| format!("{stage}/{name}")));
+            known.insert(format!("{stage}/snapshots/{}.json", manifest.id));
+            known.extend(manifest.metrics.iter().map(|_| format!("{stage}/snapshots/{}.parquet", manifest.id)));
+            known.extend(manifest.parts.iter().map(|part| format!("{stage}/parts/{}", part.file)));
+        }
+        let mut strays = Vec::new();
+        let mut open = vec![String::new()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(self.path(".tessera").join(&folder)).expect("a folder") {
+                let entry = entry.expect("an entry");
+                let name = entry.file_name().into_string().expect("text");
+                let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+                let is_record = folder == format!("{pipeline}/runs") && name.ends_with(".json");
+                if entry.path().is_dir() {
+                    open.push(path);
+                } else if !is_record && !known.contains(&path) {
+                    strays.push(path);
+                }
+            }
+        }
+        strays.sort();
+        strays
     }
 
     /// The rows of a query.

@@ -14,11 +14,12 @@ use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, Po
 use tessera_schemas::{BYTES, IMAGE_ID};
 
 use crate::engine::operator_exec::ScanState;
+use crate::engine::scan::PartFile;
 use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
 use crate::keys::Columns;
 use crate::plan::Plan;
-use crate::store::{DroppedRow, Manifest, Part, Store};
+use crate::store::{Damaged, DroppedRow, Manifest, Part, Store};
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
@@ -133,6 +134,12 @@ impl Catalog {
         Ok(())
     }
 
+    /// Parts of the known tables that are gone or damaged, as far as that is seen without reading them; one a stage.
+    pub fn damaged(&self) -> Vec<Damaged> {
+        let manifests = (0..self.plan.stages.len()).filter_map(|node| self.table(node)?.manifest);
+        manifests.filter_map(|manifest| self.store.stage(&manifest.stage).damage(&manifest)).collect()
+    }
+
     /// A stage's snapshot.
     ///
     /// # Errors
@@ -233,7 +240,8 @@ impl Catalog {
                     }
                     if edge.port.columns.iter().any(|column| column.kind == ColumnKind::Bytes) {
                         roots = self.roots(edge.from)?;
-                        columns.insert("source".to_owned());
+                        // The digest says whether the bytes are still those that were listed.
+                        columns.extend(["source".to_owned(), "digest".to_owned()]);
                     }
                     columns.extend(reads.into_iter().filter(|name| name != BYTES));
                 }
@@ -271,9 +279,10 @@ impl Catalog {
     }
 
     /// The files of a snapshot's parts.
-    pub fn part_files(&self, node: usize, parts: &[Part]) -> Vec<scan::PartFile> {
+    pub fn part_files(&self, node: usize, parts: &[Part]) -> Vec<PartFile> {
         let store = self.store.stage(self.name(node));
-        parts.iter().map(|part| (store.part(part), part.bytes)).collect()
+        let file = |part: &Part| PartFile { path: store.part(part), part: part.clone(), health: store.health().clone() };
+        parts.iter().map(file).collect()
     }
 
     /// A plan that reads a table.

@@ -3,6 +3,7 @@
 mod graph;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -222,6 +223,25 @@ impl Session {
         Ok(Self { catalog: Arc::new(catalog), runtime })
     }
 
+    /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
+    fn run(&mut self, file: &InFile, options: &Options, reporter: Reporter) -> Result<run::Report> {
+        let mut blamed = BTreeSet::new();
+        loop {
+            let error = match self.runtime.block_on(run::run(&self.catalog, options, reporter)) {
+                Ok(report) => return Ok(report),
+                Err(error) => error,
+            };
+            let store = self.catalog.store.clone();
+            match store.health().blamed(&format!("{error:#}")) {
+                Some(damaged) if blamed.insert(damaged.path.clone()) => reporter.warn(&damaged.to_string()),
+                _ => return Err(error),
+            }
+            let (engine, limit) = (self.catalog.engine.clone(), self.catalog.limit);
+            let plan = bind(&file.path, &file.overrides, &self.runtime)?;
+            self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
+        }
+    }
+
     /// The same over the snapshots that there are.
     fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let session = Self::limited(file, threads, limit)?;
@@ -256,10 +276,10 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Command::Run { file, choice, output, quiet } => {
-            let session = Session::limited(&file, threads, choice.limit)?;
+            let mut session = Session::limited(&file, threads, choice.limit)?;
             let options = check_names(&session, choice)?;
             let _lock = session.catalog.store.lock()?;
-            let report = session.runtime.block_on(run::run(&session.catalog, &options, Reporter::new(quiet)))?;
+            let report = session.run(&file, &options, Reporter::new(quiet))?;
             match output.format {
                 Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
                 format => summary::run(&mut out, &report, format)?,
@@ -284,6 +304,12 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
             let answer = session.runtime.block_on(sql::query(&session.catalog, query))?;
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
+            let damaged = session.catalog.damaged();
+            out.flush()?;
+            damaged.iter().for_each(|damaged| eprintln!("error: {damaged}"));
+            if !damaged.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Gc { file, keep_runs, delete, output } => {
             let session = Session::open(&file, threads)?;

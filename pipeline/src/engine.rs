@@ -8,6 +8,7 @@ pub mod operator_exec;
 pub mod pool;
 pub mod scan;
 pub mod snapshot_exec;
+pub mod sound;
 pub mod step;
 pub mod tables;
 

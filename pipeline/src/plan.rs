@@ -131,7 +131,16 @@ fn misfits(node: &Node, edge: &Edge, from: &str, schema: &SchemaRef) -> Vec<Faul
             let needs = || format!("`{}` needs a column `{}`: {}", node.spec.name(), column.name, column.kind.describe());
             if column.kind == ColumnKind::Bytes {
                 let located = schema.field_with_name("source").is_ok_and(|f| matches!(f.data_type(), DataType::Struct(_)));
-                return (!located).then(|| complain(needs()));
+                // Where bytes lie is in no key: by the digest alone is a changed image known.
+                let known = schema.field_with_name("digest").is_ok_and(|f| f.data_type() == &DataType::Utf8);
+                return match (located, known) {
+                    (true, true) => None,
+                    (true, false) => Some(complain(format!(
+                        "`{}` needs a column `digest` beside `source`: it says which bytes an image has",
+                        node.spec.name()
+                    ))),
+                    (false, _) => Some(complain(needs())),
+                };
             }
             match schema.field_with_name(column.name) {
                 Ok(field) if column.kind.accepts(field.data_type()) => None,

@@ -29,6 +29,11 @@ impl Reporter {
         }
     }
 
+    /// Says one line that matters also to those who want to hear nothing.
+    pub fn warn(&self, line: &str) {
+        eprintln!("warning: {line}");
+    }
+
     /// A bar for a stage.
     pub fn bar(&self, stage: &str) -> Bar {
         let bar = (self.terminal && !self.quiet).then(|| {

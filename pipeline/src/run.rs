@@ -9,7 +9,7 @@ pub mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -119,10 +119,12 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
                 pending.insert(node);
             }
         }
+        let name = catalog.name(node);
+        let damaged = decision.damaged.iter().map(|damaged| format!("{name}: {damaged}"));
         planned.push(PlannedStage {
-            stage: catalog.name(node).to_owned(),
+            stage: name.to_owned(),
             action: decision.action,
-            reasons: decision.reasons,
+            reasons: damaged.chain(decision.reasons).collect(),
             parts: decision.parts,
             stale_parts: decision.stale_parts,
         });
@@ -136,7 +138,8 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
 /// A stage fails; the stages before it are published.
 pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) -> Result<Report> {
     let start = Instant::now();
-    let id = run_id();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let id = catalog.store.new_run()?;
     let force: BTreeSet<usize> = options.force.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
     let mut stages = Vec::new();
     let mut nodes = Vec::new();
@@ -165,6 +168,7 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     let report = Report { stages, seconds: start.elapsed().as_secs_f64() };
     let mut record = serde_json::to_value(&report)?;
     record["error"] = failure.as_ref().map_or(serde_json::Value::Null, |error| format!("{error:#}").into());
+    record["started"] = started.into();
     record["pipeline"] = catalog.plan.graph.file.name.clone().into();
     let recorded = catalog.store.record_run(&id, &record);
     match failure {
@@ -199,6 +203,9 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         tokio::task::spawn_blocking(work).await??
     };
     report.action = decision.action;
+    for damaged in &decision.damaged {
+        reporter.warn(&format!("stage `{name}`: {damaged}"));
+    }
     match decision.action {
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {
@@ -209,7 +216,8 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
         }
         Action::Run | Action::Update => {
-            reporter.say(&format!("{name}: {} ({})", decision.action.name(), decision.reasons.join("; ")));
+            let reasons = if decision.reasons.is_empty() { "damaged".to_owned() } else { decision.reasons.join("; ") };
+            reporter.say(&format!("{name}: {} ({reasons})", decision.action.name()));
             if let (true, Some((key, _))) = (force, &decision.key) {
                 catalog.store.stage(&name).checkpoint(key).remove()?;
             }
@@ -231,10 +239,4 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     bar.close();
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// A run's name: sorts by time.
-fn run_id() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{:013}-{}", now.as_millis(), crate::store::attempt())
 }

@@ -5,42 +5,53 @@
 //! STORE/PIPELINE/STAGE/current                   the pointer: the name of a snapshot
 //! STORE/PIPELINE/STAGE/snapshots/ID.json         a manifest
 //! STORE/PIPELINE/STAGE/snapshots/ID.parquet      metrics that the stage emitted, if any
-//! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY-ATTEMPT.json until a manifest lists it
+//! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY-ATTEMPT.json until a manifest lists it, and
+//!                                                KEY-ATTEMPT.damaged once it was found so
 //! STORE/PIPELINE/STAGE/checkpoints/KEY           what an interrupted stage had reached, until it is published
-//! STORE/PIPELINE/STAGE/listing.parquet           of a source: the files as they were last seen
+//! STORE/PIPELINE/STAGE/listing                   of a source: the files as they were last seen
 //! STORE/PIPELINE/runs/TIME.json                  what a run did
 //! ```
 //!
 //! Parts get names that no other attempt has; a manifest appears by rename after its parts are on disk, and the pointer by
-//! rename after its manifest. Readers go through manifests only, so that a crash at any moment leaves them the old table.
+//! rename after its manifest. Readers go through manifests only, so that a crash at any moment leaves them the old table. Manifests,
+//! notes and records begin with a checksum ([`seal`]); parts and metrics have theirs in the manifest ([`health`]).
 
 pub mod checkpoint;
+pub mod disk;
 pub mod gc;
+pub mod health;
 mod lock;
 mod manifest;
 mod part;
+mod seal;
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use arrow::array::RecordBatch;
 
+pub(crate) use disk::{make_dir, write_atomically};
+pub use health::{Damaged, Health};
 pub use lock::Lock;
 pub use manifest::{DroppedRow, FORMAT, Manifest, Part};
-pub use part::{PartWriter, WrittenPart, read_part};
+pub use part::{PartWriter, WrittenPart};
 
 /// A pipeline's part of a store.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     pipeline: PathBuf,
+    health: Arc<Health>,
 }
 
 impl Store {
     /// Names a store; touches nothing.
     pub fn new(root: &Path, pipeline: &str) -> Self {
-        Self { root: root.to_owned(), pipeline: root.join(pipeline) }
+        Self { root: root.to_owned(), pipeline: root.join(pipeline), health: Arc::default() }
     }
 
     /// Where it lies.
@@ -59,7 +70,23 @@ impl Store {
 
     /// A stage's part of it.
     pub fn stage(&self, name: &str) -> StageStore {
-        StageStore { dir: self.pipeline.join(name) }
+        StageStore { dir: self.pipeline.join(name), health: self.health.clone() }
+    }
+
+    /// What is known of its parts' bytes.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// A name for a run that starts now. Names sort by the order of the runs, also if the clock was set back.
+    ///
+    /// # Errors
+    /// The folder of records cannot be read.
+    pub fn new_run(&self) -> Result<String> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let millis = |path: &PathBuf| path.file_stem()?.to_str()?.split('-').next()?.parse::<u128>().ok();
+        let last = files(&self.pipeline.join("runs"), "json")?.iter().filter_map(millis).max();
+        Ok(format!("{:013}-{}", now.max(last.map_or(0, |last| last + 1)), attempt()))
     }
 
     /// Records what a run did, under a name that sorts by time.
@@ -69,7 +96,7 @@ impl Store {
     pub fn record_run(&self, id: &str, record: &serde_json::Value) -> Result<()> {
         let dir = self.pipeline.join("runs");
         make_dir(&dir)?;
-        write_atomically(&dir.join(format!("{id}.json")), record.to_string().as_bytes())
+        seal::write("record of a run", &dir.join(format!("{id}.json")), record)
     }
 
     /// The records of earlier runs, oldest first.
@@ -80,7 +107,8 @@ impl Store {
         let mut runs = Vec::new();
         for path in files(&self.pipeline.join("runs"), "json")? {
             let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            runs.push((id, read_json(&path)?));
+            let read = seal::read("record of a run", &path);
+            runs.push((id, read.context("a record says only what a run did: delete it to go on without")?));
         }
         Ok(runs)
     }
@@ -90,40 +118,58 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct StageStore {
     dir: PathBuf,
+    health: Arc<Health>,
 }
 
 impl StageStore {
     /// The snapshot that readers see, if there is one.
     ///
     /// # Errors
-    /// The pointer or its manifest is damaged, or from a newer Tessera.
+    /// The pointer or its manifest is [`Damaged`], or from a newer Tessera.
     pub fn current(&self) -> Result<Option<Manifest>> {
         let pointer = self.dir.join("current");
-        let id = match fs::read_to_string(&pointer) {
-            Ok(id) => id.trim().to_owned(),
+        let id = match fs::read(&pointer) {
+            Ok(id) => String::from_utf8_lossy(&id).trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", pointer.display())),
         };
+        let damaged = |found: String| Damaged::new("pointer", &pointer, "the name of a snapshot", found);
         let named = id.len() >= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !named {
-            bail!("{} is damaged: it should name a snapshot; delete the file to have the stage remade", pointer.display());
+            return Err(damaged(format!("{:?}", id.chars().take(64).collect::<String>())).into());
         }
-        Ok(Some(self.manifest(&id)?))
+        match self.manifest(&id) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if seal::is_missing(&error) => Err(damaged(format!("{id:?}, of which there is no manifest")).into()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The snapshot of that name.
     ///
     /// # Errors
-    /// There is none, it is damaged, or from a newer Tessera.
+    /// There is none, it is [`Damaged`], or from a newer Tessera.
     pub fn manifest(&self, id: &str) -> Result<Manifest> {
         Manifest::read(&self.dir.join("snapshots").join(format!("{id}.json")))
     }
 
-    /// The newest readable snapshot made under a key, current or not.
-    pub fn find(&self, key: &str) -> Option<Manifest> {
-        let all = files(&self.dir.join("snapshots"), "json").ok()?;
+    /// The readable snapshots made under a key, current or not, newest first.
+    pub fn find(&self, key: &str) -> Vec<Manifest> {
         let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(key));
-        all.iter().filter(named).filter_map(|path| Manifest::read(path).ok()).max_by(|a, b| a.created.cmp(&b.created))
+        let all = files(&self.dir.join("snapshots"), "json").unwrap_or_default();
+        let mut found: Vec<Manifest> = all.iter().filter(named).filter_map(|path| Manifest::read(path).ok()).collect();
+        found.sort_by_key(|manifest| std::cmp::Reverse(manifest.created));
+        found
+    }
+
+    /// Every part of that name that a readable manifest lists, current or not.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn listed(&self) -> Result<BTreeMap<String, Part>> {
+        let manifests = files(&self.dir.join("snapshots"), "json")?;
+        let parts = manifests.iter().filter_map(|path| Manifest::read(path).ok()).flat_map(|manifest| manifest.parts);
+        Ok(parts.map(|part| (part.file.clone(), part)).collect())
     }
 
     /// The path of a part.
@@ -136,9 +182,29 @@ impl StageStore {
         self.dir.join("parts").join(name)
     }
 
-    /// Whether all parts of a snapshot lie there with their sizes.
-    pub fn complete(&self, manifest: &Manifest) -> bool {
-        manifest.parts.iter().all(|part| fs::metadata(self.part(part)).is_ok_and(|found| found.len() == part.bytes))
+    /// The first part of a snapshot that is gone, cut short, or was found damaged; their bytes are not read for it.
+    pub fn damage(&self, manifest: &Manifest) -> Option<Damaged> {
+        manifest.parts.iter().find_map(|part| self.health.glance(&self.part(part), part))
+    }
+
+    /// Whether a part lies there with its size, and was not found damaged.
+    pub fn holds(&self, part: &Part) -> bool {
+        self.health.glance(&self.part(part), part).is_none()
+    }
+
+    /// Reads a part, whole and in order, and checks it unless that was done.
+    ///
+    /// # Errors
+    /// It is [`Damaged`] or gone, or cannot be read.
+    pub fn read(&self, part: &Part) -> Result<RecordBatch> {
+        let path = self.part(part);
+        let bytes = self.health.read(&path, part)?;
+        part::decode(bytes).with_context(|| format!("cannot read the part {}", path.display()))
+    }
+
+    /// What is known of parts' bytes.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Makes room for a part: a path that no other attempt has.
@@ -157,17 +223,24 @@ impl StageStore {
     /// The note cannot be written.
     pub fn note(&self, part: &Part) -> Result<()> {
         let path = self.part(part).with_extension("json");
-        write_atomically(&path, &serde_json::to_vec(part).context("a part's note")?)
+        self.health.wrote(&self.part(part));
+        seal::write("note", &path, part)
     }
 
-    /// Finished parts that no manifest lists yet.
+    /// Finished parts that no manifest lists yet, and notes of such that are damaged: those parts are made anew.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn noted(&self) -> Result<Vec<Part>> {
-        let notes = files(&self.dir.join("parts"), "json")?;
-        let parts = notes.iter().filter_map(|path| read_json::<Part>(path).ok());
-        Ok(parts.filter(|part| fs::metadata(self.part(part)).is_ok_and(|found| found.len() == part.bytes)).collect())
+    pub fn noted(&self) -> Result<(Vec<Part>, Vec<Damaged>)> {
+        let (mut parts, mut damaged) = (Vec::new(), Vec::new());
+        for path in files(&self.dir.join("parts"), "json")? {
+            match seal::read::<Part>("note", &path) {
+                Ok(part) => parts.push(part),
+                Err(error) => damaged.push(error.downcast::<Damaged>()?),
+            }
+        }
+        parts.retain(|part| self.holds(part));
+        Ok((parts, damaged))
     }
 
     /// Publishes a snapshot: its manifest, then the pointer.
@@ -176,7 +249,7 @@ impl StageStore {
     /// Something cannot be written; readers then still see the old snapshot.
     pub fn publish(&self, manifest: &Manifest) -> Result<()> {
         make_dir(&self.dir.join("snapshots"))?;
-        write_atomically(&self.manifest_path(&manifest.id), &serde_json::to_vec_pretty(manifest).context("a manifest")?)?;
+        seal::write("manifest", &self.manifest_path(&manifest.id), manifest)?;
         self.point_to(&manifest.id)?;
         for part in &manifest.parts {
             // A note that stays behind is harmless: the part's key says what it is.
@@ -214,7 +287,7 @@ impl StageStore {
 
     /// Where a source's listing lies.
     pub fn listing(&self) -> PathBuf {
-        self.dir.join("listing.parquet")
+        self.dir.join("listing")
     }
 
     fn manifest_path(&self, id: &str) -> PathBuf {
@@ -235,11 +308,6 @@ pub fn attempt() -> String {
     hasher.finalize().to_hex()[..8].to_owned()
 }
 
-/// Makes a folder and those above it.
-pub(crate) fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))
-}
-
 /// Files of a folder with that ending, by name; none where there is no folder.
 fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
@@ -256,33 +324,4 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
-}
-
-/// Writes a file so that it is there whole or not at all, also after a power cut.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", attempt()));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(path)
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        anyhow::Error::new(error).context(format!("cannot write {} ({} bytes)", path.display(), bytes.len()))
-    })
-}
-
-/// Makes a file's entry in its folder durable.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
 }

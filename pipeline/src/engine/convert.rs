@@ -6,6 +6,7 @@ use datafusion::error::DataFusionError;
 use tessera_operators::operator::RunError;
 
 use super::StageError;
+use crate::store::Damaged;
 
 /// A stage's failure as DataFusion carries it.
 pub fn wrap(stage: &str, error: RunError) -> DataFusionError {
@@ -22,13 +23,29 @@ pub fn unwrap(error: DataFusionError) -> anyhow::Error {
         DataFusionError::Context(_, inner) => unwrap(*inner),
         DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
             Ok(inner) => unwrap(inner),
-            Err(shared) => match shared.find_root() {
-                DataFusionError::External(inner) => anyhow::anyhow!("{inner}"),
-                other => anyhow::anyhow!("{}", other.strip_backtrace()),
+            Err(shared) => match (damaged(&shared), shared.find_root()) {
+                (Some(damaged), _) => anyhow::Error::new(damaged.clone()),
+                (None, DataFusionError::External(inner)) => anyhow::anyhow!("{inner}"),
+                (None, other) => anyhow::anyhow!("{}", other.strip_backtrace()),
             },
         },
-        other => anyhow::anyhow!("{}", other.strip_backtrace()),
+        other => match damaged(&other) {
+            Some(damaged) => anyhow::Error::new(damaged.clone()),
+            None => anyhow::anyhow!("{}", other.strip_backtrace()),
+        },
     }
+}
+
+/// The damaged file that a reader failed at, behind the words of those that it read for.
+fn damaged(error: &DataFusionError) -> Option<&Damaged> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(damaged) = error.downcast_ref() {
+            return Some(damaged);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The same for an operator that waits for rows: its error names the stage that failed.

@@ -17,15 +17,25 @@ use tessera_schemas::images;
 
 use super::Engine;
 use super::operator_exec::{OperatorExec, ScanState};
+use super::sound::SoundFiles;
 use super::step::Step;
+use crate::store::{Health, Part};
 
 /// Rows of one in-memory batch of a shuffled scan.
 const SHUFFLED_ROWS: usize = 1024;
 
-/// A part's file and its size.
-pub type PartFile = (PathBuf, u64);
+/// A part to read, and what is known of its bytes.
+#[derive(Debug, Clone)]
+pub struct PartFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What the manifest says of it.
+    pub part: Part,
+    /// Whether it was looked at.
+    pub health: Arc<Health>,
+}
 
-/// Reads parts, each as one partition, rows in their order.
+/// Reads parts, each as one partition, rows in their order. A part that is damaged fails before its first row.
 pub fn files(
     schema: &SchemaRef,
     parts: &[PartFile],
@@ -33,17 +43,17 @@ pub fn files(
     predicate: Option<Arc<dyn PhysicalExpr>>,
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let mut source = ParquetSource::new(schema.clone());
+    let mut source = ParquetSource::new(schema.clone()).with_parquet_file_reader_factory(Arc::new(SoundFiles::new()));
     if let Some(predicate) = predicate {
         source = source.with_predicate(predicate);
     }
     let groups = parts
         .iter()
-        .map(|(path, bytes)| {
-            let path = std::path::absolute(path)?;
+        .map(|part| {
+            let path = std::path::absolute(&part.path)?;
             let location =
                 object_store::path::Path::from_absolute_path(&path).map_err(|e| DataFusionError::External(e.into()))?;
-            let mut file = PartitionedFile::new(String::new(), *bytes);
+            let mut file = PartitionedFile::new(String::new(), part.part.bytes).with_extension(part.clone());
             file.object_meta.location = location;
             Ok(FileGroup::new(vec![file]))
         })

@@ -1,7 +1,6 @@
 //! `SnapshotExec`: writes each partition as one part, and yields one manifest row for it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, RecordBatch, StringArray, UInt32Array};
@@ -24,7 +23,7 @@ use tessera_schemas::{IMAGE_ID, text};
 use super::Engine;
 use super::convert::wrap;
 use super::operator_exec::ScanState;
-use crate::store::{DroppedRow, Part, PartWriter, StageStore, read_part};
+use crate::store::{DroppedRow, Part, PartWriter, StageStore};
 
 /// What a part is to be.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +45,8 @@ pub struct Target {
 /// Rows of an earlier part.
 #[derive(Debug, Clone)]
 pub struct Copies {
-    /// Its file.
-    pub path: PathBuf,
+    /// The part, of the same stage.
+    pub part: Part,
     /// Which rows.
     pub rows: Vec<u32>,
 }
@@ -196,8 +195,8 @@ async fn write(
         let (copies, schema, store, key) = (target.copies, schema.clone(), store.clone(), key.clone());
         let job = move || -> anyhow::Result<PartWriter> {
             let mut writer = PartWriter::new(store.new_part(&key)?, schema)?;
-            for Copies { path, rows } in copies {
-                writer.write(&take_record_batch(&read_part(&path)?, &UInt32Array::from(rows))?)?;
+            for Copies { part, rows } in copies {
+                writer.write(&take_record_batch(&store.read(&part)?, &UInt32Array::from(rows))?)?;
             }
             Ok(writer)
         };

@@ -12,6 +12,7 @@ use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, text};
 
 use crate::store::DroppedRow;
+use crate::{keys, listing};
 
 /// A stage's map with its sides, and the workers that it opened so far.
 pub struct Step {
@@ -108,6 +109,10 @@ impl Step {
     }
 
     /// Adds the column of bytes that the batch's `source` points at. Blocks on IO.
+    ///
+    /// # Errors
+    /// An image is not what was listed: its bytes have another digest, or can no longer be read. Its row would be kept under the
+    /// key of what it was, so that it is no bad row to leave out.
     pub fn fetch(&self, files: &dyn Files, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
         let schema = batch.schema();
         let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
@@ -115,6 +120,8 @@ impl Step {
         let root = root.ok_or_else(|| RunError::Engine("no data set is known for the column `source`".into()))?;
         let mut bytes = BinaryBuilder::new();
         let mut unread = Vec::new();
+        let digests = text(batch, "digest").ok();
+        let ids = text(batch, IMAGE_ID)?;
         for (row, source) in images::sources(batch)?.enumerate() {
             let path = root.join(source.path);
             let read = match (source.offset, source.row) {
@@ -122,8 +129,21 @@ impl Step {
                 (Some(offset), None) => files.read_range(&path, offset, source.length.unwrap_or(0)),
                 (_, Some(_)) => Err(tessera_datasets::Error::format(&path, "rows of table files hold no images yet")),
             };
+            let whole = source.offset.is_none() && source.row.is_none();
+            let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
+            let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
             match read {
-                Ok(read) => bytes.append_value(read),
+                Ok(read) => {
+                    if listed.is_some_and(|digest| digest != keys::short(&blake3::hash(&read))) {
+                        let reason = format!("{} changed after it was listed; run again", path.display());
+                        return Err(changed(reason));
+                    }
+                    bytes.append_value(read);
+                }
+                Err(error) if listed.is_some_and(|digest| !digest.starts_with(listing::UNREADABLE)) => {
+                    let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
+                    return Err(changed(reason));
+                }
                 Err(error) => {
                     bytes.append_null();
                     unread.push((row, format!("cannot be read: {error}")));

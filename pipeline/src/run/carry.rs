@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use arrow::array::{Array as _, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, text};
 
 use crate::engine::snapshot_exec::{Copies, Target};
-use crate::store::{Part, StageStore, read_part};
+use crate::store::{Part, StageStore};
 
 /// Where the rows of a stage's earlier parts came from.
 pub struct Earlier<'a> {
@@ -18,6 +18,8 @@ pub struct Earlier<'a> {
     store: &'a StageStore,
     columns: &'a BTreeSet<String>,
     parts: Vec<Part>,
+    /// All parts of the stage below, by their files.
+    listed: BTreeMap<String, Part>,
     /// Of each image that went into one of the parts: which part, and what its input was.
     inputs: HashMap<String, (usize, Digest)>,
     /// Rows of the parts by image, read when they are needed.
@@ -25,7 +27,7 @@ pub struct Earlier<'a> {
 }
 
 impl<'a> Earlier<'a> {
-    /// Looks up what the parts were made from. Parts that are gone or cut short, or whose sources are, and those of another recipe,
+    /// Looks up what the parts were made from. Parts that are gone or damaged, or whose sources are, and those of another recipe,
     /// are left aside.
     pub fn new(
         base: &'a StageStore,
@@ -34,18 +36,18 @@ impl<'a> Earlier<'a> {
         recipe: &str,
         parts: impl IntoIterator<Item = Part>,
     ) -> Result<Self> {
-        let there = |part: &Part| std::fs::metadata(store.part(part)).is_ok_and(|found| found.len() == part.bytes);
-        let fits = |part: &Part| part.recipe == recipe && part.made_from.len() == 1 && there(part);
+        let fits = |part: &Part| part.recipe == recipe && part.made_from.len() == 1 && store.holds(part);
         let parts: Vec<Part> = parts.into_iter().filter(fits).collect();
+        let listed = if parts.is_empty() { BTreeMap::new() } else { base.listed()? };
         let mut inputs = HashMap::new();
         for (at, part) in parts.iter().enumerate() {
-            let Ok(source) = read_part(&base.part_file(&part.made_from[0])) else { continue };
+            let Some(Ok(source)) = listed.get(&part.made_from[0]).map(|part| base.read(part)) else { continue };
             let ids = text(&source, IMAGE_ID)?;
             for (row, fingerprint) in digest::rows(&source, columns)?.into_iter().enumerate() {
                 inputs.insert(ids.value(row).to_owned(), (at, fingerprint));
             }
         }
-        Ok(Self { base, store, columns, parts, inputs, rows: BTreeMap::new() })
+        Ok(Self { base, store, columns, parts, listed, inputs, rows: BTreeMap::new() })
     }
 
     /// Whether there is anything to copy from.
@@ -59,7 +61,8 @@ impl<'a> Earlier<'a> {
     /// # Errors
     /// A part cannot be read.
     pub fn carry(&mut self, target: &mut Target, refusing: &BTreeSet<&str>) -> Result<RecordBatch> {
-        let source = read_part(&self.base.part_file(&target.made_from[0]))?;
+        let source = self.listed.get(&target.made_from[0]).context("a part that is read is listed")?;
+        let source = self.base.read(source)?;
         let ids = text(&source, IMAGE_ID)?;
         let mut copies: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         let mut compute = Vec::new();
@@ -80,14 +83,14 @@ impl<'a> Earlier<'a> {
                 None => compute.push(row as u32),
             }
         }
-        let copies = copies.into_iter().map(|(at, rows)| Copies { path: self.store.part(&self.parts[at]), rows });
+        let copies = copies.into_iter().map(|(at, rows)| Copies { part: self.parts[at].clone(), rows });
         target.copies = copies.collect();
         Ok(take_record_batch(&source, &UInt32Array::from(compute))?)
     }
 
     fn rows_of(&mut self, at: usize) -> Result<&HashMap<String, u32>> {
         if !self.rows.contains_key(&at) {
-            let part = read_part(&self.store.part(&self.parts[at]))?;
+            let part = self.store.read(&self.parts[at])?;
             let ids = text(&part, IMAGE_ID)?;
             let rows = (0..ids.len()).map(|row| (ids.value(row).to_owned(), row as u32)).collect();
             self.rows.insert(at, rows);

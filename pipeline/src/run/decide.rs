@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use tessera_datasets::Fingerprint;
 use tessera_operators::operator::PortKind;
 use tessera_schemas::BYTES;
 
 use crate::catalog::{Catalog, Table};
 use crate::engine::snapshot_exec::Target;
 use crate::keys::{self, Columns, KeyParts};
-use crate::listing;
-use crate::store::{Manifest, Part};
+use crate::listing::{self, Listing};
+use crate::store::{Damaged, Manifest, Part, StageStore};
 
 /// What is done about a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -60,7 +59,9 @@ pub struct Decision {
     /// Of a map: the columns of the snapshot below that its rows depend on.
     pub columns: BTreeSet<String>,
     /// Of a source: its files.
-    pub prints: Vec<Fingerprint>,
+    pub listing: Listing,
+    /// What was found damaged on the way.
+    pub damaged: Vec<Damaged>,
     /// The snapshot that is there, unless all is to be made anew.
     pub previous: Option<Arc<Manifest>>,
 }
@@ -76,7 +77,8 @@ impl Decision {
             reuse: None,
             targets: Vec::new(),
             columns: BTreeSet::new(),
-            prints: Vec::new(),
+            listing: Listing::default(),
+            damaged: Vec::new(),
             previous: None,
         }
     }
@@ -105,8 +107,8 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         return Ok(Decision::new(Action::View));
     }
     let store = catalog.store.stage(&this.name);
-    let current = store.current()?.map(Arc::new);
     let mut decision = Decision::new(Action::Run);
+    let current = current(&store, &mut decision)?;
     let waits: Vec<&str> = waits_for(catalog, node, ask.pending).into_iter().map(|at| catalog.name(at)).collect();
     if !waits.is_empty() {
         decision.reasons = waits.iter().map(|input| format!("{}: input {input} will be made first", this.name)).collect();
@@ -120,19 +122,27 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     let mut parts = key_parts(catalog, node)?;
     if this.spec.inputs().is_empty() {
         let source = catalog.source(node)?;
+        let since_ns = listing::now_ns();
         let mut entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
         if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
             entries.truncate(limit);
         }
-        let known = listing::load(&store.listing());
-        let changes = listing::changes(&entries, &known);
-        if known.is_empty() && !ask.hash_all {
+        let known = match listing::load(&store.listing()) {
+            Ok(known) => known,
+            Err(damaged) => {
+                decision.damaged.push(damaged);
+                Listing::default()
+            }
+        };
+        let changes = listing::changes(&entries, &known.prints);
+        if known.prints.is_empty() && !ask.hash_all {
             decision.reasons.push(format!("{}: never run", this.name));
             decision.parts = entries.len().div_ceil(graph.file.part_rows);
             decision.stale_parts = decision.parts;
             return Ok(decision);
         }
-        decision.prints = listing::fingerprint(
+        let unsure = known.unsure();
+        let prints = listing::fingerprint(
             catalog.engine.files.as_ref(),
             source.root(),
             entries,
@@ -140,29 +150,35 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             catalog.engine.threads,
             ask.progress,
         )?;
-        if !changes.none() && !known.is_empty() {
+        decision.listing = Listing { prints, since_ns };
+        if !changes.none() && !known.prints.is_empty() {
             let count = |n: usize, what: &str| if n > 0 { format!(" {n} {what}") } else { String::new() };
             let told = [count(changes.added, "added"), count(changes.removed, "removed"), count(changes.touched, "touched")];
             let told: Vec<&str> = told.iter().filter(|t| !t.is_empty()).map(|t| t.trim()).collect();
             decision.reasons.push(format!("{}: files {}", this.name, told.join(", ")));
-            listing::save(&store.listing(), &decision.prints)
+        }
+        if !changes.none() || unsure {
+            listing::save(&store.listing(), &decision.listing)
                 .or_else(|error| if ask.hash_all { Err(error) } else { Ok(()) })?;
         }
-        parts.listing =
-            Some(keys::hash(decision.prints.iter().flat_map(|print| [print.entry.path.as_str(), print.digest.as_str()])));
+        let prints = &decision.listing.prints;
+        parts.listing = Some(keys::hash(prints.iter().flat_map(|print| [print.entry.path.as_str(), print.digest.as_str()])));
     }
     let key = parts.key();
     decision.key = Some((key.clone(), parts.clone()));
     let refusing = refusing(catalog, node);
     let held = |manifest: &Manifest| {
         let fine = |part: &Part| !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
-        manifest.parts.iter().all(fine) && store.complete(manifest)
+        manifest.parts.iter().all(fine) && store.damage(manifest).is_none()
     };
+    let damage = current.as_ref().filter(|current| current.key == key).and_then(|current| store.damage(current));
     let candidate = match &current {
-        Some(manifest) if manifest.key == key => Some(manifest.clone()),
-        _ => store.find(&key).map(Arc::new),
+        _ if ask.force => None,
+        Some(current) if current.key == key && held(current) => Some(current.clone()),
+        _ => store.find(&key).into_iter().find(held).map(Arc::new),
     };
-    if let Some(manifest) = candidate.filter(|manifest| !ask.force && held(manifest)) {
+    decision.damaged.extend(damage);
+    if let Some(manifest) = candidate {
         decision.action = Action::Reuse;
         decision.parts = manifest.parts.len();
         decision.reuse = Some(manifest);
@@ -175,24 +191,37 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         decision.reasons.push(format!("{}: forced", this.name));
     } else {
         match &current {
-            None if decision.reasons.is_empty() => decision.reasons.push(format!("{}: never run", this.name)),
+            None if decision.reasons.is_empty() && decision.damaged.is_empty() => {
+                decision.reasons.push(format!("{}: never run", this.name))
+            }
             None => {}
             Some(old) if old.key != key => {
                 let changes = parts.changes_since(&this.name, &old.parts_of_key);
                 let told = decision.reasons.iter().any(|reason| reason.contains(": files "));
                 decision.reasons.extend(changes.into_iter().filter(|c| !(told && c.ends_with(": files changed"))));
             }
-            Some(old) if !store.complete(old) => decision.reasons.push(format!("{}: a part is gone or damaged", this.name)),
+            Some(_) if !decision.damaged.is_empty() => {}
             Some(_) => decision.reasons.push(format!("{}: rows were dropped, and on_error is \"fail\"", this.name)),
         }
     }
     if catalog.stream_of(node).is_some() {
         targets(catalog, node, current.as_deref(), ask.force, &refusing, &mut decision)?;
     } else {
-        decision.parts = decision.prints.len().div_ceil(graph.file.part_rows).max(1);
+        decision.parts = decision.listing.prints.len().div_ceil(graph.file.part_rows).max(1);
         decision.stale_parts = decision.parts;
     }
     Ok(decision)
+}
+
+/// The snapshot that is there; one that cannot be read is as good as none.
+fn current(store: &StageStore, decision: &mut Decision) -> Result<Option<Arc<Manifest>>> {
+    match store.current() {
+        Ok(current) => Ok(current.map(Arc::new)),
+        Err(error) => {
+            decision.damaged.push(error.downcast::<Damaged>()?);
+            Ok(None)
+        }
+    }
 }
 
 /// The stages that must be made before this one can be decided about: pending ones that it reads, through views as well.
@@ -291,11 +320,12 @@ fn targets(
     let store = catalog.store.stage(catalog.name(node));
     let mut finished: BTreeMap<String, Part> = BTreeMap::new();
     if !force {
-        let known = store.noted()?.into_iter().chain(current.into_iter().flat_map(|manifest| manifest.parts.clone()));
+        let (noted, damaged) = store.noted()?;
+        decision.damaged.extend(damaged);
+        let known = noted.into_iter().chain(current.into_iter().flat_map(|manifest| manifest.parts.clone()));
         for part in known {
             let fine = !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
-            let there = std::fs::metadata(store.part(&part)).is_ok_and(|found| found.len() == part.bytes);
-            if fine && there {
+            if fine && store.holds(&part) {
                 finished.insert(part.key.clone(), part);
             }
         }

@@ -25,7 +25,6 @@ use crate::engine::snapshot_exec::{SnapshotExec, Target};
 use crate::engine::step::Step;
 use crate::engine::tables::{KernelSink, KernelTables};
 use crate::keys;
-use crate::listing;
 use crate::report::Bar;
 use crate::store::checkpoint::CheckpointFile;
 use crate::store::{FORMAT, Manifest, Part, write_atomically};
@@ -60,9 +59,8 @@ pub(super) async fn execute(
         kept.chain(decision.previous.iter().flat_map(|previous| &previous.parts)).map(|part| part.file.clone()).collect()
     };
     let parts = if graph.nodes[node].spec.inputs().is_empty() {
-        let prints = decision.prints.clone();
-        let (parts, rows) = source::read(catalog, node, writer, decision.prints, decision.previous).await?;
-        listing::save(&store.listing(), &prints)?;
+        let prints = decision.listing.prints;
+        let (parts, rows) = source::read(catalog, node, writer, prints, decision.previous).await?;
         read = Some(rows);
         parts
     } else if maps {
@@ -92,26 +90,37 @@ pub(super) async fn execute(
     };
     let rows_reused = rows.saturating_sub(rows_computed);
     let id = store.new_snapshot(&key);
-    if !numbers.is_empty() {
-        save_metrics(&store.metrics(&id), &name, &id, &numbers)?;
-    }
+    let metrics = if numbers.is_empty() { None } else { Some(save_metrics(&store.metrics(&id), &name, &id, &numbers)?) };
     let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seconds = start.elapsed().as_secs_f64();
-    let manifest =
-        Manifest { format: FORMAT, id, stage: name, key, parts_of_key, parts, created, run: run.to_owned(), seconds };
+    let manifest = Manifest {
+        format: FORMAT,
+        id,
+        stage: name,
+        key,
+        parts_of_key,
+        parts,
+        created,
+        run: run.to_owned(),
+        seconds,
+        metrics,
+    };
     store.publish(&manifest)?;
     store.checkpoint(&manifest.key).remove()?;
     Ok(Made { manifest, parts_written, rows_computed, rows_reused })
 }
 
-fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric]) -> Result<()> {
+/// Writes a snapshot's metrics; returns their file's checksum.
+fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric]) -> Result<String> {
     let batch = metrics::batch(stage, id, numbers);
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
     writer.write(&batch)?;
     if let Some(dir) = path.parent() {
         crate::store::make_dir(dir)?;
     }
-    write_atomically(path, &writer.into_inner()?)
+    let bytes = writer.into_inner()?;
+    write_atomically(path, &bytes)?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// Runs a map over its stream's parts. Returns all parts in the order of the stream's.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use tessera_datasets::Fingerprint;
@@ -13,7 +13,7 @@ use tessera_schemas::{IMAGE_ID, images, text};
 
 use super::writer::TableWriter;
 use crate::catalog::Catalog;
-use crate::store::{Manifest, Part, read_part};
+use crate::store::{Manifest, Part};
 
 /// Makes the parts of a source's table, and says how many rows were read for it.
 ///
@@ -48,11 +48,20 @@ fn emit(
     write: &mut dyn FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
     let mut emit = |batch: RecordBatch| write(&batch).map_err(|error| RunError::Engine(format!("{error:#}")));
-    let done = catalog.source(node)?.read(catalog.engine.files.as_ref(), prints, &mut emit);
-    done.map_err(|error| catalog.failed(node, error))
+    let (source, files) = (catalog.source(node)?, catalog.engine.files.as_ref());
+    let fail = |error: RunError| catalog.failed(node, error);
+    source.read(files, prints, &mut emit).map_err(fail)?;
+    if !source.row_per_file() {
+        // The rows came out of files that were hashed before they were read.
+        let now = source.list(files).map_err(fail)?;
+        if let Some(changed) = prints.iter().map(|print| &print.entry).find(|entry| !now.contains(entry)) {
+            bail!("stage `{}`: {} changed while it was read; run again", catalog.name(node), changed.path);
+        }
+    }
+    Ok(())
 }
 
-/// Keeps the parts of which every row holds. Rows of the others that hold, rows of files that changed and of new ones, and rows of
+/// Keeps the parts of which every row holds, unless they are damaged. Rows of the others that hold, rows of files that changed and of new ones, and rows of
 /// parts that have become small, form new parts.
 fn update(
     catalog: &Catalog,
@@ -67,8 +76,8 @@ fn update(
     let small = |rows: usize| rows * 2 < catalog.plan.graph.file.part_rows;
     let mut kept = Vec::new();
     let mut loose: Vec<RecordBatch> = Vec::new();
-    for part in &previous.parts {
-        let rows = read_part(&store.part(part))?;
+    for part in previous.parts.iter().filter(|part| store.holds(part)) {
+        let rows = store.read(part)?;
         let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
         let (ids, digests) = (text(&rows, IMAGE_ID)?, text(&rows, "digest")?);
         let mut holds = Vec::new();

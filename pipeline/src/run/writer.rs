@@ -65,7 +65,9 @@ impl TableWriter {
             Some(writer) => writer,
             None => self.begin()?,
         };
-        self.parts.push(writer.finish()?.entry(&key, "", Vec::new(), dropped));
+        let part = writer.finish()?.entry(&key, "", Vec::new(), dropped);
+        self.store.health().wrote(&self.store.part(&part));
+        self.parts.push(part);
         Ok(())
     }
 

@@ -1,16 +1,17 @@
 //! The system tables: `stages`, `parts`, `runs`, `metrics`, `dropped`.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tessera_schemas::metrics;
 
 use crate::catalog::Catalog;
-use crate::store::{DroppedRow, Manifest};
+use crate::store::{Damaged, DroppedRow, Manifest};
 
 fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
@@ -83,7 +84,7 @@ fn runs(catalog: &Catalog) -> Result<RecordBatch> {
     type Row = (String, Option<i64>, f64, Option<String>, Option<String>, Option<i64>, Option<i64>, Option<String>);
     let mut rows: Vec<Row> = Vec::new();
     for (run, record) in catalog.store.runs()? {
-        let started = run.split('-').next().and_then(|millis| millis.parse::<i64>().ok());
+        let started = record["started"].as_i64();
         let error = record["error"].as_str().map(str::to_owned);
         let row = |stage: &serde_json::Value| {
             let text = |key: &str| stage[key].as_str().map(str::to_owned);
@@ -109,12 +110,18 @@ fn read_metrics(catalog: &Catalog, made: &[&Manifest]) -> Result<Vec<RecordBatch
     let mut batches = vec![RecordBatch::new_empty(metrics::schema())];
     for manifest in made {
         let path = catalog.store.stage(&manifest.stage).metrics(&manifest.id);
-        let Ok(file) = File::open(&path) else { continue };
-        let read = || -> Result<Vec<RecordBatch>> {
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
-            Ok(reader.collect::<Result<Vec<_>, _>>()?)
-        };
-        batches.extend(read().with_context(|| format!("{} is damaged", path.display()))?);
+        let Some(checksum) = &manifest.metrics else { continue };
+        let advice =
+            || format!("the metrics of stage `{0}` cannot be read; `tessera run --force {0}` makes it anew", manifest.stage);
+        let bytes = fs::read(&path).with_context(|| path.display().to_string()).with_context(advice)?;
+        let found = blake3::hash(&bytes).to_hex();
+        if found.as_str() != checksum {
+            let damaged =
+                Damaged::new("file of metrics", &path, format!("checksum {checksum}"), format!("checksum {found}"));
+            return Err(damaged).with_context(advice);
+        }
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
+        batches.extend(reader.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(batches)
 }

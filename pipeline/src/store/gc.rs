@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::health::SUSPECT;
+use super::manifest::Newer;
 use super::{Manifest, Store, files};
 
 /// A file that nothing needs.
@@ -30,7 +32,7 @@ pub struct Garbage {
 /// Lists what nothing needs, in all stages that the store has of this pipeline, whether its file still names them or not.
 ///
 /// # Errors
-/// A folder cannot be read. A damaged manifest is garbage, unless it is current: then nothing of its stage is.
+/// A folder cannot be read, or a newer Tessera wrote here. A damaged manifest is garbage, unless it is current: then nothing is.
 pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
     let runs: Vec<String> = store.runs()?.into_iter().map(|(id, _)| id).collect();
     let recent: BTreeSet<&String> = runs.iter().rev().take(keep_runs).collect();
@@ -47,6 +49,7 @@ pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
                     needed.insert(here.metrics(&manifest.id));
                     needed.insert(path);
                 }
+                Err(error) if error.is::<Newer>() => return Err(error),
                 _ => garbage.push(entry(&stage, "snapshot", path)?),
             }
         }
@@ -62,11 +65,19 @@ pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
         for path in stale_checkpoints(&here.checkpoints(), published)? {
             garbage.push(entry(&stage, "leftover", path)?);
         }
+        for path in files(&here.dir.join("parts"), SUSPECT)? {
+            if !needed.contains(&path.with_extension("parquet")) {
+                garbage.push(entry(&stage, "leftover", path)?);
+            }
+        }
         for folder in [here.dir.clone(), here.dir.join("snapshots"), here.dir.join("parts"), here.checkpoints()] {
             for path in files(&folder, "tmp")? {
                 garbage.push(entry(&stage, "leftover", path)?);
             }
         }
+    }
+    for path in files(&store.pipeline.join("runs"), "tmp")? {
+        garbage.push(entry("runs", "leftover", path)?);
     }
     garbage.sort();
     Ok(garbage)

@@ -1,12 +1,13 @@
 //! Manifests: what a snapshot is made of.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::digest::{Digest, TableDigest};
 
+use super::seal;
 use crate::keys::KeyParts;
 
 /// The store's format; a store with a higher number is left alone.
@@ -33,6 +34,8 @@ pub struct Manifest {
     pub run: String,
     /// How long that took.
     pub seconds: f64,
+    /// Hash of the file of its metrics, if it has one.
+    pub metrics: Option<String>,
 }
 
 /// An immutable file of rows.
@@ -87,6 +90,14 @@ impl Part {
     }
 }
 
+/// A manifest that this Tessera cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has format {format}, and this Tessera knows up to {FORMAT}: use a newer one", path.display())]
+pub struct Newer {
+    path: PathBuf,
+    format: u32,
+}
+
 impl Manifest {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read the manifest {}", path.display()))?;
@@ -94,16 +105,13 @@ impl Manifest {
         struct Version {
             format: u32,
         }
-        let damaged = || format!("the manifest {} is damaged; delete it to have the stage remade", path.display());
-        let version: Version = serde_json::from_slice(&bytes).with_context(damaged)?;
-        if version.format > FORMAT {
-            bail!(
-                "{} has format {}, and this Tessera knows up to {FORMAT}: use a newer one",
-                path.display(),
-                version.format
-            );
+        // A newer format may be sealed in another way: the version comes first.
+        if let Ok(Version { format }) = serde_json::from_slice(&bytes)
+            && format > FORMAT
+        {
+            return Err(Newer { path: path.to_owned(), format }.into());
         }
-        serde_json::from_slice(&bytes).with_context(damaged)
+        Ok(seal::parse("manifest", path, &bytes)?)
     }
 
     /// Rows of the table.

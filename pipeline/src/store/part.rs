@@ -1,23 +1,25 @@
 //! Writing a part: Parquet, its digests, its checksum, all in one pass.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tessera_schemas::digest::TableDigest;
 use tessera_schemas::{IMAGE_ID, text};
 
+use super::disk::{Output, sync_dir};
 use super::manifest::{DroppedRow, Part};
-use super::sync_dir;
 
 /// Bytes of a row group: readers hold at least one.
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -42,7 +44,7 @@ pub struct WrittenPart {
 
 /// Hashes what goes by.
 struct Hashing {
-    file: BufWriter<File>,
+    file: BufWriter<Output>,
     hasher: blake3::Hasher,
     bytes: u64,
 }
@@ -66,7 +68,7 @@ impl PartWriter {
     /// # Errors
     /// The file cannot be made.
     pub fn new(path: PathBuf, schema: SchemaRef) -> Result<Self> {
-        let file = File::create_new(&path).with_context(|| format!("cannot make the part {}", path.display()))?;
+        let file = Output::create(&path)?;
         let sink = Hashing { file: BufWriter::with_capacity(1 << 20, file), hasher: blake3::Hasher::new(), bytes: 0 };
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)))
             .with_context(|| format!("cannot write the part {}", path.display()))?;
@@ -94,10 +96,11 @@ impl PartWriter {
         }
         let bytes = batch.get_array_memory_size();
         let writer = self.writer.as_mut().context("the part is finished already")?;
-        writer.write(&batch).with_context(|| format!("cannot write {bytes} bytes of rows to {}", self.path.display()))?;
-        if writer.in_progress_size() > ROW_GROUP_BYTES {
-            writer.flush().with_context(|| format!("cannot write to {}", self.path.display()))?;
-        }
+        let mut write = || {
+            writer.write(&batch)?;
+            if writer.in_progress_size() > ROW_GROUP_BYTES { writer.flush() } else { Ok(()) }
+        };
+        write().map_err(plain).with_context(|| format!("cannot write {bytes} bytes of rows to {}", self.path.display()))?;
         Ok(())
     }
 
@@ -114,10 +117,10 @@ impl PartWriter {
         let writer = self.writer.take().context("the part is finished already")?;
         let path = std::mem::take(&mut self.path);
         let close = || -> Result<(blake3::Hash, u64)> {
-            let sink = writer.into_inner()?;
+            let sink = writer.into_inner().map_err(plain)?;
             let bytes = sink.bytes;
             let file = sink.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync_all()?;
+            file.sync()?;
             sync_dir(&path)?;
             Ok((sink.hasher.finalize(), bytes))
         };
@@ -163,18 +166,20 @@ impl WrittenPart {
     }
 }
 
-/// Reads a part, whole and in order.
-///
-/// # Errors
-/// The file is not there or damaged.
-pub fn read_part(path: &std::path::Path) -> Result<RecordBatch> {
-    let read = || -> Result<RecordBatch> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
-        let schema = reader.schema().clone();
-        let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
-        Ok(concat_batches(&schema, &batches)?)
-    };
-    read().with_context(|| format!("cannot read the part {}", path.display()))
+/// A refusal without Parquet's word for it.
+fn plain(error: ParquetError) -> anyhow::Error {
+    match error {
+        ParquetError::External(inner) => anyhow!("{inner}"),
+        other => other.into(),
+    }
+}
+
+/// A part's rows, whole and in order, from its file's bytes.
+pub(super) fn decode(bytes: Bytes) -> Result<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let schema = reader.schema().clone();
+    let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.
