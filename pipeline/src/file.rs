@@ -13,7 +13,7 @@ use crate::faults::{Fault, Faults};
 /// Rows of a part, unless the file says otherwise.
 const PART_ROWS: usize = 1024;
 /// Table names that stages cannot have, since SQL has them already.
-pub const SYSTEM_TABLES: [&str; 5] = ["stages", "parts", "runs", "metrics", "dropped"];
+pub const SYSTEM_TABLES: [&str; 6] = ["stages", "snapshots", "parts", "runs", "metrics", "dropped"];
 
 /// A parsed pipeline file. Names are not resolved yet.
 #[derive(Debug)]

@@ -16,7 +16,8 @@
 pub mod gc;
 mod lock;
 mod manifest;
-mod part;
+pub(crate) mod part;
+pub mod snapshots;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

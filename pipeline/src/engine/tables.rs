@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::convert;
 use super::operator_exec::ScanState;
 use crate::catalog::{Catalog, Request};
+use crate::interrupt::Interrupt;
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
 use crate::store::DroppedRow;
@@ -109,7 +110,7 @@ impl Tables for KernelTables {
 
 /// A plan's batches, partition by partition. Some partitions are read ahead, each into a queue of its own, so that none waits
 /// for another.
-fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
+pub(crate) fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
     let partitions = plan.output_partitioning().partition_count();
     let (queues, mut queue) = mpsc::channel::<mpsc::Receiver<Result<RecordBatch, RunError>>>(ahead.max(1));
     let spawner = runtime.clone();
@@ -158,6 +159,8 @@ pub struct KernelSink {
     pub metrics: Vec<Metric>,
     /// Shows how far it is.
     pub bar: Bar,
+    /// Whether somebody wants it to stop.
+    pub interrupt: Interrupt,
 }
 
 impl Sink for KernelSink {
@@ -174,6 +177,6 @@ impl Sink for KernelSink {
     }
 
     fn cancelled(&self) -> bool {
-        false
+        self.interrupt.asked()
     }
 }
