@@ -5,6 +5,7 @@ mod diff;
 mod export;
 mod graph;
 mod init;
+mod prompt;
 mod session;
 mod show;
 mod summary;
@@ -81,15 +82,19 @@ The pipeline works as it stands: puzzles, a small network that learns to solve t
         #[arg(long, short)]
         quiet: bool,
     },
-    /// Ask the stages' tables, and `stages`, `parts`, `runs`, `metrics` and `dropped`.
+    /// Ask the stages' tables, and `stages`, `snapshots`, `parts`, `runs`, `metrics` and `dropped`.
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
-accuracy(cluster, label). Example:
+accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
+Without a query there is a prompt, where Tab completes names. Examples:
+  tessera sql pipeline.toml
+  tessera sql pipeline.toml --format csv < query.sql
+  tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
     Sql {
         #[command(flatten)]
         file: InFile,
-        /// One SELECT; without it, the query is read from standard input.
+        /// One SELECT; without it, a terminal gets a prompt, and anything else is read as the query.
         query: Option<String>,
         /// Ask the tables that `run --limit N` made.
         #[arg(long, value_name = "N")]
@@ -263,6 +268,10 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Sql { file, query, limit, output } => {
             let query = match query {
                 Some(query) => query,
+                None if prompt::possible() => {
+                    prompt::Prompt::open(&file, threads, limit, output.format)?.run(&mut out)?;
+                    return Ok(ExitCode::SUCCESS);
+                }
                 None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
             };
             let session = Session::reading(&file, threads, limit)?;
