@@ -29,7 +29,7 @@ pub struct Show {
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     clusters: Vec<i32>,
     /// The PNG file to write.
-    #[arg(long = "output", short, value_name = "OUT", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long = "output", short = 'o', value_name = "OUT", value_hint = clap::ValueHint::FilePath)]
     picture: PathBuf,
     /// Overwrite a file that is there.
     #[arg(long)]
