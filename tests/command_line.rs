@@ -145,10 +145,67 @@ fn usage_is_exit_code_two() {
     assert_eq!(bare(&[]).code, 2);
     let help = bare(&["--help"]);
     assert_eq!(help.code, 0);
-    for command in ["check", "plan", "run", "sql", "graph", "status", "operators"] {
+    for command in [
+        "init",
+        "check",
+        "plan",
+        "run",
+        "sql",
+        "graph",
+        "status",
+        "show",
+        "diff",
+        "export",
+        "gc",
+        "operators",
+        "completions",
+    ] {
         assert!(help.out.contains(&format!("\n  {command}")), "{command} is not in:\n{}", help.out);
     }
     assert!(bare(&["--version"]).out.starts_with("tessera "));
+}
+
+#[test]
+fn shells_complete_all_commands() {
+    for (shell, sign) in [("bash", "complete -F _tessera"), ("zsh", "#compdef tessera"), ("fish", "complete -c tessera")] {
+        let script = bare(&["completions", shell]);
+        assert_eq!((script.code, script.err.as_str()), (0, ""), "{shell}");
+        for part in [sign, "export", "keep-runs"] {
+            assert!(script.out.contains(part), "{part} is not in {shell}'s");
+        }
+    }
+    let help = bare(&["completions", "--help"]).out;
+    assert!(help.contains("~/.local/share/bash-completion/completions/tessera"), "{help}");
+}
+
+#[test]
+fn one_stage_is_no_stages() {
+    let place = Place::new();
+    place.write("rows.csv", "image_id\na\n");
+    place.write("pipeline.toml", "[stage.rows]\nop = \"table\"\npath = \"rows.csv\"\n");
+    assert_eq!(place.tessera("check", &[]).out, "pipeline.toml: 1 stage, nothing wrong\n");
+}
+
+#[test]
+fn a_fault_of_the_command_line_says_so() {
+    let place = place();
+    let wrong = place.tessera("check", &["--set", "small.side=big"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("(from --set small.side)"), "{}", wrong.err);
+    let zero = place.tessera("check", &["--set", "small.side=0"]);
+    assert!(zero.code == 2 && zero.err.contains("(from --set small.side)"), "{}", zero.err);
+    let other = place.tessera("check", &["--set", "small.side=9", "--set", "decoded.side=0"]);
+    assert!(other.err.contains("(from --set decoded.side)") && !other.err.contains("small.side"), "{}", other.err);
+}
+
+#[test]
+fn a_query_can_come_from_a_pipe() {
+    let place = place();
+    let line = format!("echo 'SELECT 1 AS one' | '{}' sql pipeline.toml --format csv", binary().display());
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &line]).current_dir(place.path(""));
+    let answer = run(command);
+    assert_eq!((answer.code, answer.out.as_str(), answer.err.as_str()), (0, "one\n1\n", ""));
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod operator;
 pub mod parallel;
 pub mod random;
 pub mod spec;
+pub mod tensor_file;
 
 mod assign;
 mod augment;

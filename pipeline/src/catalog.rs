@@ -281,8 +281,7 @@ impl Catalog {
     /// The files of a snapshot's parts.
     pub fn part_files(&self, node: usize, parts: &[Part]) -> Vec<PartFile> {
         let store = self.store.stage(self.name(node));
-        let file = |part: &Part| PartFile { path: store.part(part), part: part.clone(), health: store.health().clone() };
-        parts.iter().map(file).collect()
+        parts.iter().map(|part| PartFile::of(&store, part)).collect()
     }
 
     /// A plan that reads a table.

@@ -1,32 +1,31 @@
 //! The command line. Data goes to stdout, progress and errors to stderr; 0: ok, 1: the run failed, 2: usage or a wrong file.
 
+mod completions;
+mod diff;
+mod export;
 mod graph;
+mod init;
+mod prompt;
+mod session;
+mod show;
 mod summary;
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tessera_datasets::local::LocalFiles;
-use tokio::runtime::Runtime;
 
-use crate::catalog::Catalog;
-use crate::engine::Engine;
 use crate::faults::Faults;
-use crate::file::{Override, PipelineFile};
-use crate::graph::Graph;
-use crate::plan::Plan;
+use crate::interrupt::{self, Interrupted};
 use crate::report::Reporter;
 use crate::run::{self, Options};
+use crate::sql;
 use crate::sql::output::{Format, print};
-use crate::sql::provider::Planner;
-use crate::store::{Store, gc};
-use crate::{run::decide::Action, sql};
+use crate::store::gc;
+use session::{InFile, Namespace, Session};
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
 ///
@@ -54,6 +53,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a pipeline file for a folder of images.
+    #[command(after_help = "\
+The pipeline works as it stands: puzzles, a small network that learns to solve them, its features, clusters of them. Examples:
+  tessera init photos
+  tessera init /data/photos -o experiments/photos.toml")]
+    Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
     Check(InFile),
     /// Say what a run would do, and why.
@@ -77,15 +82,19 @@ enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
-    /// Ask the stages' tables, and `stages`, `parts`, `runs`, `metrics` and `dropped`.
+    /// Ask the stages' tables, and `stages`, `snapshots`, `parts`, `runs`, `metrics` and `dropped`.
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
-accuracy(cluster, label). Example:
+accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
+Without a query there is a prompt, where Tab completes names. Examples:
+  tessera sql pipeline.toml
+  tessera sql pipeline.toml --format csv < query.sql
+  tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
     Sql {
         #[command(flatten)]
         file: InFile,
-        /// One SELECT; without it, the query is read from standard input.
+        /// One SELECT; without it, a terminal gets a prompt, and anything else is read as the query.
         query: Option<String>,
         /// Ask the tables that `run --limit N` made.
         #[arg(long, value_name = "N")]
@@ -108,6 +117,31 @@ accuracy(cluster, label). Example:
         #[command(flatten)]
         output: Output,
     },
+    /// Say which rows differ between two snapshots of a stage: by default, the current one and the one before it.
+    #[command(after_help = "\
+Rows are compared by image_id where there is one, else as wholes. The table `snapshots` lists the keys. Examples:
+  tessera diff pipeline.toml assigned
+  tessera diff pipeline.toml images previous current --rows
+  tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
+    Diff(diff::Diff),
+    /// Draw rows of a stage: puzzles beside their images, pixels, or the images of each cluster.
+    #[command(after_help = "\
+Puzzles: the image on the left, its tiles as they were shuffled on the right, those of another image framed. Pixels: a sheet of
+images all over the table. Assignments: a row a cluster, its number in front, the images nearest to its centre first. What is
+where is printed. Examples:
+  tessera show pipeline.toml puzzles -n 9 -o puzzles.png
+  tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png")]
+    Show(show::Show),
+    /// Write a stage's table to one file for other programs: Parquet, CSV or safetensors.
+    #[command(after_help = "\
+Parquet holds any table. CSV spreads a vector over the columns feature_0, feature_1, …, and a struct over source.path, …
+safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata; of any other
+table, each column of numbers as one tensor [rows, …], and text beside it in OUT.ids.csv, a line a row. The file appears when it
+is whole. Examples:
+  tessera export pipeline.toml features -o features.parquet
+  tessera export pipeline.toml assigned -o clusters.csv --columns image_id,cluster
+  tessera export pipeline.toml pretext -o pretext.safetensors")]
+    Export(export::Export),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
 Kept are the current snapshots and what the last runs made. Example:
@@ -131,16 +165,15 @@ Kept are the current snapshots and what the last runs made. Example:
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Debug, Args)]
-struct InFile {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    path: PathBuf,
-    /// Another value for a key of a stage, or of `pipeline`; may be given several times.
-    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
-    overrides: Vec<Override>,
+    /// Print a script that completes commands and options in a shell.
+    #[command(after_help = "\
+To install it:
+  bash        tessera completions bash > ~/.local/share/bash-completion/completions/tessera
+  zsh         tessera completions zsh > ~/.zfunc/_tessera    # with fpath+=~/.zfunc before compinit in ~/.zshrc
+  fish        tessera completions fish > ~/.config/fish/completions/tessera.fish
+  powershell  tessera completions powershell >> $PROFILE
+  elvish      tessera completions elvish >> ~/.config/elvish/rc.elv")]
+    Completions(completions::Completions),
 }
 
 #[derive(Debug, Args)]
@@ -183,89 +216,30 @@ pub fn main() -> ExitCode {
                 None => eprintln!("error: {error:#}"),
             }
             let usage = error.is::<Faults>() || error.is::<Usage>();
-            ExitCode::from(if usage { 2 } else { 1 })
+            let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
+            ExitCode::from(if usage { 2 } else { failed })
         }
     }
 }
+
+/// How long work that was begun may take to clear up when it is interrupted.
+const CLEAR_UP: Duration = Duration::from_secs(5);
 
 /// A wrong command line that clap could not see.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
-/// What commands over a pipeline file share.
-struct Session {
-    catalog: Arc<Catalog>,
-    runtime: Runtime,
-}
-
-impl Session {
-    fn open(file: &InFile, threads: Option<u16>) -> Result<Self> {
-        Self::limited(file, threads, None)
-    }
-
-    /// The same over the first images of each data set.
-    fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
-        let threads = match threads {
-            Some(threads) => usize::from(threads),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-        let runtime = runtime.context("cannot start threads")?;
-        let plan = bind(&file.path, &file.overrides, &runtime)?;
-        let name = match limit {
-            Some(limit) => format!("{}@{limit}", plan.graph.file.name),
-            None => plan.graph.file.name.clone(),
-        };
-        let store = Store::new(&plan.graph.file.store, &name);
-        let engine = Engine::new(threads, Arc::new(LocalFiles)).context("cannot start threads")?;
-        let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
-        Ok(Self { catalog: Arc::new(catalog), runtime })
-    }
-
-    /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
-    fn run(&mut self, file: &InFile, options: &Options, reporter: Reporter) -> Result<run::Report> {
-        let mut blamed = BTreeSet::new();
-        loop {
-            let error = match self.runtime.block_on(run::run(&self.catalog, options, reporter)) {
-                Ok(report) => return Ok(report),
-                Err(error) => error,
-            };
-            let store = self.catalog.store.clone();
-            match store.health().blamed(&format!("{error:#}")) {
-                Some(damaged) if blamed.insert(damaged.path.clone()) => reporter.warn(&damaged.to_string()),
-                _ => return Err(error),
-            }
-            let (engine, limit) = (self.catalog.engine.clone(), self.catalog.limit);
-            let plan = bind(&file.path, &file.overrides, &self.runtime)?;
-            self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
-        }
-    }
-
-    /// The same over the snapshots that there are.
-    fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
-        let session = Self::limited(file, threads, limit)?;
-        session.catalog.load_current()?;
-        Ok(session)
-    }
-}
-
-fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> {
-    let file = PipelineFile::read(path, overrides).map_err(|error| {
-        // A file that cannot be read is a wrong argument.
-        if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
-    })?;
-    Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() })?)
-}
-
 fn command(arguments: Arguments) -> Result<ExitCode> {
     let threads = arguments.threads;
     let mut out = io::stdout().lock();
     match arguments.command {
+        Command::Init(init) => init.run(&mut out)?,
+        Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
         Command::Check(file) => {
             let session = Session::open(&file, threads)?;
-            let plan = &session.catalog.plan;
-            writeln!(out, "{}: {} stages, nothing wrong", file.path.display(), plan.stages.len())?;
+            let stages = counted(session.catalog.plan.stages.len(), "stage");
+            writeln!(out, "{}: {stages}, nothing wrong", file.path.display())?;
         }
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
@@ -279,7 +253,13 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let mut session = Session::limited(&file, threads, choice.limit)?;
             let options = check_names(&session, choice)?;
             let _lock = session.catalog.store.lock()?;
-            let report = session.run(&file, &options, Reporter::new(quiet))?;
+            session.catalog.engine.interrupt.install()?;
+            let report = session.run(&file, &options, Reporter::new(quiet));
+            if report.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+                // Work that was begun may clear up after itself.
+                session.runtime.shutdown_timeout(CLEAR_UP);
+            }
+            let report = report?;
             match output.format {
                 Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
                 format => summary::run(&mut out, &report, format)?,
@@ -288,6 +268,10 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Sql { file, query, limit, output } => {
             let query = match query {
                 Some(query) => query,
+                None if prompt::possible() => {
+                    prompt::Prompt::open(&file, threads, limit, output.format)?.run(&mut out)?;
+                    return Ok(ExitCode::SUCCESS);
+                }
                 None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
             };
             let session = Session::reading(&file, threads, limit)?;
@@ -311,6 +295,9 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Diff(diff) => diff.run(&mut out, threads)?,
+        Command::Show(show) => show.run(&mut out, threads)?,
+        Command::Export(export) => export.run(threads)?,
         Command::Gc { file, keep_runs, delete, output } => {
             let session = Session::open(&file, threads)?;
             let _lock = session.catalog.store.lock()?;
@@ -332,12 +319,12 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
 /// Stage names of the command line, checked before anything runs.
 fn check_names(session: &Session, choice: Choice) -> Result<Options> {
     for name in choice.to.iter().chain(&choice.force) {
-        run::find(&session.catalog, name).map_err(|error| Usage(format!("{error:#}")))?;
+        session.stage(name)?;
     }
     Ok(choice.options())
 }
 
-/// The word for an action, as tables show it.
-fn word(action: Action) -> &'static str {
-    action.name()
+/// A number of things, in words: `1 stage`, `7 stages`.
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

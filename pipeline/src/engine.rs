@@ -22,6 +22,7 @@ use datafusion::prelude::SessionContext;
 use tessera_datasets::Files;
 use tessera_operators::operator::RunError;
 
+use crate::interrupt::Interrupt;
 use pool::Pool;
 
 /// What all plans of a process share.
@@ -36,6 +37,8 @@ pub struct Engine {
     pub context: SessionContext,
     /// Rows computed so far, by stage.
     pub computed: Counters,
+    /// Whether somebody wants the work to stop.
+    pub interrupt: Interrupt,
 }
 
 impl Engine {
@@ -51,6 +54,7 @@ impl Engine {
             files,
             context: SessionContext::new_with_config(config(threads)),
             computed: Counters::default(),
+            interrupt: Interrupt::default(),
         }))
     }
 }

@@ -1,6 +1,6 @@
 //! The pipeline file: TOML to stages as they are written, every value with its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::faults::{Fault, Faults};
 /// Rows of a part, unless the file says otherwise.
 const PART_ROWS: usize = 1024;
 /// Table names that stages cannot have, since SQL has them already.
-pub const SYSTEM_TABLES: [&str; 5] = ["stages", "parts", "runs", "metrics", "dropped"];
+pub const SYSTEM_TABLES: [&str; 6] = ["stages", "snapshots", "parts", "runs", "metrics", "dropped"];
 
 /// A parsed pipeline file. Names are not resolved yet.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub struct Declaration {
     pub keep: Option<(bool, Range<usize>)>,
     /// All other keys: the operator's config.
     pub config: Map<String, Value>,
+    /// Keys whose values `--set` gave.
+    pub set: BTreeSet<String>,
     /// Places of the config's values, by path (`layer`, `layer[1]`), and of its keys, by name with `=` behind.
     pub places: BTreeMap<String, Range<usize>>,
 }
@@ -286,6 +288,7 @@ impl Reader {
             inputs: Vec::new(),
             keep: None,
             config: Map::new(),
+            set: BTreeSet::new(),
             places: BTreeMap::new(),
             name,
         };
@@ -426,6 +429,7 @@ impl Reader {
             self.pipeline_key(file, &set.key, 0..0, &value);
         } else if let Some(stage) = file.stages.iter_mut().find(|stage| stage.name.text == set.stage) {
             self.stage_key(stage, &set.key, 0..0, &value);
+            stage.set.insert(set.key.clone());
             // Spans of the command line's text mean nothing in the file: point at the stage.
             let span = stage.name.span.clone();
             stage.places.retain(|path, _| path.split(['.', '[', '=']).next() != Some(set.key.as_str()));

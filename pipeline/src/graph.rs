@@ -120,7 +120,13 @@ pub fn place(stage: &Declaration, error: BindError) -> Fault {
         At::Key(path) => stage.place(path),
         At::Input(port) => input_span(stage, port),
     };
-    let mut fault = Fault::new(span, format!("stage `{name}`: {}", error.message));
+    let key = match &error.at {
+        At::Stage => None,
+        At::Key(path) => path.split(['.', '[']).next(),
+        At::Input(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
+    };
+    let given = key.filter(|key| stage.set.contains(*key)).map(|key| format!(" (from --set {name}.{key})"));
+    let mut fault = Fault::new(span, format!("stage `{name}`: {}{}", error.message, given.unwrap_or_default()));
     fault.help = error.help;
     if let (At::Key(key), true) = (&error.at, error.message.starts_with("unknown key")) {
         let fields = tessera_operators::find(&stage.op.text).map(Spec::fields).unwrap_or_default();

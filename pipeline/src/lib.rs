@@ -5,14 +5,18 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod diff;
 pub mod engine;
+pub mod export;
 pub mod faults;
 pub mod file;
 pub mod graph;
+pub mod interrupt;
 pub mod keys;
 pub mod listing;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod show;
 pub mod sql;
 pub mod store;

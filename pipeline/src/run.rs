@@ -9,15 +9,19 @@ pub mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::faults::closest;
+use crate::interrupt::Interrupted;
 use crate::report::{Reporter, duration};
 use decide::{Action, Ask, Decision};
+
+/// How long an interrupted kernel may take to clear up.
+const CLEAR_UP: Duration = Duration::from_secs(3);
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -145,7 +149,8 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     let mut nodes = Vec::new();
     let mut failure = None;
     for node in selection(catalog, &options.to)? {
-        match stage(catalog, node, force.contains(&node), &id, reporter).await {
+        let made = stage(catalog, node, force.contains(&node), &id, reporter);
+        match unless_interrupted(catalog, node, made).await {
             Ok(report) => {
                 stages.push(report);
                 nodes.push(node);
@@ -174,6 +179,26 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     match failure {
         Some(error) => Err(error),
         None => recorded.map(|()| report),
+    }
+}
+
+/// Waits for a stage to be made, but not longer than somebody wants: its parts in flight are then abandoned. A kernel that reads its
+/// tables whole is given a moment to see that it is to stop, so that it clears up.
+async fn unless_interrupted(
+    catalog: &Catalog,
+    node: usize,
+    made: impl Future<Output = Result<StageReport>>,
+) -> Result<StageReport> {
+    let interrupt = &catalog.engine.interrupt;
+    let mut made = std::pin::pin!(made);
+    tokio::select! {
+        made = &mut made => if interrupt.asked() && made.is_err() { Err(Interrupted.into()) } else { made },
+        () = interrupt.wait() => {
+            if catalog.stream_of(node).is_none() && let Ok(Ok(made)) = tokio::time::timeout(CLEAR_UP, made).await {
+                return Ok(made);
+            }
+            Err(Interrupted.into())
+        }
     }
 }
 

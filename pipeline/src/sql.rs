@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod output;
 pub mod provider;
+pub mod snapshot;
 pub mod system;
 
 use std::sync::Arc;
@@ -28,6 +29,9 @@ pub fn context(catalog: &Arc<Catalog>, scans: &Scans) -> Result<SessionContext> 
         let table = provider::StageTable::new(catalog.clone(), node, scans.clone());
         context.register_table(catalog.name(node), Arc::new(table)).map_err(convert::unwrap)?;
     }
+    context.register_udtf(snapshot::FUNCTION, Arc::new(snapshot::Snapshot::new(catalog.clone())));
+    let snapshots = snapshot::Snapshots::new(catalog.clone())?;
+    context.register_table(snapshot::TABLE, Arc::new(snapshots)).map_err(convert::unwrap)?;
     for (name, batches) in system::tables(catalog)? {
         let schema =
             batches.first().map(RecordBatch::schema).with_context(|| format!("the table `{name}` has no schema"))?;

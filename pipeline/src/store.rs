@@ -22,8 +22,9 @@ pub mod gc;
 pub mod health;
 mod lock;
 mod manifest;
-mod part;
+pub(crate) mod part;
 mod seal;
+pub mod snapshots;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -10,7 +10,7 @@ use tessera_operators::OPERATORS;
 use tessera_operators::operator::PortKind;
 use tessera_operators::spec::Spec;
 
-use super::{Usage, word};
+use super::{Usage, counted};
 use crate::faults::closest;
 use crate::report::duration;
 use crate::run::{PlannedStage, Report};
@@ -18,15 +18,15 @@ use crate::sql::output::{Format, print};
 use crate::store::DroppedRow;
 use crate::store::gc::Garbage;
 
-fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+pub fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+pub fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Int64Array>())
 }
 
-fn print_columns(out: &mut dyn Write, columns: Vec<(&str, ArrayRef)>, format: Format) -> Result<()> {
+pub fn print_columns(out: &mut dyn Write, columns: Vec<(&str, ArrayRef)>, format: Format) -> Result<()> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?;
     print(out, &batch.schema(), &[batch], format)
 }
@@ -35,7 +35,7 @@ fn print_columns(out: &mut dyn Write, columns: Vec<(&str, ArrayRef)>, format: Fo
 pub fn plan(out: &mut dyn Write, stages: &[PlannedStage], format: Format) -> Result<()> {
     let columns = vec![
         ("stage", texts(stages.iter().map(|s| &s.stage))),
-        ("action", texts(stages.iter().map(|s| word(s.action)))),
+        ("action", texts(stages.iter().map(|s| s.action.name()))),
         ("parts", numbers(stages.iter().map(|s| Some(s.parts as i64)))),
         ("stale_parts", numbers(stages.iter().map(|s| Some(s.stale_parts as i64)))),
         ("reasons", texts(stages.iter().map(|s| s.reasons.join("; ")))),
@@ -53,7 +53,7 @@ pub fn run(out: &mut dyn Write, report: &Report, format: Format) -> Result<()> {
     let count = |get: fn(&crate::run::StageReport) -> u64| numbers(stages.iter().map(|s| Some(get(s) as i64)));
     let columns = vec![
         ("stage", texts(stages.iter().map(|s| &s.stage))),
-        ("action", texts(stages.iter().map(|s| word(s.action)))),
+        ("action", texts(stages.iter().map(|s| s.action.name()))),
         ("parts_written", count(|s| s.parts_written as u64)),
         ("rows_out", numbers(stages.iter().map(|s| s.rows_out.map(|rows| rows as i64)))),
         ("rows_computed", count(|s| s.rows_computed)),
@@ -95,7 +95,7 @@ pub fn garbage(out: &mut dyn Write, garbage: &[Garbage], deleted: bool, format: 
     if format == Format::Text {
         let (bytes, count) = (garbage.iter().map(|file| file.bytes).sum::<u64>(), garbage.len());
         let done = if deleted { "deleted" } else { "could be deleted: --delete does it" };
-        writeln!(out, "{count} files, {bytes} bytes {done}")?;
+        writeln!(out, "{}, {bytes} bytes {done}", counted(count, "file"))?;
     }
     Ok(())
 }

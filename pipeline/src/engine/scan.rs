@@ -19,7 +19,7 @@ use super::Engine;
 use super::operator_exec::{OperatorExec, ScanState};
 use super::sound::SoundFiles;
 use super::step::Step;
-use crate::store::{Health, Part};
+use crate::store::{Health, Part, StageStore};
 
 /// Rows of one in-memory batch of a shuffled scan.
 const SHUFFLED_ROWS: usize = 1024;
@@ -33,6 +33,13 @@ pub struct PartFile {
     pub part: Part,
     /// Whether it was looked at.
     pub health: Arc<Health>,
+}
+
+impl PartFile {
+    /// A part of a stage's store.
+    pub fn of(store: &StageStore, part: &Part) -> Self {
+        Self { path: store.part(part), part: part.clone(), health: store.health().clone() }
+    }
 }
 
 /// Reads parts, each as one partition, rows in their order. A part that is damaged fails before its first row.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::convert;
 use super::operator_exec::ScanState;
 use crate::catalog::{Catalog, Request};
+use crate::interrupt::Interrupt;
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
 use crate::store::DroppedRow;
@@ -109,7 +110,7 @@ impl Tables for KernelTables {
 
 /// A plan's batches, partition by partition. Some partitions are read ahead, each into a queue of its own, so that none waits
 /// for another.
-fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
+pub(crate) fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
     let partitions = plan.output_partitioning().partition_count();
     let (queues, mut queue) = mpsc::channel::<mpsc::Receiver<Result<RecordBatch, RunError>>>(ahead.max(1));
     let spawner = runtime.clone();
@@ -164,6 +165,8 @@ pub struct KernelSink<'a> {
     pub resumed: bool,
     /// Shows how far it is.
     pub bar: Bar,
+    /// Whether somebody wants it to stop.
+    pub interrupt: Interrupt,
 }
 
 impl Sink for KernelSink<'_> {
@@ -207,6 +210,6 @@ impl Sink for KernelSink<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        false
+        self.interrupt.asked()
     }
 }

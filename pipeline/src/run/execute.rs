@@ -255,9 +255,10 @@ async fn run_whole(
         dropped: Mutex::default(),
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let (bar, name) = (bar.clone(), catalog.name(node).to_owned());
+    let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
     let work = move || {
-        let mut sink = KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar };
+        let mut sink =
+            KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar, interrupt };
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));

@@ -1,4 +1,4 @@
-//! The system tables: `stages`, `parts`, `runs`, `metrics`, `dropped`.
+//! The system tables: `stages`, `snapshots`, `parts`, `runs`, `metrics`, `dropped`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<TimestampMillisecondArray>())
 }
 
-/// Every system table and its rows.
+/// Every system table and its rows, but for `snapshots`, whose rows are read when a query asks for them.
 ///
 /// # Errors
 /// The store is damaged.
@@ -61,6 +61,35 @@ fn stages(catalog: &Catalog, manifests: &[Option<Arc<Manifest>>]) -> Result<Reco
         ("seconds", Arc::new(seconds)),
         ("made", times(manifests.iter().map(|m| m.as_ref().map(|m| m.created as i64 * 1000)))),
         ("inputs", texts(inputs)),
+    ])?)
+}
+
+/// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`: a row a snapshot that is still in the
+/// store, newest first.
+pub fn snapshots(catalog: &Catalog) -> Result<RecordBatch> {
+    let mut all: Vec<(bool, Manifest)> = Vec::new();
+    for node in catalog.plan.graph.nodes.iter().filter(|node| !node.view) {
+        let store = catalog.store.stage(&node.name);
+        let current = store.current()?.map(|manifest| manifest.id);
+        all.extend(store.snapshots()?.into_iter().map(|manifest| (Some(&manifest.id) == current.as_ref(), manifest)));
+    }
+    snapshot_rows(&all)
+}
+
+/// The rows of [`snapshots`], of the given ones: whether each is current, and its manifest.
+pub fn snapshot_rows(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
+    let of = |get: fn(&Manifest) -> i64| numbers(all.iter().map(|(_, manifest)| Some(get(manifest))));
+    let texts_of = |get: fn(&Manifest) -> &String| texts(all.iter().map(|(_, manifest)| Some(get(manifest))));
+    Ok(RecordBatch::try_from_iter([
+        ("stage", texts_of(|m| &m.stage)),
+        ("snapshot", texts_of(|m| &m.id)),
+        ("is_current", Arc::new(all.iter().map(|(current, _)| Some(*current)).collect::<BooleanArray>()) as ArrayRef),
+        ("made", times(all.iter().map(|(_, m)| Some(m.created as i64 * 1000)))),
+        ("run", texts_of(|m| &m.run)),
+        ("rows", of(|m| m.rows() as i64)),
+        ("parts", of(|m| m.parts.len() as i64)),
+        ("bytes", of(|m| m.parts.iter().map(|part| part.bytes as i64).sum())),
+        ("seconds", Arc::new(all.iter().map(|(_, m)| Some(m.seconds)).collect::<Float64Array>())),
     ])?)
 }
 

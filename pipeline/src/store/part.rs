@@ -22,7 +22,7 @@ use super::disk::{Output, sync_dir};
 use super::manifest::{DroppedRow, Part};
 
 /// Bytes of a row group: readers hold at least one.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// Writes one part. Dropped before [`finish`](Self::finish), it leaves nothing behind.
 pub struct PartWriter {
@@ -183,7 +183,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<RecordBatch> {
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.
-fn properties(schema: &SchemaRef) -> WriterProperties {
+pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("tessera ", env!("CARGO_PKG_VERSION")).to_owned());

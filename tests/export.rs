@@ -1,0 +1,178 @@
+//! Tables as files for other programs.
+
+use std::fs;
+
+use tessera_tests::Place;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.images(7).write(
+        "pipeline.toml",
+        r#"
+[pipeline]
+part_rows = 3
+
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 16
+
+[stage.features]
+op = "hog"
+input = "decoded"
+cell = 8
+
+[stage.counts]
+op = "sql"
+input = "images"
+query = "SELECT label FROM images GROUP BY label"
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    place
+}
+
+/// What lies in a folder beside the pipeline's own files.
+fn files(place: &Place) -> Vec<String> {
+    let all = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut all: Vec<String> =
+        all.filter(|name| !["photos", "pipeline.toml", ".tessera"].contains(&name.as_str())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn parquet_is_the_table() {
+    let place = place();
+    let wrote = place.tessera("export", &["features", "-o", "f.parquet"]);
+    assert_eq!((wrote.code, wrote.out.as_str()), (0, ""), "{}", wrote.err);
+    assert!(wrote.err.contains("f.parquet: 7 rows, "), "{}", wrote.err);
+    // Another pipeline reads it back, with the same rows.
+    place.write("back.toml", "[stage.back]\nop = \"table\"\npath = \"f.parquet\"\n");
+    assert_eq!(place.call("run", "back.toml", &["-q"]).code, 0);
+    let back = place.call("sql", "back.toml", &["--format", "csv", "SELECT * FROM back ORDER BY image_id"]);
+    assert_eq!(back.out, place.tessera("sql", &["--format", "csv", "SELECT * FROM features ORDER BY image_id"]).out);
+    // A view, part of it, in the order asked for.
+    let view = ["decoded", "-q", "-o", "d.parquet", "--columns", "pixels,image_id"];
+    assert_eq!(place.tessera("export", &view).code, 0);
+    let file = fs::File::open(place.path("d.parquet")).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let names: Vec<_> = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["pixels", "image_id"]);
+    assert_eq!(reader.schema().field(0).metadata()["tessera.shape"], "16,16,3");
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let ids = batches.iter().flat_map(|batch| {
+        tessera_schemas::text(batch, "image_id").unwrap().iter().flatten().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let ids: Vec<String> = ids.collect();
+    assert!(ids.len() == 7 && ids.is_sorted(), "{ids:?}");
+}
+
+#[test]
+fn csv_spreads_vectors() {
+    let place = place();
+    assert_eq!(place.tessera("export", &["features", "-q", "-o", "f.csv"]).code, 0);
+    let csv = fs::read_to_string(place.path("f.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 8);
+    assert!(lines[0].starts_with("image_id,feature_0,feature_1,"), "{}", lines[0]);
+    let length = place.sql("SELECT array_length(feature) AS n FROM features LIMIT 1")[0]["n"].as_u64().unwrap() as usize;
+    assert!(lines.iter().all(|line| line.split(',').count() == length + 1));
+    assert_eq!(place.tessera("export", &["images", "-q", "-o", "i.csv"]).code, 0);
+    let images = fs::read_to_string(place.path("i.csv")).unwrap();
+    assert!(
+        images.starts_with("image_id,source.path,source.offset,source.length,source.row,label,digest\nblue/0002.png,blue/")
+    );
+}
+
+#[test]
+fn safetensors_has_a_tensor_a_column() {
+    let place = place();
+    let wrote = place.tessera("export", &["features", "-o", "f.safetensors"]);
+    assert!(wrote.err.contains("7 rows") && wrote.err.contains("their text: f.ids.csv"), "{}", wrote.err);
+    let bytes = fs::read(place.path("f.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let feature = &tensors["feature"];
+    let rows = place.sql("SELECT image_id, feature FROM features ORDER BY image_id");
+    let length = rows[0]["feature"].as_array().unwrap().len();
+    assert_eq!((&feature["dtype"], &feature["shape"]), (&"F32".into(), &serde_json::json!([7, length])));
+    let values: Vec<f32> = bytes[8 + header..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    assert_eq!(values.len(), 7 * length);
+    let expected = rows.iter().flat_map(|row| row["feature"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32));
+    assert_eq!(values, expected.collect::<Vec<_>>());
+    let ids: Vec<&str> = rows.iter().map(|row| row["image_id"].as_str().unwrap()).collect();
+    assert_eq!(fs::read_to_string(place.path("f.ids.csv")).unwrap(), format!("image_id\n{}\n", ids.join("\n")));
+    // A view's rows are counted first, and its tensor has the pixels' shape.
+    assert_eq!(place.tessera("export", &["decoded", "-q", "-o", "d.safetensors"]).code, 0);
+    let bytes = fs::read(place.path("d.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    assert_eq!(tensors["pixels"]["shape"], serde_json::json!([7, 16, 16, 3]));
+    assert_eq!(bytes.len(), 8 + header + 7 * 16 * 16 * 3);
+}
+
+#[test]
+fn weights_keep_their_names() {
+    let place = Place::new();
+    let header = r#"{"a.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"n":{"dtype":"I64","shape":[],"data_offsets":[8,16]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend([1.5f32, -2.0].iter().flat_map(|value| value.to_le_bytes()));
+    file.extend(7i64.to_le_bytes());
+    place.write("in.safetensors", &file);
+    place.write(
+        "pipeline.toml",
+        "[stage.given]\nop = \"weights\"\npath = \"in.safetensors\"\nnetwork = \"small\"\nmean = [0.5, 0.25, 0.5]\n\
+         deviation = [0.5, 0.5, 1.0]\n",
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let wrote = place.tessera("export", &["given", "-o", "out.safetensors"]);
+    assert!(wrote.err.contains("out.safetensors: 2 tensors"), "{}", wrote.err);
+    let bytes = fs::read(place.path("out.safetensors")).unwrap();
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let written: serde_json::Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+    assert_eq!(
+        written,
+        serde_json::json!({
+            "__metadata__": {"format": "pt", "network": "small", "mean": "0.5,0.25,0.5", "deviation": "0.5,0.5,1"},
+            "n": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
+            "a.bias": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
+        })
+    );
+    assert_eq!(bytes[end..], [&file[file.len() - 8..], &file[file.len() - 16..file.len() - 8]].concat());
+    // What was written can be read as weights again, with the same rows.
+    let tensors = "SELECT tensor, shape, dtype FROM given ORDER BY tensor";
+    let before = place.sql(tensors);
+    assert_eq!(place.tessera("run", &["-q", "--set", "given.path=out.safetensors"]).code, 0);
+    assert_eq!(place.sql(tensors), before);
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_half_written() {
+    let place = place();
+    place.write("f.csv", "mine");
+    let refuse = |more: &[&str], code: i32, said: &str| {
+        let answer = place.tessera("export", more);
+        assert_eq!(answer.code, code, "{more:?}: {}", answer.err);
+        assert!(answer.err.contains(said), "{said}: {}", answer.err);
+        assert_eq!(files(&place), ["f.csv"], "{more:?}");
+        assert_eq!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
+    };
+    refuse(&["features", "-o", "f.csv"], 1, "f.csv is there already: --force overwrites it");
+    refuse(&["features", "-o", "f.txt"], 2, "the ending of f.txt names no format: parquet, csv and safetensors do");
+    refuse(&["feature", "-o", "g.csv"], 2, "did you mean `features`?");
+    refuse(&["features", "-o", "g.csv", "--columns", "image_id,x"], 2, "there is no column `x`; columns: image_id, feature");
+    refuse(&["features", "-o", "absent/g.csv"], 1, "cannot write to absent/g.csv");
+    refuse(&["counts", "-o", "g.safetensors"], 1, "none of the columns label is numeric");
+    refuse(&["decoded", "-o", "g.csv", "--set", "decoded.side=100"], 1, "30002 columns are more than the 16384");
+    // An image that can no longer be read, half-way.
+    place.write("photos/red/0004.png", "no image");
+    refuse(&["decoded", "-o", "g.parquet"], 1, "image `red/0004.png`");
+    assert_eq!(place.tessera("export", &["features", "-q", "-o", "f.csv", "--force"]).code, 0);
+    assert_ne!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
+}

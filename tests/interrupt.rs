@@ -1,0 +1,80 @@
+//! ^C while a run goes on.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tessera_tests::{Place, binary};
+
+/// Runs until `stage` is being made, presses ^C, and returns the exit code and what was said from then on.
+fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(binary())
+        .args(["run", "pipeline.toml"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let begins = format!("{stage}: run (");
+    let mut line = String::new();
+    while !line.starts_with(&begins) {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended before {stage}");
+    }
+    // Behind the handler, which was put up before the first stage.
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    (child.wait().unwrap().code(), rest)
+}
+
+/// Files of a stage's folder of parts.
+fn parts(place: &Place, stage: &str) -> Vec<String> {
+    let dir = place.path(".tessera/pipeline").join(stage).join("parts");
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    if Path::new(&dir).exists() {
+        fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap())).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_finished() {
+    let place = Place::new();
+    place.images(24).write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 20
+
+[stage.pretext]
+op = "train"
+input = "puzzles"
+network = "small"
+epochs = 100000
+batch = 12
+"#,
+    );
+    let (code, said) = interrupt(&place, "pretext");
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("interrupted: what was finished is kept, and the next run goes on from there"), "{said}");
+    assert_eq!(parts(&place, "pretext"), Vec::<String>::new(), "nothing is left behind");
+    let run = place.sql("SELECT DISTINCT error FROM runs");
+    assert!(run[0]["error"].as_str().unwrap().starts_with("interrupted"), "{run:?}");
+    let rerun = place.tessera("run", &["--set", "pretext.epochs=1", "--format", "json"]);
+    assert_eq!(rerun.actions(), ["images:reuse", "pretext:run"]);
+}

@@ -1,0 +1,153 @@
+//! Pictures of tables.
+
+use std::fs;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use tessera_tests::Place;
+
+/// The colour of frames around tiles of another image.
+const STRANGE: Rgb<u8> = Rgb([230, 40, 40]);
+
+/// Thirty images in two clusters by hand: the odd ones and the even ones, the nearer the smaller their number.
+fn place() -> Place {
+    let place = Place::new();
+    let rows: String = (0..30).map(|at| format!("{},{},{}.5\n", place.image(at), at % 2, at)).collect();
+    place.write("rows.csv", format!("image_id,cluster,distance\n{rows}"));
+    place.write(
+        "pipeline.toml",
+        r#"
+[pipeline]
+part_rows = 8
+
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.kept]
+op = "decode"
+input = "images"
+side = 16
+keep = true
+
+[stage.crops]
+op = "tile"
+input = "images"
+side = 24
+scale = 48
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 20
+gray = 0.0
+
+[stage.rows]
+op = "table"
+path = "rows.csv"
+
+[stage.assigned]
+op = "sql"
+inputs = { r = "rows", d = "decoded" }
+query = "SELECT r.image_id, r.cluster, r.distance FROM r JOIN d USING (image_id)"
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    place
+}
+
+fn show(place: &Place, arguments: &[&str]) -> (Vec<Value>, RgbImage) {
+    let more = ["-o", "out.png", "--force", "--format", "json"];
+    let shown = place.tessera("show", &[arguments, &more].concat());
+    let legend = shown.json().as_array().unwrap().clone();
+    (legend, image::open(place.path("out.png")).unwrap().into_rgb8())
+}
+
+#[test]
+fn puzzles_stand_beside_their_images() {
+    let place = place();
+    let (legend, picture) = show(&place, &["puzzles", "-n", "6"]);
+    assert_eq!(legend.len(), 6);
+    let rows = place.sql("SELECT image_id, permutation, occluded FROM puzzles");
+    let mut strange = 0;
+    for entry in &legend {
+        let row = rows.iter().find(|row| row["image_id"] == entry["image_id"]).unwrap();
+        assert_eq!(row["permutation"], entry["permutation"]);
+        strange += row["occluded"].as_u64().unwrap().count_ones();
+    }
+    // 48 px: cells of 16, tiles of 12. Each frame is two pixels wide.
+    let frame = 12 * 12 - 8 * 8;
+    let framed = picture.pixels().filter(|pixel| **pixel == STRANGE).count();
+    assert_eq!(framed, strange as usize * frame);
+    assert!(strange > 0, "none of six puzzles has a tile of another image");
+    // The first image as it was decoded.
+    let id = legend[0]["image_id"].as_str().unwrap();
+    let pixels = place.sql(&format!("SELECT pixels FROM decoded WHERE image_id = '{id}'"));
+    let at = |x: u32, y: u32| (0..3).map(|c| pixels[0]["pixels"][(y * 48 + x) as usize * 3 + c].as_u64().unwrap() as u8);
+    for (x, y) in [(0, 0), (47, 0), (13, 29), (47, 47)] {
+        assert_eq!(picture.get_pixel(6 + x, 6 + y).0.to_vec(), at(x, y).collect::<Vec<_>>(), "{x}, {y}");
+    }
+}
+
+#[test]
+fn sheets_show_images_all_over_the_table() {
+    let place = place();
+    let (legend, picture) = show(&place, &["decoded", "-n", "9"]);
+    let mut classes: Vec<&str> =
+        legend.iter().map(|entry| entry["image_id"].as_str().unwrap().split('/').next().unwrap()).collect();
+    classes.dedup();
+    assert_eq!((legend.len(), classes), (9, vec!["blue", "green", "red"]));
+    assert_eq!(picture.dimensions(), (6 + 3 * 54, 6 + 3 * 54));
+    let (kept, picture) = show(&place, &["kept", "-n", "4"]);
+    assert_eq!((kept.len(), picture.dimensions()), (4, (6 + 2 * 22, 6 + 2 * 22)));
+    let (crops, _) = show(&place, &["crops", "-n", "5"]);
+    assert!(crops.len() == 5 && crops.iter().all(|crop| crop["image_id"].as_str().unwrap().contains('#')), "{crops:?}");
+    let (all, _) = show(&place, &["decoded", "-n", "100"]);
+    assert_eq!(all.len(), 30);
+}
+
+#[test]
+fn clusters_show_their_nearest_images() {
+    let place = place();
+    let (legend, picture) = show(&place, &["assigned", "-n", "3"]);
+    let seen: Vec<_> =
+        legend.iter().map(|entry| (entry["cluster"].as_i64().unwrap(), entry["distance"].as_f64().unwrap())).collect();
+    assert_eq!(seen, [(0, 0.5), (0, 2.5), (0, 4.5), (1, 1.5), (1, 3.5), (1, 5.5)]);
+    assert_eq!(picture.height(), 6 + 2 * 54);
+    let (one, _) = show(&place, &["assigned", "-n", "2", "--clusters", "1"]);
+    assert_eq!(one.len(), 2);
+    // The images are there: the first in its class's colour, more green than red.
+    let margin = picture.width() - (6 + 3 * 54);
+    let Rgb([red, green, _]) = *picture.get_pixel(margin + 6 + 20, 6 + 20);
+    assert!(green > red, "image 0 is green: {red} {green}");
+}
+
+#[test]
+fn what_cannot_be_shown() {
+    let place = place();
+    for (arguments, code, said) in [
+        (
+            &["images"][..],
+            1,
+            "the table of stage `images` is nothing to look at: puzzles, pixels and assignments are; here: decoded,",
+        ),
+        (&["rows"], 1, "stage `rows` comes from no stage of pixels"),
+        (&["puzzle"], 2, "did you mean `puzzles`?"),
+        (&["decoded", "--clusters", "1"], 1, "stage `decoded` has no clusters to choose from"),
+        (&["assigned", "--clusters", "7"], 1, "no image of stage `assigned` is in cluster 7"),
+    ] {
+        let answer = place.tessera("show", &[arguments, &["-o", "out.png"]].concat());
+        assert_eq!(answer.code, code, "{arguments:?}: {}", answer.err);
+        assert!(answer.err.contains(said), "{said}: {}", answer.err);
+        assert!(!place.path("out.png").exists());
+    }
+    place.write("out.png", "mine");
+    let refused = place.tessera("show", &["decoded", "-o", "out.png"]);
+    assert!(refused.code == 1 && refused.err.contains("out.png is there already"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(place.path("out.png")).unwrap(), "mine");
+}
