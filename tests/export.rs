@@ -24,7 +24,7 @@ side = 16
 [stage.features]
 op = "hog"
 input = "decoded"
-cell = 8
+cell = 4
 
 [stage.counts]
 op = "sql"
