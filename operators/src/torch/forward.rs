@@ -36,11 +36,11 @@ pub fn run<'a>(
     let mut value = input;
     for step in steps {
         let tensor = |end: &str| tensors.find(&format!("{}.{end}", step.tensor));
-        value = match step.layer {
-            Layer::Convolution { stride, padding, bias, .. } => {
+        value = match &step.layer {
+            &Layer::Convolution { stride, padding, groups, bias, .. } => {
                 let bias = bias.then(|| tensor("bias")).transpose()?;
                 let (stride, padding) = ([stride as i64; 2], [padding as i64; 2]);
-                value.f_conv2d(tensor("weight")?, bias, stride, padding, [1, 1], 1)?
+                value.f_conv2d(tensor("weight")?, bias, stride, padding, [1, 1], groups as i64)?
             }
             Layer::BatchNorm => value.f_batch_norm(
                 Some(tensor("weight")?),
@@ -53,19 +53,41 @@ pub fn run<'a>(
                 true,
             )?,
             Layer::Relu => value.f_relu_()?,
-            Layer::MaxPool { kernel, stride } => {
-                value.f_max_pool2d([kernel as i64; 2], [stride as i64; 2], [0, 0], [1, 1], false)?
+            &Layer::LocalResponse { size, alpha, beta } => local_response(&value, size, alpha, beta)?,
+            &Layer::MaxPool { kernel, stride, padding, ceil } => {
+                let (kernel, stride, padding) = ([kernel as i64; 2], [stride as i64; 2], [padding as i64; 2]);
+                value.f_max_pool2d(kernel, stride, padding, [1, 1], ceil)?
             }
-            Layer::AveragePool { side } => value.f_adaptive_avg_pool2d([side as i64; 2])?,
+            &Layer::AveragePool { side } => value.f_adaptive_avg_pool2d([side as i64; 2])?,
             Layer::Flatten => value.f_flatten(1, -1)?,
-            Layer::Dropout(probability) => value.f_dropout(probability, train)?,
+            &Layer::Dropout(probability) => value.f_dropout(probability, train)?,
             Layer::Linear { .. } => value.f_linear(tensor("weight")?, Some(tensor("bias")?))?,
+            Layer::Residual { steps, shortcut } => {
+                let mut none = |_: &str, _: &Tensor| Ok(());
+                let mut sum = run(steps, tensors, value.shallow_clone(), mode, &mut none)?;
+                sum.f_add_(&run(shortcut, tensors, value, mode, &mut none)?)?
+            }
         };
         if let Some(name) = step.name {
             visit(name, &value)?;
         }
     }
     Ok(value)
+}
+
+/// Local response normalisation of `N x C x H x W`: see [`Layer::LocalResponse`].
+///
+/// The sums over channels are a product with a matrix that has ones about its diagonal: libtorch's own (an average pooling in three
+/// dimensions) takes longer than the convolutions.
+fn local_response(maps: &Tensor, size: usize, alpha: f64, beta: f64) -> Result<Tensor, TchError> {
+    let channels = maps.f_permute([0, 2, 3, 1])?;
+    let count = channels.size()[3];
+    let window = Tensor::f_ones([count, count], (channels.kind(), channels.device()))?;
+    let half = size as i64 / 2;
+    let window = window.f_triu(-half)?.f_tril(size as i64 - 1 - half)?.f_mul_scalar(alpha / size as f64)?;
+    let ones = Tensor::f_ones([count], (channels.kind(), channels.device()))?;
+    let scale = channels.f_square()?.f_linear(&window, Some(&ones))?.f_pow_tensor_scalar(-beta)?;
+    channels.f_mul(&scale)?.f_permute([0, 3, 1, 2])
 }
 
 /// The scores `N x classes` of `N · pieces x C x H x W` pieces, an example's pieces side by side.
