@@ -245,6 +245,9 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Check(file) => {
             let session = Session::open(&file, threads)?;
             let plan = &session.catalog.plan;
+            for (node, note) in plan.notes()? {
+                writeln!(out, "{}: {note}", plan.graph.nodes[node].name)?;
+            }
             writeln!(out, "{}: {} stages, nothing wrong", file.path.display(), plan.stages.len())?;
         }
         Command::Plan { file, choice, output } => {
