@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`network`] | networks as data: layers, their shapes and tensors |
 //! | `tensors` | named tensors: their initial values, and to and from weights tables |
-//! | `forward` | a pass through a network's steps |
+//! | `forward`, `response` | a pass through a network's steps, and back |
 //! | `input` | bytes to normalised tensors, and tensors to vectors |
 //! | `device` | where a tensor lives |
 //! | [`train`], [`infer`], [`weights`] | the operators |
@@ -18,6 +18,7 @@ mod forward;
 pub mod infer;
 mod input;
 pub mod network;
+mod response;
 mod sgd;
 mod tensors;
 pub mod train;

@@ -127,7 +127,6 @@ impl Network {
     }
 
     /// The form that names one of `classes` for images of that height and width.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`train` knows puzzles only, yet; the description holds both forms"))]
     pub fn classifier(&self, [height, width]: [usize; 2], classes: usize) -> Form {
         Form { input: [3, height, width], pieces: 1, shared: self.trunk.clone(), joint: (self.classes)(classes) }
     }

@@ -5,6 +5,8 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 
+use super::forward::Tape;
+
 /// How the learning rate runs over all steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,8 +59,8 @@ impl Sgd {
     ///
     /// # Errors
     /// libtorch refuses: the loss does not depend on all parameters, or memory is short.
-    pub fn step(&mut self, loss: &Tensor, rate: f64) -> Result<(), TchError> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+    pub fn step(&mut self, loss: Tensor, tape: Tape, rate: f64) -> Result<(), TchError> {
+        let gradients = tape.gradients(&loss, &self.parameters)?;
         let _guard = tch::no_grad_guard();
         let device = loss.device();
         let scalar = |value: f64| Tensor::f_from_slice(&[value as f32])?.f_to_device(device);
@@ -101,7 +103,7 @@ mod tests {
         let x = tensor(&[0.5, 1.0], &[1, 2]);
         let mut sgd = Sgd::new(vec![weight.shallow_clone(), bias.shallow_clone()], 0.9, 0.01).unwrap();
         for _ in 0..2 {
-            sgd.step(&((&weight + &bias) * &x).sum(Kind::Float), 0.1).unwrap();
+            sgd.step(((&weight + &bias) * &x).sum(Kind::Float), Tape::default(), 0.1).unwrap();
         }
         // w: v1 = .5 + .01 = .51, w1 = .949; v2 = .9 · .51 + .5 + .00949 = .96849, w2 = .852151; and alike.
         let close = |found: &Tensor, expected: [f64; 2]| {

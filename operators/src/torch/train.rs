@@ -23,7 +23,7 @@ use tessera_schemas::{puzzles, weights};
 
 use super::device::Device;
 use super::examples::{Examples, Layout, Steps};
-use super::forward::{self, Mode};
+use super::forward::{self, Mode, Tape};
 use super::input::normalised;
 use super::network::{Form, Name, Parameter};
 use super::sgd::{Schedule, Sgd};
@@ -48,7 +48,7 @@ const COLUMNS: [Column; 2] =
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The network: `small` or `alexnet-torchvision`.
+    /// The network: `small`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
     network: Name,
     /// Passes over the data. Default: 10.
     #[serde(default = "defaults::epochs")]
@@ -216,7 +216,7 @@ impl Whole for Training {
                 if !loss.is_finite() {
                     return Err(diverged(loss, step, epoch, rate));
                 }
-                sgd.step(&outcome.loss, rate)?;
+                sgd.step(outcome.loss, outcome.tape, rate)?;
                 for mean in [&mut whole, &mut recent] {
                     mean.add(loss, solved, examples.classes.len());
                 }
@@ -269,6 +269,8 @@ struct Outcome {
     loss: Tensor,
     /// How many puzzles were solved, a scalar.
     solved: Tensor,
+    /// The way back from the loss.
+    tape: Tape,
 }
 
 impl Outcome {
@@ -288,9 +290,10 @@ fn forward(
 ) -> Result<Outcome, RunError> {
     let pieces = normalised(&examples.bytes, layout.side, layout.normalisation, device)?;
     let classes = Tensor::f_from_slice(&examples.classes)?.f_to_device(device)?;
-    let scores = forward::scores(form, tensors, pieces, mode)?;
+    let mut tape = Tape::default();
+    let scores = forward::scores(form, tensors, pieces, mode, &mut tape)?;
     let solved = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
-    Ok(Outcome { loss: forward::loss(&scores, &classes)?, solved })
+    Ok(Outcome { loss: forward::loss(&scores, &classes)?, solved, tape })
 }
 
 fn diverged(loss: f64, step: usize, epoch: usize, rate: f64) -> RunError {
