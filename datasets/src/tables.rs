@@ -105,6 +105,15 @@ pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry]) -> Result<Schem
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// The rows of a `.npy` file that holds integers in two dimensions.
+///
+/// # Errors
+/// The file cannot be read or holds something else.
+pub fn integers(files: &dyn Files, path: &Path) -> Result<Vec<Vec<i64>>, Error> {
+    let size = files.list(path)?.iter().map(|entry| entry.size).sum();
+    npy::integers(raw::Raw { files, path, size })
+}
+
 /// Yields the table in batches.
 ///
 /// # Errors

@@ -8,12 +8,36 @@
 //! The other image is the one before it in the epoch's order. If that was dropped, or is the image itself, the puzzle has no
 //! occluder.
 //!
+//! Defaults are the paper's, for images of 255 pixels. The Jigsaw of 2016 is the special case without occluders, of the same
+//! images' middle or any other part of 225 pixels:
+//!
+//! ```toml
+//! [stage.decoded]
+//! op = "decode"
+//! input = "images"
+//! side = 256
+//!
+//! [stage.puzzles]
+//! op = "jigsaw"
+//! input = "decoded"
+//! cell = 75
+//! tile = 64
+//! crop = "random"
+//! permutations = 1000     # or 100
+//! max_occluded = 0
+//! gray = 0.3
+//! ```
+//!
+//! (Its colour jitter of two pixels is `channel_shift = 2`.) `tessera check` says how far the permutations are from each other.
+//!
 //! Exact: a puzzle depends on the seed, the epoch, the image and the one before it. What fits a network's eye is left to the
 //! reader of the puzzles: `normalisation` only travels with them.
 
 mod cut;
+mod file;
 mod permutations;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -33,6 +57,10 @@ const IMAGES: &str = "images";
 const LARGEST_GRID: usize = 5;
 /// Sums of distances to more permutations than that would not fit their bits.
 const MOST_PERMUTATIONS: usize = 500_000;
+/// The paper's number of permutations, and their smallest distance.
+const PERMUTATIONS: usize = 701;
+/// See [`PERMUTATIONS`].
+const MIN_DISTANCE: usize = 3;
 
 /// Keys of a `jigsaw` stage. Lengths are in pixels.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -47,12 +75,17 @@ pub struct Config {
     /// A tile's side. Default: 64/85 of the cell, as the paper has it.
     #[serde(default)]
     tile: Option<usize>,
-    /// How many permutations there are to tell apart. Default 701.
-    #[serde(default = "count")]
-    permutations: usize,
-    /// The number of places in which any two permutations differ at least. Default 3.
-    #[serde(default = "min_distance")]
-    min_distance: usize,
+    /// How many permutations there are to tell apart. Default 701, or as many as are in `permutations_file`, of which these are the
+    /// first.
+    #[serde(default)]
+    permutations: Option<usize>,
+    /// The number of places in which any two permutations differ at least. Default 3, or what those of `permutations_file` do.
+    #[serde(default)]
+    min_distance: Option<usize>,
+    /// A file of permutations, in place of those found here: `.npy`, one a row, or text, one a line; tile by place, counted from 0
+    /// or from 1. Default: none.
+    #[serde(default)]
+    permutations_file: Option<PathBuf>,
     /// The largest number of tiles from another image; 0 to this many are as likely. Default 2.
     #[serde(default = "max_occluded")]
     max_occluded: usize,
@@ -62,15 +95,30 @@ pub struct Config {
     /// Whether tiles from another image are gray when the puzzle is, so that colour does not give them away. Default true.
     #[serde(default = "share_gray")]
     share_gray: bool,
-    /// The largest offset of a tile in its cell, in each direction. Default: what the cell leaves.
+    /// Tiles lie 0 to this many pixels right of and below their cells' corners. Default: 18/85 of the cell, as the paper has it, or
+    /// what the cell leaves, if that is less.
     #[serde(default)]
     jitter: Option<usize>,
+    /// Where the cells lie in an image that is larger than all of them: `center` (default) or `random`.
+    #[serde(default)]
+    crop: Crop,
     /// The largest shift of each colour channel, in each direction, against chromatic aberration. Default 2.
     #[serde(default = "channel_shift")]
     channel_shift: usize,
     /// What a reader normalises by its own mean and deviation. Default `"tile"`.
     #[serde(default)]
     normalisation: Normalisation,
+}
+
+/// Where the cells lie in an image that is larger than all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crop {
+    /// In the middle.
+    #[default]
+    Center,
+    /// Anywhere, drawn anew for each puzzle; the other image's cells lie there too.
+    Random,
 }
 
 /// What a reader normalises by its own mean and deviation.
@@ -100,14 +148,6 @@ fn grid() -> usize {
     3
 }
 
-fn count() -> usize {
-    701
-}
-
-fn min_distance() -> usize {
-    3
-}
-
 fn max_occluded() -> usize {
     2
 }
@@ -128,7 +168,39 @@ fn channel_shift() -> usize {
 pub struct Jigsaw {
     config: Config,
     cutter: Cutter,
+    wanted: Wanted,
     schema: SchemaRef,
+}
+
+/// The permutations that are asked for.
+#[derive(Debug, Clone, PartialEq)]
+enum Wanted {
+    /// To be found: so many, with that distance.
+    Found { count: usize, min_distance: usize },
+    /// From a file.
+    Given(Vec<Vec<u8>>),
+}
+
+impl Wanted {
+    fn count(&self) -> usize {
+        match self {
+            Self::Found { count, .. } => *count,
+            Self::Given(permutations) => permutations.len(),
+        }
+    }
+
+    /// The permutations, tile by place.
+    fn permutations(&self, places: usize) -> Result<Vec<Vec<u8>>, RunError> {
+        match self {
+            Self::Given(permutations) => Ok(permutations.clone()),
+            &Self::Found { count, min_distance } => permutations::choose(places, count, min_distance).map_err(|reached| {
+                RunError::Input(format!(
+                    "{count} permutations of {places} tiles that differ in at least {min_distance} places were not found, only \
+                     {reached}: ask for fewer, or nearer ones"
+                ))
+            }),
+        }
+    }
 }
 
 impl Operator for Jigsaw {
@@ -140,10 +212,12 @@ impl Operator for Jigsaw {
     const SEEDED: bool = true;
     const VIEW: bool = true;
     const LOOKS_BACK: bool = true;
+    const FILES: &'static [&'static str] = &["permutations_file"];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = check(&config);
+        let wanted = wanted(&config, inputs, &mut errors);
         let cutter = match pixels::size(inputs.inputs.required(IMAGES)) {
             Ok(size) => Cutter::new(&config, size, &mut errors),
             Err(error) => {
@@ -151,11 +225,11 @@ impl Operator for Jigsaw {
                 None
             }
         };
-        match cutter {
-            Some(cutter) if errors.is_empty() => {
-                let layout = Layout { grid: cutter.grid, tile: cutter.tile, permutations: config.permutations };
+        match cutter.zip(wanted) {
+            Some((cutter, wanted)) if errors.is_empty() => {
+                let layout = Layout { grid: cutter.grid, tile: cutter.tile, permutations: wanted.count() };
                 let schema = puzzles::schema(layout, config.normalisation.name());
-                Ok(Self { config, cutter, schema })
+                Ok(Self { config, cutter, wanted, schema })
             }
             _ => Err(errors),
         }
@@ -171,17 +245,30 @@ impl Operator for Jigsaw {
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         let Cutter { cell, tile, jitter, .. } = self.cutter;
-        vec![("cell", cell.into()), ("tile", tile.into()), ("jitter", jitter.into())]
+        let min_distance = match &self.wanted {
+            Wanted::Found { min_distance, .. } => (*min_distance).into(),
+            // The file decides, and is part of the key.
+            Wanted::Given(_) => serde_json::Value::Null,
+        };
+        let permutations = self.wanted.count().into();
+        let lengths = [("cell", cell.into()), ("tile", tile.into()), ("jitter", jitter.into())];
+        lengths.into_iter().chain([("permutations", permutations), ("min_distance", min_distance)]).collect()
+    }
+
+    fn notes(&self) -> Result<Vec<String>, RunError> {
+        let places = self.cutter.places();
+        let counts = permutations::distances(&self.wanted.permutations(places)?);
+        let pairs = counts.iter().sum::<u64>();
+        let mean = counts.iter().zip(0..).map(|(count, distance)| count * distance).sum::<u64>() as f64 / pairs as f64;
+        let shares = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let share = |(distance, count): (usize, &u64)| format!("{distance}: {:.2} %", *count as f64 / pairs as f64 * 100.0);
+        let shares = shares.map(share).collect::<Vec<_>>().join(", ");
+        let count = self.wanted.count();
+        Ok(vec![format!("{count} permutations of {places} tiles; two differ in {mean:.3} places on average ({shares})")])
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        let Config { permutations: count, min_distance, .. } = self.config;
-        let permutations = permutations::choose(self.cutter.places(), count, min_distance).map_err(|reached| {
-            let places = format!("of {} tiles that differ in at least {min_distance} places", self.cutter.places());
-            RunError::Input(format!(
-                "{count} permutations {places} were not found, only {reached}: ask for fewer, or nearer ones"
-            ))
-        })?;
+        let permutations = self.wanted.permutations(self.cutter.places())?;
         let puzzler =
             Puzzler { seed: context.seed, config: self.config, cutter: self.cutter, schema: self.schema, permutations };
         Ok(Kernel::Map(Box::new(Puzzles(Arc::new(puzzler)))))
@@ -195,9 +282,6 @@ fn check(config: &Config) -> Vec<BindError> {
     if !(0.0..=1.0).contains(&config.gray) {
         refuse("gray", format!("{} is no probability: 0 to 1", config.gray));
     }
-    if config.permutations < 2 {
-        refuse("permutations", format!("{} leaves nothing to tell apart: at least 2", config.permutations));
-    }
     if !(2..=LARGEST_GRID).contains(&config.grid) {
         refuse("grid", format!("{} cells a side: 2 to {LARGEST_GRID} make a puzzle", config.grid));
         return errors;
@@ -206,20 +290,56 @@ fn check(config: &Config) -> Vec<BindError> {
     if config.max_occluded > places {
         refuse("max_occluded", format!("{} tiles: the puzzle has {places}", config.max_occluded));
     }
-    if config.min_distance > places {
-        refuse("min_distance", format!("{} places: the puzzle has {places}", config.min_distance));
-    } else {
-        let most = permutations::most(places, config.min_distance).min(MOST_PERMUTATIONS as u128);
-        if config.permutations as u128 > most {
-            let distance = config.min_distance;
-            let message = format!(
-                "{} of {places} tiles with `min_distance` {distance}: there are at most {most}",
-                config.permutations
-            );
-            refuse("permutations", message);
-        }
-    }
     errors
+}
+
+/// The permutations that a config asks for; if they cannot be had, `errors` say why.
+fn wanted(config: &Config, inputs: &Binding<'_>, errors: &mut Vec<BindError>) -> Option<Wanted> {
+    let before = errors.len();
+    let mut refuse = |key: &str, message: String| errors.push(BindError::key(key, message));
+    if config.permutations.is_some_and(|count| count < 2) {
+        refuse("permutations", format!("{} leaves nothing to tell apart: at least 2", config.permutations?));
+    }
+    if !(2..=LARGEST_GRID).contains(&config.grid) {
+        return None;
+    }
+    let places = config.grid * config.grid;
+    let distance = config.min_distance.unwrap_or(if config.permutations_file.is_some() { 0 } else { MIN_DISTANCE });
+    if distance > places {
+        refuse("min_distance", format!("{distance} places: the puzzle has {places}"));
+        return None;
+    }
+    if let Some(path) = &config.permutations_file {
+        let mut permutations =
+            file::read(&inputs.resolve(path), places).map_err(|message| refuse("permutations_file", message)).ok()?;
+        let (count, held) = (config.permutations.unwrap_or(permutations.len()), permutations.len());
+        if count > held {
+            refuse("permutations", format!("{count}, and the file holds {held}"));
+            return None;
+        }
+        permutations.truncate(count);
+        if count < 2 && config.permutations.is_none() {
+            refuse("permutations_file", format!("{held} permutations leave nothing to tell apart: at least 2"));
+        }
+        let nearest = permutations::distances(&permutations).iter().position(|count| *count > 0).unwrap_or(places);
+        if nearest < distance {
+            refuse("min_distance", format!("{distance}, and two of the file's first {count} differ in {nearest} places"));
+        }
+        return (errors.len() == before).then_some(Wanted::Given(permutations));
+    }
+    let count = config.permutations.unwrap_or(PERMUTATIONS);
+    let most = permutations::most(places, distance).min(MOST_PERMUTATIONS as u128);
+    if count as u128 > most {
+        let message = format!("{count} of {places} tiles with `min_distance` {distance}: there are at most {most}");
+        refuse("permutations", message);
+    } else if let Some(reach) = permutations::reach(places, distance).filter(|reach| *reach < count) {
+        let message = format!(
+            "{count} of {places} tiles with `min_distance` {distance}: the search finds {reach}, and there are at most {most}"
+        );
+        let error = BindError::key("permutations", message);
+        errors.push(error.help("ask for fewer or nearer ones, or name a `permutations_file`"));
+    }
+    (errors.len() == before).then_some(Wanted::Found { count, min_distance: distance })
 }
 
 struct Puzzler {
@@ -233,7 +353,7 @@ struct Puzzler {
 impl Puzzler {
     /// Makes one puzzle, `G·G x T x T x 3`, and returns its plan and the mask of the places that show the other image.
     fn puzzle(&self, image_id: &str, epoch: u64, image: &[u8], other: Option<&[u8]>, tiles: &mut [u8]) -> (Plan, u32) {
-        let plan = Plan::draw(&self.config, self.cutter, self.seed, image_id, epoch);
+        let plan = Plan::draw(&self.config, self.cutter, self.permutations.len(), self.seed, image_id, epoch);
         let own = self.permutations[plan.permutation].iter().map(|&cell| (image, usize::from(cell), plan.gray));
         let mut sources: Vec<_> = own.collect();
         let mut mask = 0;
@@ -245,7 +365,7 @@ impl Puzzler {
         }
         let places = sources.into_iter().zip(&plan.offsets).zip(tiles.chunks_exact_mut(self.cutter.bytes()));
         for (((image, cell, gray), offset), tile) in places {
-            self.cutter.cut(image, cell, *offset, gray, tile);
+            self.cutter.cut(image, plan.corner, cell, *offset, gray, tile);
         }
         (plan, mask)
     }

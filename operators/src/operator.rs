@@ -65,6 +65,14 @@ pub trait Operator: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What `tessera check` says of it, beside that nothing is wrong.
+    ///
+    /// # Errors
+    /// It cannot do what is asked of it, which took too long to find out for [`Operator::bind`].
+    fn notes(&self) -> Result<Vec<String>, RunError> {
+        Ok(Vec::new())
+    }
+
     /// How it runs.
     ///
     /// # Errors

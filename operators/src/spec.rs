@@ -52,6 +52,11 @@ pub trait Bound: Send + Sync {
     fn config(&self) -> &Map<String, Value>;
     /// The files that the config names, whose bytes are part of the key.
     fn files(&self) -> &[PathBuf];
+    /// [`Operator::notes`].
+    ///
+    /// # Errors
+    /// It cannot do what is asked of it.
+    fn notes(&self) -> Result<Vec<String>, RunError>;
     /// [`Operator::kernel`].
     ///
     /// # Errors
@@ -138,6 +143,9 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+    fn notes(&self) -> Result<Vec<String>, RunError> {
+        self.operator.notes()
     }
     fn kernel(self: Box<Self>, context: &Context) -> Result<Kernel, RunError> {
         self.operator.kernel(context)

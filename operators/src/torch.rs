@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`network`] | networks as data: layers, their shapes and tensors |
 //! | `tensors` | named tensors: their initial values, and to and from weights tables |
-//! | `forward` | a pass through a network's steps |
+//! | `forward`, `response` | a pass through a network's steps, and back |
 //! | `input` | bytes to normalised tensors, and tensors to vectors |
 //! | `examples` | a table's batches, cut to the examples of a step |
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
@@ -23,6 +23,7 @@ mod input;
 pub mod network;
 mod optimizer;
 mod precision;
+mod response;
 mod schedule;
 mod tensors;
 mod threads;

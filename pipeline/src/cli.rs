@@ -238,8 +238,11 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
         Command::Check(file) => {
             let session = Session::open(&file, threads)?;
-            let stages = counted(session.catalog.plan.stages.len(), "stage");
-            writeln!(out, "{}: {stages}, nothing wrong", file.path.display())?;
+            let plan = &session.catalog.plan;
+            for (node, note) in plan.notes()? {
+                writeln!(out, "{}: {note}", plan.graph.nodes[node].name)?;
+            }
+            writeln!(out, "{}: {}, nothing wrong", file.path.display(), counted(plan.stages.len(), "stage"))?;
         }
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;

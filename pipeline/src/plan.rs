@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use anyhow::{Context as _, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use tessera_operators::operator::{Binding, ColumnKind, Inputs, QueryPlanner};
@@ -65,6 +66,23 @@ impl Plan {
         } else {
             Err(Faults::new(&graph.file.path, &graph.file.text, faults))
         }
+    }
+}
+
+impl Plan {
+    /// What operators say of their stages, before any kernel is made; each with its stage's place.
+    ///
+    /// # Errors
+    /// A stage cannot do what it is asked for.
+    pub fn notes(&self) -> Result<Vec<(usize, String)>> {
+        let mut notes = Vec::new();
+        for (node, stage) in self.stages.iter().enumerate() {
+            let operator = stage.operator.lock().expect("nothing panics while it holds an operator");
+            let said = operator.as_ref().map_or(Ok(Vec::new()), |operator| operator.notes());
+            let said = said.with_context(|| format!("stage `{}`", self.graph.nodes[node].name))?;
+            notes.extend(said.into_iter().map(|note| (node, note)));
+        }
+        Ok(notes)
     }
 }
 

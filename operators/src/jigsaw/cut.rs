@@ -1,6 +1,6 @@
 //! How a puzzle is cut: what lengths fit, what is drawn for an image, and the tiles themselves.
 
-use super::{Config, Jigsaw, LARGEST_GRID};
+use super::{Config, Crop, Jigsaw, LARGEST_GRID};
 use crate::operator::{BindError, Operator};
 use crate::random::Draw;
 
@@ -55,7 +55,7 @@ impl Cutter {
             errors.push(BindError::key("channel_shift", message).help(format!("at most {}", cell - tile)));
             return None;
         };
-        let jitter = config.jitter.unwrap_or(slack);
+        let jitter = config.jitter.unwrap_or(slack.min(cell * 18 / 85));
         if jitter > slack {
             let message = format!(
                 "a cell of {cell} px leaves a tile of {tile} px, shifted by up to {shift}, {slack} px, not {jitter}"
@@ -76,10 +76,15 @@ impl Cutter {
         self.tile * self.tile * 3
     }
 
-    /// Cuts a tile (`T x T x 3`) from a cell of an image (`H x W x 3`).
-    pub fn cut(self, image: &[u8], cell: usize, offset: Offset, gray: bool, tile: &mut [u8]) {
-        let top = (self.height - self.grid * self.cell) / 2 + cell / self.grid * self.cell + offset.y;
-        let left = (self.width - self.grid * self.cell) / 2 + cell % self.grid * self.cell + offset.x;
+    /// What all cells leave of the image, down and right.
+    fn rest(self) -> [usize; 2] {
+        [self.height, self.width].map(|side| side - self.grid * self.cell)
+    }
+
+    /// Cuts a tile (`T x T x 3`) from a cell of an image (`H x W x 3`), whose cells begin at `[y, x]`.
+    pub fn cut(self, image: &[u8], [y, x]: [usize; 2], cell: usize, offset: Offset, gray: bool, tile: &mut [u8]) {
+        let top = y + cell / self.grid * self.cell + offset.y;
+        let left = x + cell % self.grid * self.cell + offset.x;
         for (y, line) in tile.chunks_exact_mut(self.tile * 3).enumerate() {
             let channels = offset.shifts.map(|[down, right]| {
                 let start = ((top + y + down) * self.width + left + right) * 3;
@@ -123,13 +128,15 @@ pub struct Plan {
     pub gray: bool,
     /// Whether the other image's tiles are gray.
     pub other_gray: bool,
+    /// Where the cells begin: down, right.
+    pub corner: [usize; 2],
     /// One a place.
     pub offsets: Vec<Offset>,
 }
 
 impl Plan {
     /// Draws it for an image and an epoch.
-    pub fn draw(config: &Config, cutter: Cutter, seed: u64, image_id: &str, epoch: u64) -> Self {
+    pub fn draw(config: &Config, cutter: Cutter, permutations: usize, seed: u64, image_id: &str, epoch: u64) -> Self {
         let start = |purpose| Draw::new(seed, Jigsaw::NAME, purpose, image_id, epoch);
         let places = cutter.places();
         let mut occlusion = start("occlusion");
@@ -138,6 +145,11 @@ impl Plan {
         let occluders = at.into_iter().zip(occlusion.distinct(occluded, places)).collect();
         let mut color = start("gray");
         let (gray, other_gray) = (color.chance(config.gray), color.chance(config.gray));
+        let mut corner = start("corner");
+        let corner = cutter.rest().map(|rest| match config.crop {
+            Crop::Center => rest / 2,
+            Crop::Random => corner.below(rest + 1),
+        });
         let mut cuts = start("offsets");
         let mut up_to = |largest| cuts.below(largest + 1);
         let mut offset = || Offset {
@@ -146,10 +158,11 @@ impl Plan {
             shifts: std::array::from_fn(|_| [up_to(cutter.shift), up_to(cutter.shift)]),
         };
         Self {
-            permutation: start("permutation").below(config.permutations),
+            permutation: start("permutation").below(permutations),
             occluders,
             gray,
             other_gray: if config.share_gray { gray } else { other_gray },
+            corner,
             offsets: (0..places).map(|_| offset()).collect(),
         }
     }

@@ -163,10 +163,10 @@ fn channels_shift_apart_and_stay_in_their_cell() {
     let config = bound(json!({}), (side, side)).unwrap().config;
     let mut apart = false;
     for number in 0..500 {
-        let plan = Plan::draw(&config, cutter, number, "a", 0);
+        let plan = Plan::draw(&config, cutter, 701, number, "a", 0);
         for (cell, offset) in plan.offsets.iter().enumerate() {
             let mut tile = vec![0; cutter.bytes()];
-            cutter.cut(&bytes, cell, *offset, false, &mut tile);
+            cutter.cut(&bytes, plan.corner, cell, *offset, false, &mut tile);
             assert!(tile.chunks(3).all(|pixel| usize::from(pixel[2]) == cell));
             let [red, green, _] = offset.shifts;
             assert_eq!(usize::from(tile[0]), cell / 3 * 21 + offset.y + red[0]);
@@ -181,7 +181,7 @@ fn channels_shift_apart_and_stay_in_their_cell() {
 #[test]
 fn defaults_are_the_papers() {
     let Jigsaw { cutter, schema, .. } = bound(json!({}), (255, 255)).unwrap();
-    assert_eq!((cutter.cell, cutter.tile, cutter.jitter, cutter.shift), (85, 64, 19, 2));
+    assert_eq!((cutter.cell, cutter.tile, cutter.jitter, cutter.shift), (85, 64, 18, 2));
     assert_eq!(puzzles::layout(&schema).unwrap(), Layout { grid: 3, tile: 64, permutations: 701 });
     let of_2016 = json!({"cell": 75, "tile": 64, "max_occluded": 0, "permutations": 1000, "gray": 0.3});
     assert_eq!(bound(of_2016, (256, 256)).unwrap().cutter.jitter, 9);
@@ -218,12 +218,62 @@ fn faults_say_what_is_possible() {
         messages(json!({"jitter": 9}), (64, 64)),
         [key("jitter", "a cell of 21 px leaves a tile of 16 px, shifted by up to 2, 3 px, not 9")]
     );
-    let operator = bound(json!({"permutations": 70, "min_distance": 8}), (64, 64)).unwrap();
-    let error = operator.kernel(&Context { seed: 0, threads: 1, base: "".into() }).err().unwrap().to_string();
-    assert!(
-        error.starts_with("70 permutations of 9 tiles that differ in at least 8 places were not found, only "),
-        "{error}"
-    );
+    let impossible = json!({"permutations": 70, "min_distance": 8});
+    let found = messages(impossible.clone(), (64, 64));
+    let [(At::Key(at), message)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(at, "permutations");
+    let expected = "70 of 9 tiles with `min_distance` 8: the search finds ";
+    assert!(message.starts_with(expected) && message.ends_with(", and there are at most 72"), "{message}");
+    let operator = bound(json!({"grid": 4, "permutations": 5000, "min_distance": 12}), (64, 64));
+    let error = operator.unwrap().notes().unwrap_err().to_string();
+    let expected = "5000 permutations of 16 tiles that differ in at least 12 places were not found, only ";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
+fn a_note_says_how_far_permutations_are_apart() {
+    let notes =
+        bound(json!({"grid": 2, "permutations": 24, "min_distance": 2, "channel_shift": 0}), (8, 8)).unwrap().notes();
+    let expected = "24 permutations of 4 tiles; two differ in 3.130 places on average (2: 26.09 %, 3: 34.78 %, 4: 39.13 %)";
+    assert_eq!(notes.unwrap(), [expected]);
+}
+
+#[test]
+fn permutations_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.txt");
+    std::fs::write(&path, "1 2 3 4 5 6 7 8 9\n2 1 3 4 5 6 7 8 9\n9 8 7 6 5 4 3 2 1\n").unwrap();
+    let with_file = |key: &str, value: usize| with(json!({"permutations_file": path, "channel_shift": 0}), key, value);
+    let Jigsaw { wanted, schema, .. } = bound(with_file("grid", 3), (14, 14)).unwrap();
+    assert_eq!(puzzles::layout(&schema).unwrap().permutations, 3);
+    let held = wanted.permutations(9).unwrap();
+    assert_eq!(held[..2], [[0, 1, 2, 3, 4, 5, 6, 7, 8], [1, 0, 2, 3, 4, 5, 6, 7, 8]]);
+    assert_eq!(bound(with_file("permutations", 2), (14, 14)).unwrap().wanted, Wanted::Given(held[..2].to_vec()));
+    let message = |config| {
+        let errors = bound(config, (14, 14)).err().unwrap();
+        errors.into_iter().map(|error| (error.at, error.message)).collect::<Vec<_>>()
+    };
+    let key = |key: &str, message: &str| vec![(At::Key(key.into()), message.to_owned())];
+    assert_eq!(message(with_file("permutations", 4)), key("permutations", "4, and the file holds 3"));
+    let near = "3, and two of the file's first 3 differ in 2 places";
+    assert_eq!(message(with_file("min_distance", 3)), key("min_distance", near));
+    let text = message(with_file("grid", 2)).remove(0).1;
+    assert!(text.ends_with("p.txt has 9 numbers, and a puzzle has 4 tiles"), "{text}");
+}
+
+#[test]
+fn cells_lie_in_the_middle_or_anywhere() {
+    let corners = |config| {
+        let Jigsaw { config, cutter, .. } = bound(config, (256, 300)).unwrap();
+        (0..400).map(|epoch| Plan::draw(&config, cutter, 9, 1, "a", epoch).corner).collect::<Vec<_>>()
+    };
+    assert!(corners(json!({"cell": 75})).iter().all(|corner| *corner == [15, 37]));
+    let anywhere = corners(json!({"cell": 75, "crop": "random"}));
+    for (axis, most) in [31, 75].into_iter().enumerate() {
+        let along: Vec<_> = anywhere.iter().map(|corner| corner[axis]).collect();
+        assert!(along.iter().all(|at| *at <= most) && along.contains(&0) | along.contains(&1), "{along:?}");
+        assert!(along.iter().any(|at| *at >= most - 1), "{along:?}");
+    }
 }
 
 proptest! {

@@ -18,7 +18,7 @@ use tessera_schemas::pixels::{self, Pixels};
 use tessera_schemas::{IMAGE_ID, column, features, weights};
 
 use super::device::Device;
-use super::forward::{self, Mode};
+use super::forward::{self, Mode, Tape};
 use super::input::{Normalisation, append_rows, normalised};
 use super::network::{Name, Parameter, Step, dimensions, walk};
 use super::tensors::Tensors;
@@ -320,7 +320,7 @@ impl Plan {
                     let column = layers.iter().position(|layer| layer == name);
                     column.map_or(Ok(()), |column| pooled(column, output))
                 };
-                forward::run(steps, tensors, input, Mode::Evaluate, &mut named).map(drop)
+                forward::run(steps, tensors, input, Mode::Evaluate, &mut Tape::default(), &mut named).map(drop)
             }
             Body::Script(script) => pooled(0, &script.forward(&input)?),
         }

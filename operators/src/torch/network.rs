@@ -3,31 +3,62 @@
 //! One [`Network`] is a file of this folder: its [`Step`]s in order, its tensors' names and the paper's link. From that follow
 //! the [`Form`]s that are trained, the shapes on the way, and the tensors that must exist. A new network is a new file, and a
 //! variant of [`Name`].
+//!
+//! All networks have the layers `conv1` to `conv5`, each taken after its ReLU and before any pooling. Where the literature counts
+//! in stages, those are their ends:
+//!
+//! | | `conv1` | `conv2` | `conv3` | `conv4` | `conv5` |
+//! | --- | --- | --- | --- | --- | --- |
+//! | AlexNets, `small` | first convolution | second | third | fourth | fifth |
+//! | VGG | `conv1_2` | `conv2_2` | `conv3_3` | `conv4_3` | `conv5_3` |
+//! | ResNets | before the first pooling | `layer1` | `layer2` | `layer3` | `layer4` |
 
+mod alexnet;
 mod alexnet_torchvision;
+mod layer;
+mod resnet;
 mod small;
+mod vgg;
 
 use serde::{Deserialize, Serialize};
+
+pub use layer::{LAST, Layer, Parameter, ShapeError, Start, Step, dimensions, walk};
 
 /// The networks there are, as pipeline files and weights tables name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Name {
-    /// [`small`].
-    Small,
+    /// [`alexnet`].
+    Alexnet,
     /// [`alexnet_torchvision`].
     AlexnetTorchvision,
+    /// [`resnet`], 18 layers.
+    Resnet18,
+    /// [`resnet`], 50 layers.
+    Resnet50,
+    /// [`small`].
+    Small,
+    /// [`vgg`].
+    Vgg16,
+    /// [`vgg`], with batch normalisation.
+    Vgg16Bn,
 }
 
 impl Name {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::AlexnetTorchvision, Self::Small];
+    pub const ALL: &'static [Self] =
+        &[Self::Alexnet, Self::AlexnetTorchvision, Self::Resnet18, Self::Resnet50, Self::Small, Self::Vgg16, Self::Vgg16Bn];
 
     /// The name as text.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Small => "small",
+            Self::Alexnet => "alexnet",
             Self::AlexnetTorchvision => "alexnet-torchvision",
+            Self::Resnet18 => "resnet18",
+            Self::Resnet50 => "resnet50",
+            Self::Small => "small",
+            Self::Vgg16 => "vgg16",
+            Self::Vgg16Bn => "vgg16-bn",
         }
     }
 
@@ -44,8 +75,13 @@ impl Name {
     /// Its description.
     pub fn network(self) -> Network {
         match self {
-            Self::Small => small::network(),
+            Self::Alexnet => alexnet::network(),
             Self::AlexnetTorchvision => alexnet_torchvision::network(),
+            Self::Resnet18 => resnet::resnet18(),
+            Self::Resnet50 => resnet::resnet50(),
+            Self::Small => small::network(),
+            Self::Vgg16 => vgg::vgg16(false),
+            Self::Vgg16Bn => vgg::vgg16(true),
         }
     }
 }
@@ -65,6 +101,8 @@ pub struct Network {
 /// network of Noroozi and Favaro, 2016, <https://arxiv.org/abs/1603.09246>).
 #[derive(Debug, Clone, Copy)]
 pub struct PuzzleHead {
+    /// The stride of the trunk's first convolution on tiles, where it is another than on images: tiles are small.
+    pub stride: Option<usize>,
     /// Outputs of `fc6`, whose weights all tiles share.
     pub tile: usize,
     /// Outputs of `fc7`.
@@ -73,219 +111,6 @@ pub struct PuzzleHead {
     pub norm: bool,
     /// Probability that training zeroes an output of `fc6` or `fc7`.
     pub dropout: f64,
-}
-
-/// One step of a network.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// What it does.
-    pub layer: Layer,
-    /// Its tensors' names start so, then `.weight` and so on; empty without tensors.
-    pub tensor: String,
-    /// The name under which `infer` gives its output.
-    pub name: Option<&'static str>,
-}
-
-/// What a step does. Images are `C x H x W`, and everything is square.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Layer {
-    /// A convolution.
-    Convolution {
-        /// Output channels.
-        channels: usize,
-        /// The kernel's side.
-        kernel: usize,
-        /// Pixels between two of its places.
-        stride: usize,
-        /// Zeros on each side.
-        padding: usize,
-        /// Whether it adds a bias (not before a batch normalisation).
-        bias: bool,
-    },
-    /// Batch normalisation over channels (Ioffe and Szegedy, 2015).
-    BatchNorm,
-    /// `max(x, 0)`.
-    Relu,
-    /// The maximum of a window.
-    MaxPool {
-        /// The window's side.
-        kernel: usize,
-        /// Pixels between two windows.
-        stride: usize,
-    },
-    /// Means of as many windows a side as asked for, whatever the size of the map.
-    AveragePool {
-        /// Windows a side.
-        side: usize,
-    },
-    /// `C x H x W` to one vector.
-    Flatten,
-    /// In training, zeroes values with that probability, and scales the others up.
-    Dropout(f64),
-    /// A product with a matrix, plus a bias.
-    Linear {
-        /// Length of the output.
-        outputs: usize,
-        /// How its weights start.
-        start: Start,
-    },
-}
-
-/// How a tensor starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Start {
-    /// Zeros.
-    Zeros,
-    /// Ones.
-    Ones,
-    /// `N(0, 2 / fan-in)`: keeps a signal's size through ReLUs (He et al., 2015, <https://arxiv.org/abs/1502.01852>).
-    Kaiming,
-    /// `N(0, deviation²)`.
-    Normal {
-        /// The deviation.
-        deviation: f64,
-    },
-}
-
-/// The start of a network's last layer: all classes about equally likely, so that the first steps are not wasted on
-/// unlearning a guess.
-pub const LAST: Start = Start::Normal { deviation: 0.001 };
-
-/// A tensor that a network needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Parameter {
-    /// Its name.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// How it starts.
-    pub start: Start,
-    /// Whether training follows its gradient; running statistics have none.
-    pub trained: bool,
-}
-
-/// An input that a network cannot take.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} needs {needed}, and gets {found}")]
-pub struct ShapeError {
-    what: String,
-    needed: String,
-    found: String,
-}
-
-impl Step {
-    /// A step that yields no named output.
-    pub fn new(layer: Layer, tensor: &str) -> Self {
-        Self { layer, tensor: tensor.to_owned(), name: None }
-    }
-
-    /// The step whose output has that name.
-    pub fn named(layer: Layer, name: &'static str) -> Self {
-        Self { layer, tensor: String::new(), name: Some(name) }
-    }
-
-    /// The shape of its output (`[C, H, W]` or `[D]`), for an input of that shape.
-    ///
-    /// # Errors
-    /// The input is too small, or a vector where a map must be.
-    pub fn shape(&self, input: &[usize]) -> Result<Vec<usize>, ShapeError> {
-        let window = |what: &str, kernel: usize, stride: usize, padding: usize| {
-            let fault = || ShapeError {
-                what: format!("{what} of {kernel}x{kernel}{}", self.place()),
-                needed: format!("maps of at least {0}x{0}", kernel.saturating_sub(2 * padding).max(1)),
-                found: dimensions(input),
-            };
-            let &[channels, height, width] = input else { return Err(fault()) };
-            if height.min(width) == 0 || height.min(width) + 2 * padding < kernel {
-                return Err(fault());
-            }
-            let places = |side: usize| (side + 2 * padding - kernel) / stride + 1;
-            Ok((channels, places(height), places(width)))
-        };
-        match self.layer {
-            Layer::Convolution { channels, kernel, stride, padding, .. } => {
-                let (_, height, width) = window("a convolution", kernel, stride, padding)?;
-                Ok(vec![channels, height, width])
-            }
-            Layer::MaxPool { kernel, stride } => {
-                let (channels, height, width) = window("a pooling", kernel, stride, 0)?;
-                Ok(vec![channels, height, width])
-            }
-            Layer::AveragePool { side } => window("a pooling", 1, 1, 0).map(|(channels, _, _)| vec![channels, side, side]),
-            Layer::BatchNorm | Layer::Relu | Layer::Dropout(_) => Ok(input.to_vec()),
-            Layer::Flatten => Ok(vec![input.iter().product()]),
-            Layer::Linear { outputs, .. } => match input {
-                [_] => Ok(vec![outputs]),
-                _ => Err(ShapeError {
-                    what: format!("a matrix{}", self.place()),
-                    needed: "a vector".to_owned(),
-                    found: dimensions(input),
-                }),
-            },
-        }
-    }
-
-    /// Its tensors, for an input of that shape.
-    pub fn parameters(&self, input: &[usize]) -> Vec<Parameter> {
-        let features = input.first().copied().unwrap_or_default();
-        let parameter = |end: &str, shape: Vec<usize>, start, trained| Parameter {
-            name: format!("{}.{end}", self.tensor),
-            shape,
-            start,
-            trained,
-        };
-        match self.layer {
-            Layer::Convolution { channels, kernel, bias, .. } => {
-                let weight = parameter("weight", vec![channels, features, kernel, kernel], Start::Kaiming, true);
-                let bias = bias.then(|| parameter("bias", vec![channels], Start::Zeros, true));
-                std::iter::once(weight).chain(bias).collect()
-            }
-            Layer::BatchNorm => vec![
-                parameter("weight", vec![features], Start::Ones, true),
-                parameter("bias", vec![features], Start::Zeros, true),
-                parameter("running_mean", vec![features], Start::Zeros, false),
-                parameter("running_var", vec![features], Start::Ones, false),
-            ],
-            Layer::Linear { outputs, start } => vec![
-                parameter("weight", vec![outputs, features], start, true),
-                parameter("bias", vec![outputs], Start::Zeros, true),
-            ],
-            Layer::Relu | Layer::MaxPool { .. } | Layer::AveragePool { .. } | Layer::Flatten | Layer::Dropout(_) => {
-                Vec::new()
-            }
-        }
-    }
-
-    fn place(&self) -> String {
-        if self.tensor.is_empty() { String::new() } else { format!(" (`{}`)", self.tensor) }
-    }
-}
-
-/// A shape as messages show it.
-pub fn dimensions(shape: &[usize]) -> String {
-    match shape {
-        [] => "a scalar".to_owned(),
-        [length] => format!("{length} values"),
-        _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
-    }
-}
-
-/// The shapes of all steps' outputs, and the tensors of all steps.
-///
-/// # Errors
-/// A step cannot take what the one before yields.
-pub fn walk<'a>(
-    steps: impl IntoIterator<Item = &'a Step>,
-    input: &[usize],
-) -> Result<(Vec<Vec<usize>>, Vec<Parameter>), ShapeError> {
-    let (mut shapes, mut parameters) = (Vec::new(), Vec::new());
-    let mut shape = input.to_vec();
-    for step in steps {
-        parameters.extend(step.parameters(&shape));
-        shape = step.shape(&shape)?;
-        shapes.push(shape.clone());
-    }
-    Ok((shapes, parameters))
 }
 
 impl Network {
@@ -308,15 +133,19 @@ impl Network {
 
     /// The form that solves puzzles of that many tiles, each `tile` pixels a side: names one of `permutations`.
     pub fn puzzle(&self, tiles: usize, tile: usize, permutations: usize) -> Form {
-        let PuzzleHead { tile: features, joint, norm, dropout } = self.puzzle;
+        let PuzzleHead { stride: first, tile: features, joint, norm, dropout } = self.puzzle;
         let fully = |outputs, start, number: usize| Step::new(Layer::Linear { outputs, start }, &format!("fc{number}"));
         let hidden = |outputs, number: usize| {
             let norm = norm.then(|| Step::new(Layer::BatchNorm, &format!("bn{number}")));
             let rest = [Step::new(Layer::Relu, ""), Step::new(Layer::Dropout(dropout), "")];
             std::iter::once(fully(outputs, Start::Kaiming, number)).chain(norm).chain(rest)
         };
+        let mut trunk = self.trunk.clone();
+        if let (Some(first), Some(Step { layer: Layer::Convolution { stride, .. }, .. })) = (first, trunk.first_mut()) {
+            *stride = first;
+        }
         let flatten = Step::new(Layer::Flatten, "");
-        let shared = self.trunk.iter().cloned().chain([flatten]).chain(hidden(features, 6)).collect();
+        let shared = trunk.into_iter().chain([flatten]).chain(hidden(features, 6)).collect();
         let joint = hidden(joint, 7).chain([fully(permutations, LAST, 8)]).collect();
         Form { input: [3, tile, tile], pieces: tiles, shared, joint }
     }
@@ -375,6 +204,82 @@ mod tests {
         assert_eq!(network.up_to(&["conv2".to_owned(), "conv1".to_owned()]).last().unwrap().name, Some("conv2"));
         let error = walk(&network.trunk, &[3, 30, 30]).unwrap_err();
         assert_eq!(error.to_string(), "a pooling of 3x3 needs maps of at least 3x3, and gets 192x2x2");
+    }
+
+    /// The output of each network's layers for images of that side.
+    fn named_shapes(name: Name, side: usize) -> Vec<Vec<usize>> {
+        let trunk = name.network().trunk;
+        let (shapes, _) = walk(&trunk, &[3, side, side]).unwrap();
+        trunk.iter().zip(shapes).filter(|(step, _)| step.name.is_some()).map(|(_, shape)| shape).collect()
+    }
+
+    #[test]
+    fn all_networks_have_five_layers() {
+        for &name in Name::ALL {
+            assert_eq!(name.network().layers(), ["conv1", "conv2", "conv3", "conv4", "conv5"]);
+        }
+        let of_caffe = [[96, 55, 55], [256, 27, 27], [384, 13, 13], [384, 13, 13], [256, 13, 13]];
+        assert_eq!(named_shapes(Name::Alexnet, 227), of_caffe);
+        let vgg = [[64, 224, 224], [128, 112, 112], [256, 56, 56], [512, 28, 28], [512, 14, 14]];
+        assert_eq!(named_shapes(Name::Vgg16, 224), vgg);
+        assert_eq!(named_shapes(Name::Vgg16Bn, 224), vgg);
+        assert_eq!(
+            named_shapes(Name::Resnet18, 224),
+            [[64, 112, 112], [64, 56, 56], [128, 28, 28], [256, 14, 14], [512, 7, 7]]
+        );
+        assert_eq!(
+            named_shapes(Name::Resnet50, 224),
+            [[64, 112, 112], [256, 56, 56], [512, 28, 28], [1024, 14, 14], [2048, 7, 7]]
+        );
+    }
+
+    /// Parameters that are trained, as torchvision's documentation counts them for 1,000 classes; the paper's AlexNet as Caffe's.
+    #[test]
+    fn classifiers_have_as_many_parameters_as_they_should() {
+        let count = |name: Name, side| {
+            let parameters = name.network().classifier([side, side], 1000).parameters().unwrap();
+            let trained = parameters.iter().filter(|parameter| parameter.trained);
+            trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum::<usize>()
+        };
+        assert_eq!(count(Name::Alexnet, 227), 60_965_224);
+        assert_eq!(count(Name::AlexnetTorchvision, 224), 61_100_840);
+        assert_eq!(count(Name::Vgg16, 224), 138_357_544);
+        assert_eq!(count(Name::Vgg16Bn, 224), 138_365_992);
+        assert_eq!(count(Name::Resnet18, 224), 11_689_512);
+        assert_eq!(count(Name::Resnet50, 224), 25_557_032);
+    }
+
+    /// The paper's tiles leave the trunk as 3 x 3, as the released network's do.
+    #[test]
+    fn the_papers_alexnet_is_finer_on_tiles() {
+        let network = Name::Alexnet.network();
+        let (form, parameters) = (network.puzzle(9, 64, 701), network.puzzle(9, 64, 701).parameters().unwrap());
+        assert_eq!(walk(&form.shared[..1], &[3, 64, 64]).unwrap().0, [[96, 27, 27]]);
+        let shape = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap().shape.clone();
+        assert_eq!((shape("fc6.weight"), shape("fc7.weight")), (vec![1024, 256 * 9], vec![4096, 9 * 1024]));
+        assert_eq!((shape("conv2.weight"), shape("conv5.weight")), (vec![256, 48, 5, 5], vec![256, 192, 3, 3]));
+    }
+
+    #[test]
+    fn sums_need_equal_shapes() {
+        let convolution = |channels| {
+            let layer = Layer::Convolution { channels, kernel: 3, stride: 1, padding: 1, groups: 1, bias: false };
+            vec![Step::new(layer, "c")]
+        };
+        let residual = |steps, shortcut| Step::new(Layer::Residual { steps, shortcut }, "");
+        assert_eq!(residual(convolution(8), convolution(8)).shape(&[3, 9, 9]).unwrap(), [8, 9, 9]);
+        let error = residual(convolution(8), Vec::new()).shape(&[3, 9, 9]).unwrap_err();
+        assert_eq!(error.to_string(), "a sum needs 8x9x9, and gets 3x9x9");
+    }
+
+    #[test]
+    fn windows_beyond_the_end_count_if_told_to() {
+        let side = |kernel, stride, padding, ceil, side| {
+            Step::new(Layer::MaxPool { kernel, stride, padding, ceil }, "").shape(&[1, side, side]).unwrap()[1]
+        };
+        assert_eq!([side(3, 2, 0, false, 6), side(3, 2, 0, true, 6), side(3, 2, 0, true, 7)], [2, 3, 3]);
+        // The third window would start beyond the map.
+        assert_eq!([side(1, 3, 0, true, 5), side(2, 4, 1, true, 6), side(3, 2, 1, false, 112)], [2, 2, 56]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use super::forward::Tape;
+
 /// Added to a gradient's norm before something is divided by it (PyTorch's `clip_grad_norm_`).
 const CLIP_EPSILON: f64 = 1e-6;
 /// Added to the root of AdamW's second moment (PyTorch's default).
@@ -72,8 +74,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// libtorch refuses: the loss does not depend on all parameters, or memory is short.
-    pub fn step(&mut self, loss: &Tensor, rate: f64) -> Result<(), TchError> {
-        let mut gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+    pub fn step(&mut self, loss: &Tensor, tape: Tape, rate: f64) -> Result<(), TchError> {
+        let mut gradients = tape.gradients(loss, &self.parameters)?;
         let _guard = tch::no_grad_guard();
         if let Some(most) = self.rule.clip {
             clip(&mut gradients, most)?;
@@ -172,7 +174,7 @@ mod tests {
         [0, 1].map(|_| {
             let scores = x.linear(&weight, Some(&bias));
             let loss = super::super::forward::loss(&scores, &classes, smoothing).unwrap();
-            optimizer.step(&loss, rate).unwrap();
+            optimizer.step(&loss, Tape::default(), rate).unwrap();
             (weight.detach().copy(), bias.detach().copy())
         })
     }
@@ -185,7 +187,7 @@ mod tests {
         let x = tensor(&[0.5, 1.0], &[1, 2]);
         let mut sgd = Optimizer::new(SGD, vec![weight.shallow_clone(), bias.shallow_clone()], 0).unwrap();
         for _ in 0..2 {
-            sgd.step(&((&weight + &bias) * &x).sum(Kind::Float), 0.1).unwrap();
+            sgd.step(&((&weight + &bias) * &x).sum(Kind::Float), Tape::default(), 0.1).unwrap();
         }
         // w: v1 = .5 + .01 = .51, w1 = .949; v2 = .9 · .51 + .5 + .00949 = .96849, w2 = .852151; and alike.
         close(&weight, &[0.852151, -2.284102]);
@@ -218,7 +220,7 @@ mod tests {
                     }
                 }
                 let loss = super::super::forward::loss(&x.linear(&weight, Some(&bias)), &classes, 0.0).unwrap();
-                optimizer.step(&loss, 0.1).unwrap();
+                optimizer.step(&loss, Tape::default(), 0.1).unwrap();
                 kept = optimizer.memory().map(|kind| kind.iter().map(Tensor::copy).collect()).collect();
             }
             assert!(weight.equal(&whole[1].0) && bias.equal(&whole[1].1), "{method:?}");

@@ -148,6 +148,21 @@ fn rows_of_alexnet_are_exact() {
 }
 
 #[test]
+fn rows_of_the_papers_alexnet_are_exact() {
+    let table = weights_of(Name::Alexnet);
+    let infer = bind(imagenet(json!({"layer": "conv4", "pool": 2})), 67, Some(table[0].schema())).unwrap();
+    assert_eq!(features::dimension(&infer.schema(), features::FEATURE).unwrap(), 384 * 4);
+    assert_exact(&*map(infer), &Inputs([(WEIGHTS.to_owned(), table)].into()), 67);
+}
+
+#[test]
+fn rows_of_a_residual_network_are_exact() {
+    let table = weights_of(Name::Resnet18);
+    let infer = bind(imagenet(json!({"layer": ["conv2", "conv5"], "pool": 1})), 33, Some(table[0].schema())).unwrap();
+    assert_exact(&*map(infer), &Inputs([(WEIGHTS.to_owned(), table)].into()), 33);
+}
+
+#[test]
 fn rows_of_a_script_are_exact() {
     let folder = tempfile::tempdir().unwrap();
     for view in [false, true] {

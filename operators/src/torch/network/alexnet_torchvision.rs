@@ -10,11 +10,11 @@ use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
 pub fn network() -> Network {
     let mut trunk = Vec::new();
     let mut block = |place: usize, name, channels, kernel, stride, padding, pool| {
-        let convolution = Layer::Convolution { channels, kernel, stride, padding, bias: true };
+        let convolution = Layer::Convolution { channels, kernel, stride, padding, groups: 1, bias: true };
         trunk.push(Step::new(convolution, &format!("features.{place}")));
         trunk.push(Step::named(Layer::Relu, name));
         if pool {
-            trunk.push(Step::new(Layer::MaxPool { kernel: 3, stride: 2 }, ""));
+            trunk.push(Step::new(Layer::MaxPool { kernel: 3, stride: 2, padding: 0, ceil: false }, ""));
         }
     };
     block(0, "conv1", 64, 11, 4, 2, true);
@@ -22,7 +22,7 @@ pub fn network() -> Network {
     block(6, "conv3", 384, 3, 1, 1, false);
     block(8, "conv4", 256, 3, 1, 1, false);
     block(10, "conv5", 256, 3, 1, 1, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 1024, joint: 4096, norm: false, dropout: 0.5 }, classes }
+    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, norm: false, dropout: 0.5 }, classes }
 }
 
 fn classes(count: usize) -> Vec<Step> {

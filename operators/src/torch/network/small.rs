@@ -12,12 +12,12 @@ use super::{LAST, Layer, Network, PuzzleHead, Step};
 pub fn network() -> Network {
     let mut trunk = Vec::new();
     let mut block = |number: usize, name, channels, pool| {
-        let convolution = Layer::Convolution { channels, kernel: 3, stride: 1, padding: 1, bias: false };
+        let convolution = Layer::Convolution { channels, kernel: 3, stride: 1, padding: 1, groups: 1, bias: false };
         trunk.push(Step::new(convolution, &format!("conv{number}")));
         trunk.push(Step::new(Layer::BatchNorm, &format!("bn{number}")));
         trunk.push(Step::named(Layer::Relu, name));
         if pool {
-            trunk.push(Step::new(Layer::MaxPool { kernel: 2, stride: 2 }, ""));
+            trunk.push(Step::new(Layer::MaxPool { kernel: 2, stride: 2, padding: 0, ceil: false }, ""));
         }
     };
     block(1, "conv1", 32, true);
@@ -25,7 +25,7 @@ pub fn network() -> Network {
     block(3, "conv3", 128, false);
     block(4, "conv4", 192, false);
     block(5, "conv5", 192, true);
-    Network { trunk, puzzle: PuzzleHead { tile: 256, joint: 1024, norm: true, dropout: 0.1 }, classes }
+    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 256, joint: 1024, norm: true, dropout: 0.1 }, classes }
 }
 
 fn classes(count: usize) -> Vec<Step> {

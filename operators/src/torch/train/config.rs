@@ -17,7 +17,7 @@ const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The network: see the messages of `check` for their names.
+    /// The network: `small`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
     pub network: Name,
     /// Of images: the column of whole numbers that are their classes. Default: `cluster`, else `label`.
     #[serde(default)]

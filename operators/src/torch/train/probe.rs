@@ -16,7 +16,7 @@ use tessera_schemas::pixels::{self, Pixels};
 use super::PROBE;
 use super::config::Config;
 use crate::operator::{BindError, Order, RunError, Tables};
-use crate::torch::forward::{self, Mode};
+use crate::torch::forward::{self, Mode, Tape};
 use crate::torch::input::{Normalisation, normalised};
 use crate::torch::network::{Step, walk};
 use crate::torch::tensors::Tensors;
@@ -122,7 +122,7 @@ impl Probe {
     fn features(&self, bytes: &[u8], tensors: &Tensors, device: tch::Device) -> Result<Tensor, RunError> {
         let input = normalised(bytes, self.size, self.normalisation, device)?;
         let mut found = None;
-        let _ = forward::run(&self.steps, tensors, input, Mode::Evaluate, &mut |name, value| {
+        let _ = forward::run(&self.steps, tensors, input, Mode::Evaluate, &mut Tape::default(), &mut |name, value| {
             if name == self.layer {
                 found = Some(if value.dim() == 4 {
                     value.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?

@@ -11,7 +11,7 @@ use super::{EXAMPLES, Train, VALIDATION};
 use crate::operator::{Order, RunError, Sink, Tables, Whole};
 use crate::random::Draw;
 use crate::torch::examples::{Examples, Layout, Steps};
-use crate::torch::forward::{self, Mode};
+use crate::torch::forward::{self, Mode, Tape};
 use crate::torch::input::normalised;
 use crate::torch::network::Form;
 use crate::torch::optimizer::Optimizer;
@@ -116,7 +116,7 @@ impl Training {
             if !loss.is_finite() {
                 return Err(diverged(loss, epoch, state.step, rate));
             }
-            state.optimizer.step(&outcome.loss, rate)?;
+            state.optimizer.step(&outcome.loss, outcome.tape, rate)?;
             state.whole.add(loss, right, examples.classes.len());
             state.recent.add(loss, right, examples.classes.len());
             state.step += 1;
@@ -203,6 +203,8 @@ pub(super) struct Outcome {
     pub loss: Tensor,
     /// How many examples were right, a scalar.
     right: Tensor,
+    /// The way back from the loss.
+    pub tape: Tape,
 }
 
 impl Outcome {
@@ -219,9 +221,10 @@ impl Pass<'_> {
         // In the precision of the kernels that it meets first.
         let kind = tensors.named().find(|(_, tensor)| tensor.dim() > 1).map_or(Kind::Float, |(_, tensor)| tensor.kind());
         let classes = Tensor::f_from_slice(&examples.classes)?.f_to_device(device)?;
-        let scores = forward::scores(form, tensors, pieces.f_to_kind(kind)?, mode)?.f_to_kind(Kind::Float)?;
+        let mut tape = Tape::default();
+        let scores = forward::scores(form, tensors, pieces.f_to_kind(kind)?, mode, &mut tape)?.f_to_kind(Kind::Float)?;
         let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
-        Ok(Outcome { loss: forward::loss(&scores, &classes, smoothing)?, right })
+        Ok(Outcome { loss: forward::loss(&scores, &classes, smoothing)?, right, tape })
     }
 }
 
