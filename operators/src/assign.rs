@@ -140,7 +140,7 @@ impl Numbered {
             let (cluster, distance) = near(found.first);
             assignments::Nearest { cluster, distance, second: found.second.map(near) }
         };
-        self.centres.find(rows, 1).into_iter().map(assignment).collect()
+        self.centres.find::<Nearest>(rows, 1).into_iter().map(assignment).collect()
     }
 }
 

@@ -5,12 +5,12 @@
 //! all clusters are of one size), `empty` (clusters without images) and `moved` (the share of images that changed cluster).
 //! Those of the best restart are kept.
 //!
-//! Exact: every iteration looks at every row and every centroid. The result does not depend on the order of the rows, their
+//! Exact: every row gets the centroid that is nearest in f64 ([`nearest`](crate::nearest)). The result does not depend on the order of the rows, their
 //! parts, or the number of threads: rows are sorted by `image_id`, sums are of whole numbers ([`lloyd`]), draws walk over
 //! the sorted rows ([`start`]), and of equally near centroids the lower number wins. Empty clusters are split off big ones, as
 //! faiss and DeepCluster (Caron et al., ECCV 2018) do.
 //!
-//! Memory: the features once, in f32, and 8 bytes for each value of the centroids. Reference: Lloyd, 1982; Arthur,
+//! Memory: the features once in f32 and once in 8 bits, and 8 bytes for each value of the centroids. Reference: Lloyd, 1982; Arthur,
 //! Vassilvitskii, "k-means++", SODA 2007.
 
 mod lloyd;
@@ -21,7 +21,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
-use crate::nearest;
+use crate::nearest::{self, CodedRows};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
 };
@@ -206,6 +206,8 @@ impl Whole for Run {
             let (message, n) = (format!("k is {k}, but"), rows.count());
             return Err(RunError::Input(format!("{message} there are {n} images: a cluster needs at least one")));
         }
+        let frame = rows.frame();
+        let coded = CodedRows::new(&frame, &rows.values, threads);
         let mut best: Option<Found> = None;
         for restart in 0..config.restarts {
             let done = restart * config.iterations;
@@ -213,10 +215,12 @@ impl Whole for Run {
             let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
             let centroids = match (&given, config.init) {
                 (Some(given), _) => given.clone(),
-                (None, Init::PlusPlus) => start::plus_plus(&rows, k, &mut draw, threads, &|| sink.cancelled())?,
+                (None, Init::PlusPlus) => {
+                    start::plus_plus(&rows, (&frame, &coded), k, &mut draw, threads, &|| sink.cancelled())?
+                },
                 (None, Init::Random) => start::random(&rows, k, &mut draw),
             };
-            let found = climb(Lloyd::new(&rows, centroids, seed, threads), &config, done, sink)?;
+            let found = climb(Lloyd::new(&rows, (&frame, &coded), centroids, seed, threads), &config, done, sink)?;
             if best.as_ref().is_none_or(|best| found.objective < best.objective) {
                 best = Some(found);
             }
@@ -246,7 +250,7 @@ fn given(tables: &dyn Tables, k: usize) -> Result<Vec<f32>, RunError> {
 
 /// What one start led to.
 struct Found {
-    objective: i128,
+    objective: f64,
     sizes: Vec<i64>,
     centroids: Vec<f32>,
     rounds: Vec<Round>,

@@ -1,13 +1,16 @@
-//! The nearest two of `k` centres for each of `n` rows: what `kmeans` and `assign` spend their time on.
+//! The nearest of `k` centres for each of `n` rows: what `kmeans` and `assign` spend their time on.
 //!
-//! `|x - c|² = |x|² - 2 (x·c - |c|²/2)`, so the centre with the largest score `x·c - |c|²/2` is the nearest. The products run in
-//! blocks with the search for the largest two fused in: no `n x k` matrix exists. The centres' mean is taken off both sides
-//! first, since products of numbers far from zero lose what tells centres apart. The distances of the best two are then
-//! computed anew from differences, in f64; where these are equal, the lower number comes first.
+//! `|x - c|² = |x|² - 2 (x·c - |c|²/2)`, so the centre with the largest score `x·c - |c|²/2` is the nearest. Rows and centres are
+//! rounded to whole numbers of 8 bits ([`code`]), whose products processors compute four times as fast as those of f32, and
+//! which bound each score from both sides ([`kernel`]). Only centres whose upper bound reaches the best lower bound are looked at
+//! closer, by their distance in f64; that is one or two of a thousand on the features of networks. Where distances are equal,
+//! the lower number comes first.
 //!
-//! A row's result depends on the row and the centres alone, bit for bit: each score is one chain of fused multiply-adds over
-//! the dimensions, in order, whatever the instruction set, the row's place in its block, or the number of threads.
+//! So the result is exact: that of computing all distances in f64, bit for bit, whatever the instruction set, a row's place in
+//! its block, or the number of threads. No `n x k` matrix exists. Bounds from products in low precision are an old idea for nearest
+//! neighbours (VA-file: Weber, Schek, Blott, VLDB 1998).
 
+mod code;
 mod kernel;
 mod lanes;
 
@@ -19,17 +22,21 @@ use tessera_schemas::features;
 
 use crate::operator::BindError;
 use crate::parallel;
-use kernel::{Aligned, Kernel, STRIP, Scratch, VECTORS, panel_columns};
+use code::{Codes, ROUNDING};
+use kernel::{Scratch, Terms, VECTORS};
 
+pub use code::Frame;
 pub use kernel::BLOCK;
 
 /// The largest magnitude that a value may have: squares of differences then fit f32 in 2^20 dimensions.
 pub const LARGEST: f32 = 1e15;
-/// The most centres: their numbers travel through the kernel as f32.
+/// The most centres: enough for any use, and few enough for every sum of their sizes.
 pub const MOST_CENTRES: usize = 1 << 24;
 
-/// Blocks in one unit of parallel work.
-const BLOCKS: usize = 8;
+/// Rows in one unit of parallel work.
+const UNIT: usize = 8 * BLOCK;
+/// Multiply-adds between two looks at whether the search was cancelled, a thread: some tenths of a second.
+const WORK: usize = 1 << 36;
 
 /// One centre, seen from a row.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -49,18 +56,84 @@ pub struct Nearest {
     pub second: Option<Near>,
 }
 
+/// What is wanted of a row's nearest centres: [`Nearest`], [`Near`], or the number alone, for which most rows need no distance.
+pub trait Found: Send {
+    /// Whether the second is wanted too.
+    const TWO: bool;
+
+    /// Chooses among the candidates, of which there is one at least, and two if wanted and there.
+    fn settle(candidates: &[(u32, f32)], distance: &dyn Fn(u32) -> f64) -> Self;
+}
+
+impl Found for u32 {
+    const TWO: bool = false;
+
+    fn settle(candidates: &[(u32, f32)], distance: &dyn Fn(u32) -> f64) -> Self {
+        match candidates {
+            [(only, _)] => *only,
+            _ => Near::settle(candidates, distance).centre,
+        }
+    }
+}
+
+impl Found for Near {
+    const TWO: bool = false;
+
+    fn settle(candidates: &[(u32, f32)], distance: &dyn Fn(u32) -> f64) -> Self {
+        Nearest::settle(candidates, distance).first
+    }
+}
+
+impl Found for Nearest {
+    const TWO: bool = true;
+
+    fn settle(candidates: &[(u32, f32)], distance: &dyn Fn(u32) -> f64) -> Self {
+        let mut all = candidates.iter().map(|&(centre, _)| Near { centre, squared: distance(centre) });
+        let mut best = Self { first: all.next().expect("a row has a nearest centre"), second: None };
+        // Candidates come in the order of their numbers: what is only as near stays behind.
+        for near in all {
+            if near.squared < best.first.squared {
+                best = Self { first: near, second: Some(best.first) };
+            } else if best.second.is_none_or(|second| near.squared < second.squared) {
+                best.second = Some(near);
+            }
+        }
+        best
+    }
+}
+
+/// Rows made ready to be searched for again and again: `n x D` values, and their codes in a quarter of that memory.
+pub struct CodedRows<'a> {
+    values: &'a [f32],
+    dimension: usize,
+    /// Codes of as many rows as a unit of work takes.
+    units: Vec<Codes>,
+}
+
+impl<'a> CodedRows<'a> {
+    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`].
+    pub fn new(frame: &Frame, values: &'a [f32], threads: usize) -> Self {
+        let dimension = frame.dimension();
+        let rows: Vec<_> = values.chunks(UNIT * dimension).collect();
+        let units = parallel::each(threads, rows.len(), |unit| {
+            let mut coded = Codes::default();
+            coded.fill(frame, rows[unit]);
+            coded
+        });
+        Self { values, dimension, units }
+    }
+}
+
 /// Centres, made ready for the search.
 pub struct Centres<'a> {
     /// `k x D`, as given.
     plain: Cow<'a, [f32]>,
-    dimension: usize,
-    kernel: Kernel,
-    /// The centres' mean, D.
-    mean: Vec<f32>,
-    /// Panels of [`VECTORS`] vectors: for each padded dimension one value a centre; the last panel has as many vectors as it needs.
-    packed: Aligned,
-    /// `|c - mean|²/2`, infinite for the padding behind the last centre.
-    half_norms: Aligned,
+    frame: Frame,
+    /// Panels of [`VECTORS`] vectors: for each word one of each centre; the last panel has as many vectors as it needs.
+    words: Vec<u32>,
+    terms: Terms,
+    /// The largest of their lengths in the frame.
+    longest: f32,
 }
 
 impl<'a> Centres<'a> {
@@ -69,58 +142,106 @@ impl<'a> Centres<'a> {
     /// # Panics
     /// There is no centre, or more than [`MOST_CENTRES`], or the values do not fill the last one.
     pub fn new(plain: impl Into<Cow<'a, [f32]>>, dimension: usize) -> Self {
-        Self::with(Kernel::best(), plain.into(), dimension)
+        let plain = plain.into();
+        let frame = Frame::around(&plain, dimension);
+        Self::within(frame, plain)
     }
 
-    fn with(kernel: Kernel, plain: Cow<'a, [f32]>, dimension: usize) -> Self {
+    /// The same, to search for rows that were coded in that frame. It fits best if it was made around centres like these.
+    ///
+    /// # Panics
+    /// As [`Centres::new`].
+    pub fn within(frame: Frame, plain: impl Into<Cow<'a, [f32]>>) -> Self {
+        let (plain, dimension) = (plain.into(), frame.dimension());
         assert!(dimension > 0 && !plain.is_empty() && plain.len().is_multiple_of(dimension), "no whole number of centres");
-        let (k, width) = (plain.len() / dimension, kernel.width());
+        let (k, width) = (plain.len() / dimension, frame.kernel.width());
         assert!(k <= MOST_CENTRES, "more than {MOST_CENTRES} centres");
-        let padded = k.next_multiple_of(width);
-        let mean = mean(&plain, dimension);
-        let depth = dimension.next_multiple_of(STRIP);
-        let mut packed = Aligned::zeros(padded * depth);
-        let mut half_norms = Aligned::zeros(padded);
-        half_norms.fill(f32::INFINITY);
+        let (padded, words, packing) = (k.next_multiple_of(width), frame.words(), frame.kernel.packing());
+        let panel = VECTORS * width;
+        let mut all = vec![0; padded * words];
+        let far = vec![f32::NEG_INFINITY; padded];
+        let mut terms = Terms {
+            offset: vec![0; padded],
+            step: vec![0.0; padded],
+            norm: vec![0.0; padded],
+            residual: vec![0.0; padded],
+            bounds: [far.clone(), far],
+        };
+        let (mut numbers, mut shifted) = (vec![0; words * packing.values()], vec![0.0; dimension]);
+        let mut longest = 0.0f32;
         for (number, centre) in plain.chunks_exact(dimension).enumerate() {
-            let panel = number / (VECTORS * width);
-            let columns = panel_columns(padded, width, panel);
-            let start = panel * VECTORS * width * depth + number % (VECTORS * width);
-            let mut norm = 0.0;
-            for (l, (value, mean)) in centre.iter().zip(&mean).enumerate() {
-                let value = value - mean;
-                packed[start + l * columns] = value;
-                norm += f64::from(value) * f64::from(value);
+            let code = frame.code(centre, &mut numbers, &mut shifted);
+            let first = number / panel * panel;
+            let columns = panel.min(padded - first);
+            for (at, numbers) in numbers.chunks_exact(packing.values()).enumerate() {
+                all[first * words + at * columns + number % panel] = packing.pack(numbers, 0);
             }
-            half_norms[number] = (norm / 2.0) as f32;
+            terms.offset[number] = packing.offset() * numbers.iter().sum::<i32>();
+            terms.step[number] = code.step;
+            terms.norm[number] = code.norm + code.residual;
+            terms.residual[number] = code.residual;
+            let half = frame.half_square(centre) as f32;
+            let slack = ROUNDING * half + 1e-37;
+            (terms.bounds[0][number], terms.bounds[1][number]) = (slack - half, -slack - half);
+            longest = longest.max(code.norm);
         }
-        Self { plain, dimension, kernel, mean, packed, half_norms }
+        Self { plain, frame, words: all, terms, longest }
     }
 
-    /// The nearest two centres of each of the `n x D` rows, on that many threads.
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.plain.len() / self.dimension()
+    }
+
+    /// Values of a centre.
+    pub fn dimension(&self) -> usize {
+        self.frame.dimension()
+    }
+
+    /// One of them.
+    pub fn centre(&self, number: u32) -> &[f32] {
+        &self.plain[number as usize * self.dimension()..][..self.dimension()]
+    }
+
+    /// What is nearest to each of the `n x D` rows, on that many threads.
     ///
     /// Rows must be finite, of magnitude up to [`LARGEST`]; of others, the result has no meaning.
-    pub fn find(&self, rows: &[f32], threads: usize) -> Vec<Nearest> {
-        let mut found = vec![Nearest::default(); rows.len() / self.dimension];
-        self.find_into(rows, threads, &mut found);
+    pub fn find<F: Found + Default + Clone>(&self, rows: &[f32], threads: usize) -> Vec<F> {
+        let mut found = vec![F::default(); rows.len() / self.dimension()];
+        let rows = rows.chunks(UNIT * self.dimension());
+        let units: Vec<_> = rows.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
+        parallel::each(threads, units.len(), |unit| {
+            let (rows, found) = &mut *units[unit].lock().expect("each unit is locked once");
+            let (mut scratch, mut coded) = (Scratch::new(self.frame.kernel), Codes::default());
+            for (rows, found) in rows.chunks(BLOCK * self.dimension()).zip(found.chunks_mut(BLOCK)) {
+                coded.fill(&self.frame, rows);
+                self.frame.kernel.run(self, rows, &coded, 0, &mut scratch, found);
+            }
+        });
         found
     }
 
-    /// The same, into memory that is there.
+    /// The same for rows that were coded before, into memory that is there. Asks now and then whether to go on; false: it did not.
     ///
     /// # Panics
-    /// It has another length than there are rows.
-    pub fn find_into(&self, rows: &[f32], threads: usize, found: &mut [Nearest]) {
-        assert_eq!(rows.len(), found.len() * self.dimension, "one result a row");
-        let rows = rows.chunks(BLOCK * BLOCKS * self.dimension);
-        let units: Vec<_> = rows.zip(found.chunks_mut(BLOCK * BLOCKS)).map(Mutex::new).collect();
-        parallel::each(threads, units.len(), |unit| {
-            let (rows, found) = &mut *units[unit].lock().expect("each unit is locked once");
-            let mut scratch = Scratch::new(self);
-            for (rows, found) in rows.chunks(BLOCK * self.dimension).zip(found.chunks_mut(BLOCK)) {
-                self.kernel.run(self, rows, &mut scratch, found);
-            }
-        });
+    /// `found` has another length than there are rows, or the rows another dimension.
+    pub fn search<F: Found>(&self, rows: &CodedRows<'_>, threads: usize, found: &mut [F], cancelled: &dyn Fn() -> bool) -> bool {
+        let dimension = self.dimension();
+        assert!(rows.dimension == dimension && rows.values.len() == found.len() * dimension, "one result a row");
+        let values = rows.values.chunks(UNIT * dimension).zip(&rows.units);
+        let units: Vec<_> = values.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
+        let at_once = (threads * WORK / (UNIT * self.plain.len())).max(threads);
+        units.chunks(at_once).all(|units| {
+            parallel::each(threads, units.len(), |unit| {
+                let ((values, codes), found) = &mut *units[unit].lock().expect("each unit is locked once");
+                let mut scratch = Scratch::new(self.frame.kernel);
+                let blocks = values.chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK));
+                for (block, (values, found)) in blocks.enumerate() {
+                    self.frame.kernel.run(self, values, codes, block * BLOCK, &mut scratch, found);
+                }
+            });
+            !cancelled()
+        })
     }
 }
 
@@ -168,18 +289,6 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
         format!("columns of vectors: {}", known.join(", "))
     };
     Err(BindError::key("column", fault).help(help))
-}
-
-/// Column means, D.
-fn mean(rows: &[f32], dimension: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; dimension];
-    for row in rows.chunks_exact(dimension) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*value);
-        }
-    }
-    let count = (rows.len() / dimension) as f64;
-    sums.iter().map(|sum| (sum / count) as f32).collect()
 }
 
 /// `|x - y|²`, summed in 16 chains so that it is quick and the same everywhere.

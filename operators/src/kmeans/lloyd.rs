@@ -2,23 +2,24 @@
 //!
 //! A centroid's sums are whole numbers, 64 bits a dimension: a value is rounded to a multiple of a power of two that is chosen by the
 //! largest magnitude in its dimension (2^-45 of it for 100,000 rows, far finer than f32), so no sum can overflow. Whole
-//! numbers add up the same in any order, and take away exactly what was added: an iteration only moves the rows that
-//! changed cluster. Squared distances add up likewise, in 128 bits.
+//! numbers add up the same in any order, and take away exactly what was added: an iteration only looks at the rows that
+//! changed cluster. Their squares add up likewise, in 128 bits, and with the sums give the objective.
 
 use std::sync::Mutex;
 
 use super::rows::Sorted;
-use crate::nearest::{BLOCK, Centres, Nearest};
+use crate::nearest::{Centres, CodedRows, Frame, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
 
-/// Multiply-adds between two looks at whether the run was cancelled, a thread: some tenths of a second.
-const WORK: usize = 1 << 34;
 /// Rows in one unit of summing.
 const MOVES: usize = 1024;
 /// The cluster of a row before the first assignment.
 const NONE: u32 = u32::MAX;
+/// A cluster's objective that is below this share of its squares is not taken from them, but from each row: else the difference
+/// would lose more than a part in 10^9.
+const CANCELLED: f64 = 1e-6;
 /// Added to an f64 below 2^51, it leaves that number, rounded to whole, in the lower bits.
 const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
 
@@ -52,20 +53,24 @@ struct Move {
 /// Centroids and the rows' clusters.
 pub struct Lloyd<'a> {
     rows: &'a Sorted,
+    frame: &'a Frame,
+    coded: &'a CodedRows<'a>,
     threads: usize,
     seed: u64,
     iteration: u64,
     /// `k x dimension`.
     centroids: Vec<f32>,
-    /// What is found for as many rows as are looked at between two questions whether to stop.
-    found: Vec<Nearest>,
     /// Each row's cluster.
     labels: Vec<u32>,
+    /// What a search finds.
+    found: Vec<u32>,
     /// Rows a cluster.
     sizes: Vec<i64>,
-    /// Each cluster's share of the objective, in units of `1 / cost_scale`.
-    costs: Vec<i128>,
-    cost_scale: f64,
+    /// Each cluster's share of the objective.
+    costs: Vec<f64>,
+    /// Each cluster's sum of squared distances from the frame's centre, in units of `1 / square_scale`.
+    squares: Vec<i128>,
+    square_scale: f64,
     /// `k x dimension`, in units of `1 / scales`.
     sums: Vec<i64>,
     /// One a dimension, a power of two.
@@ -79,29 +84,33 @@ impl<'a> Lloyd<'a> {
     ///
     /// # Panics
     /// There are 2^31 rows or more.
-    pub fn new(rows: &'a Sorted, centroids: Vec<f32>, seed: u64, threads: usize) -> Self {
+    pub fn new(
+        rows: &'a Sorted,
+        (frame, coded): (&'a Frame, &'a CodedRows<'a>),
+        centroids: Vec<f32>,
+        seed: u64,
+        threads: usize,
+    ) -> Self {
         let (n, k) = (rows.count(), centroids.len() / rows.dimension);
         assert!(n < 1 << 31, "{n} rows are too many to hold in memory");
         // n values below 2^bits stay below 2^62 together, and each is below 2^51 as the rounding needs it.
         let bits = 50.min(61 - n.ilog2() as i32);
         let scales = rows.peaks.iter().map(|&peak| 2f64.powi(bits - exponent(peak.into()))).collect();
-        let mut reach = rows.peaks.clone();
-        for centroid in centroids.chunks_exact(rows.dimension) {
-            for (reach, value) in reach.iter_mut().zip(centroid) {
-                *reach = reach.max(value.abs());
-            }
-        }
-        let farthest: f64 = reach.iter().map(|&reach| (2.0 * f64::from(reach)).powi(2)).sum();
+        let reach = rows.peaks.iter().zip(frame.mean()).map(|(peak, mean)| f64::from(peak.max(mean.abs())));
+        let farthest: f64 = reach.map(|reach| (2.0 * reach).powi(2)).sum();
         Self {
             rows,
+            frame,
+            coded,
             threads,
             seed,
             iteration: 0,
-            found: vec![Nearest::default(); n.min((threads * WORK / centroids.len()).max(threads * BLOCK))],
             labels: vec![NONE; n],
+            found: vec![NONE; n],
             sizes: vec![0; k],
-            costs: vec![0; k],
-            cost_scale: 2f64.powi(90 - exponent(farthest)),
+            costs: vec![0.0; k],
+            squares: vec![0; k],
+            square_scale: 2f64.powi(90 - exponent(farthest)),
             sums: vec![0; centroids.len()],
             scales,
             moves: Vec::new(),
@@ -114,36 +123,29 @@ impl<'a> Lloyd<'a> {
     /// # Errors
     /// The run was cancelled.
     pub fn assign(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Round, RunError> {
-        let centres = Centres::new(&self.centroids, self.rows.dimension);
-        self.costs.fill(0);
+        let centres = Centres::within(self.frame.clone(), &self.centroids);
+        if !centres.search(self.coded, self.threads, &mut self.found, cancelled) {
+            return Err(RunError::Cancelled);
+        }
         let mut moved = 0;
-        let mut row = 0;
-        for rows in self.rows.values.chunks(self.found.len() * self.rows.dimension) {
-            if cancelled() {
-                return Err(RunError::Cancelled);
-            }
-            let found = &mut self.found[..rows.len() / self.rows.dimension];
-            centres.find_into(rows, self.threads, found);
-            for found in found {
-                let (cluster, before) = (found.first.centre, self.labels[row]);
-                self.costs[cluster as usize] += (found.first.squared * self.cost_scale) as i128;
-                if cluster != before {
-                    moved += 1;
-                    self.labels[row] = cluster;
-                    for (cluster, joins) in [(before, false), (cluster, true)] {
-                        if cluster != NONE {
-                            self.sizes[cluster as usize] += if joins { 1 } else { -1 };
-                            self.moves.push(Move { cluster, row: row as u32, joins });
-                        }
+        for (row, (label, &cluster)) in self.labels.iter_mut().zip(&self.found).enumerate() {
+            let before = std::mem::replace(label, cluster);
+            if cluster != before {
+                moved += 1;
+                for (cluster, joins) in [(before, false), (cluster, true)] {
+                    if cluster != NONE {
+                        self.sizes[cluster as usize] += if joins { 1 } else { -1 };
+                        self.moves.push(Move { cluster, row: row as u32, joins });
                     }
                 }
-                row += 1;
             }
         }
+        self.sum();
+        self.cost();
         let squares: f64 = self.sizes.iter().map(|&size| (size as f64).powi(2)).sum();
-        let n = row as f64;
+        let n = self.labels.len() as f64;
         Ok(Round {
-            objective: self.objective() as f64 / self.cost_scale,
+            objective: self.objective(),
             imbalance: self.sizes.len() as f64 * squares / (n * n),
             empty: self.sizes.iter().filter(|&&size| size == 0).count(),
             moved: f64::from(moved) / n,
@@ -154,7 +156,6 @@ impl<'a> Lloyd<'a> {
     /// often it split.
     pub fn update(&mut self) -> usize {
         self.iteration += 1;
-        self.sum();
         let dimension = self.rows.dimension;
         let centroids = self.centroids.chunks_exact_mut(dimension).zip(self.sums.chunks_exact(dimension));
         for ((centroid, sums), &size) in centroids.zip(&self.sizes).filter(|(_, size)| **size > 0) {
@@ -170,19 +171,52 @@ impl<'a> Lloyd<'a> {
         let mut moves = std::mem::take(&mut self.moves);
         moves.sort_unstable_by_key(|change| (change.cluster, change.row));
         let units: Vec<_> = moves.chunk_by(|a, b| a.cluster == b.cluster).flat_map(|moves| moves.chunks(MOVES)).collect();
-        let sums: Vec<_> = self.sums.chunks_exact_mut(self.rows.dimension).map(Mutex::new).collect();
-        let (rows, scales) = (self.rows, &self.scales);
+        let sums = self.sums.chunks_exact_mut(self.rows.dimension).zip(&mut self.squares);
+        let sums: Vec<_> = sums.map(Mutex::new).collect();
+        let (rows, scales, mean, square_scale) = (self.rows, &self.scales, self.frame.mean(), self.square_scale);
         parallel::each(self.threads, units.len(), |unit| {
             let moves = units[unit];
-            let mut change = vec![0; rows.dimension];
+            let (mut change, mut squares) = (vec![0; rows.dimension], 0);
             for Move { row, joins, .. } in moves {
-                add(&mut change, rows.row(*row as usize), scales, if *joins { 1.0 } else { -1.0 });
+                let (row, sign) = (rows.row(*row as usize), if *joins { 1.0 } else { -1.0 });
+                add(&mut change, row, scales, sign);
+                squares += (squared_distance(row, mean) * sign * square_scale) as i128;
             }
-            let mut sums = sums[moves[0].cluster as usize].lock().expect("adding does not panic");
+            let (sums, all) = &mut *sums[moves[0].cluster as usize].lock().expect("adding does not panic");
+            **all += squares;
             for (sum, change) in sums.iter_mut().zip(change) {
                 *sum += change;
             }
         });
+    }
+
+    /// Brings the costs up to date: `Σ|x - c|² = Σ|x - m|² - 2 (c - m)·Σ(x - m) + n |c - m|²`, with the frame's centre for m.
+    fn cost(&mut self) {
+        let dimension = self.rows.dimension;
+        let mean: Vec<f64> = self.frame.mean().iter().map(|&value| value.into()).collect();
+        let parts = self.centroids.chunks_exact(dimension).zip(self.sums.chunks_exact(dimension));
+        let mut unsure = vec![false; self.sizes.len()];
+        for (cluster, (centroid, sums)) in parts.enumerate() {
+            let squares = self.squares[cluster] as f64 / self.square_scale;
+            let size = self.sizes[cluster] as f64;
+            let one = |(((value, &sum), scale), mean): (((&f32, &i64), &f64), &f64)| {
+                let offset = f64::from(*value) - mean;
+                offset * (size * offset - 2.0 * (sum as f64 / scale - size * mean))
+            };
+            let rest: f64 = centroid.iter().zip(sums).zip(&self.scales).zip(&mean).map(one).sum();
+            self.costs[cluster] = squares + rest;
+            unsure[cluster] = self.costs[cluster] < CANCELLED * squares;
+        }
+        if unsure.contains(&true) {
+            let mut exact = vec![0i128; unsure.len()];
+            for (row, &label) in self.labels.iter().enumerate().filter(|(_, label)| unsure[**label as usize]) {
+                let centroid = &self.centroids[label as usize * dimension..][..dimension];
+                exact[label as usize] += (squared_distance(self.rows.row(row), centroid) * self.square_scale) as i128;
+            }
+            for cluster in (0..unsure.len()).filter(|&cluster| unsure[cluster]) {
+                self.costs[cluster] = exact[cluster] as f64 / self.square_scale;
+            }
+        }
     }
 
     /// Puts the centroid of every empty cluster a little beside that of the biggest cluster, which is then counted as half. The
@@ -194,11 +228,11 @@ impl<'a> Lloyd<'a> {
         let mut sizes = self.sizes.clone();
         let mut split = 0;
         for empty in (0..sizes.len()).filter(|&cluster| self.sizes[cluster] == 0) {
-            let can_split = |&cluster: &usize| self.costs[cluster] > 0 && sizes[cluster] > 1;
+            let can_split = |&cluster: &usize| self.costs[cluster] > 0.0 && sizes[cluster] > 1;
             let biggest =
                 (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], std::cmp::Reverse(cluster)));
             let Some(biggest) = biggest else { break };
-            let variance = self.costs[biggest] as f64 / self.cost_scale / self.sizes[biggest] as f64;
+            let variance = self.costs[biggest] / self.sizes[biggest] as f64;
             let step = (variance.sqrt() / (8.0 * dimension as f64)) as f32;
             let mut draw = Draw::new(self.seed, "kmeans", "split", &empty.to_string(), self.iteration);
             for place in 0..dimension {
@@ -212,9 +246,8 @@ impl<'a> Lloyd<'a> {
         split
     }
 
-    /// The sum of squared distances of the last assignment, exact enough to compare: all starts on the same rows have one scale
-    /// unless they bring centroids from elsewhere.
-    pub fn objective(&self) -> i128 {
+    /// The sum of squared distances of the last assignment.
+    pub fn objective(&self) -> f64 {
         self.costs.iter().sum()
     }
 
@@ -284,18 +317,26 @@ mod tests {
             values in proptest::collection::vec(-1.0f32..1.0, 60..200), k in 1usize..6, threads in 1usize..4,
         ) {
             let rows = rows(values[..values.len() / 3 * 3].to_vec(), 3);
-            let mut lloyd = Lloyd::new(&rows, rows.values[..3 * k].to_vec(), 1, threads);
+            let frame = rows.frame();
+            let coded = CodedRows::new(&frame, &rows.values, threads);
+            let mut lloyd = Lloyd::new(&rows, (&frame, &coded), rows.values[..3 * k].to_vec(), 1, threads);
             let mut last = f64::INFINITY;
             for _ in 0..5 {
                 let round = lloyd.assign(&|| false).unwrap();
                 prop_assert!(round.objective <= last * (1.0 + 1e-6));
                 last = round.objective;
+                let before = lloyd.centroids.clone();
                 lloyd.update();
                 let mut anew = vec![0; lloyd.sums.len()];
                 for (row, &label) in lloyd.labels.iter().enumerate() {
                     add(&mut anew[3 * label as usize..][..3], rows.row(row), &lloyd.scales, 1.0);
                 }
                 prop_assert_eq!(&anew, &lloyd.sums);
+                let distance = |(row, &label): (usize, &u32)| {
+                    squared_distance(rows.row(row), &before[3 * label as usize..][..3])
+                };
+                let plain: f64 = lloyd.labels.iter().enumerate().map(distance).sum();
+                prop_assert!((plain - round.objective).abs() <= 1e-9 * plain, "{} {}", plain, round.objective);
                 prop_assert_eq!(lloyd.sizes.iter().sum::<i64>(), rows.count() as i64);
             }
         }
@@ -306,7 +347,9 @@ mod tests {
         let mut draw = Draw::new(3, "test", "values", "", 0);
         let rows = rows((0..8000).map(|_| draw.unit() as f32 - 0.5).collect(), 8);
         let centroids = [vec![0.0; 8], vec![1000.0; 8]].concat();
-        let mut lloyd = Lloyd::new(&rows, centroids, 5, 2);
+        let frame = rows.frame();
+        let coded = CodedRows::new(&frame, &rows.values, 2);
+        let mut lloyd = Lloyd::new(&rows, (&frame, &coded), centroids, 5, 2);
         assert_eq!(lloyd.assign(&|| false).unwrap().empty, 1);
         assert_eq!(lloyd.update(), 1);
         let round = lloyd.assign(&|| false).unwrap();
@@ -318,7 +361,9 @@ mod tests {
     #[test]
     fn rows_that_are_all_alike_are_not_split() {
         let rows = rows(vec![0.1; 50], 5);
-        let mut lloyd = Lloyd::new(&rows, vec![0.1; 15], 5, 2);
+        let frame = rows.frame();
+        let coded = CodedRows::new(&frame, &rows.values, 2);
+        let mut lloyd = Lloyd::new(&rows, (&frame, &coded), vec![0.1; 15], 5, 2);
         let round = lloyd.assign(&|| false).unwrap();
         assert_eq!((round.objective, round.empty, round.imbalance), (0.0, 2, 3.0));
         assert_eq!(lloyd.update(), 0);

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use tessera_schemas::{IMAGE_ID, SchemaError, text, vector};
 
-use crate::nearest;
+use crate::nearest::{self, Frame};
 use crate::operator::RunError;
 
 /// Features as they come.
@@ -64,7 +64,17 @@ impl Rows {
     }
 }
 
+/// Rows that a frame is made around.
+const SAMPLE: usize = 4096;
+
 impl Sorted {
+    /// A frame around a sample of the rows, evenly spread.
+    pub fn frame(&self) -> Frame {
+        let step = self.count().div_ceil(SAMPLE).max(1);
+        let sample: Vec<f32> = (0..self.count()).step_by(step).flat_map(|row| self.row(row)).copied().collect();
+        Frame::around(&sample, self.dimension)
+    }
+
     /// How many rows there are.
     pub fn count(&self) -> usize {
         self.values.len() / self.dimension

@@ -1,7 +1,7 @@
 //! First centroids, drawn from the rows.
 
 use super::rows::Sorted;
-use crate::nearest::{Centres, squared_distance};
+use crate::nearest::{Centres, CodedRows, Frame, Near, squared_distance};
 use crate::operator::RunError;
 use crate::random::Draw;
 
@@ -28,6 +28,7 @@ fn gather(rows: &Sorted, numbers: &[usize]) -> Vec<f32> {
 /// The run was cancelled.
 pub fn plus_plus(
     rows: &Sorted,
+    (frame, coded): (&Frame, &CodedRows<'_>),
     k: usize,
     draw: &mut Draw,
     threads: usize,
@@ -35,15 +36,15 @@ pub fn plus_plus(
 ) -> Result<Vec<f32>, RunError> {
     let mut chosen = vec![draw.below(rows.count())];
     let mut weights = vec![f64::INFINITY; rows.count()];
+    let mut found = vec![Near::default(); rows.count()];
     let mut up_to_date = 0;
     while chosen.len() < k {
-        if cancelled() {
+        let latest = Centres::within(frame.clone(), gather(rows, &chosen[up_to_date..]));
+        if !latest.search(coded, threads, &mut found, cancelled) {
             return Err(RunError::Cancelled);
         }
-        let latest = gather(rows, &chosen[up_to_date..]);
-        let found = Centres::new(latest, rows.dimension).find(&rows.values, threads);
-        for (weight, found) in weights.iter_mut().zip(found) {
-            *weight = weight.min(found.first.squared);
+        for (weight, found) in weights.iter_mut().zip(&found) {
+            *weight = weight.min(found.squared);
         }
         up_to_date = chosen.len();
         let sums: Vec<f64> = running_sums(&weights);
@@ -94,6 +95,12 @@ mod tests {
 
     fn line(values: &[f32]) -> Sorted {
         Sorted { values: values.to_vec(), dimension: 1, peaks: vec![0.0] }
+    }
+
+    /// The same with its rows coded.
+    fn plus_plus(rows: &Sorted, k: usize, draw: &mut Draw, threads: usize, cancelled: &dyn Fn() -> bool) -> Result<Vec<f32>, RunError> {
+        let frame = rows.frame();
+        super::plus_plus(rows, (&frame, &CodedRows::new(&frame, &rows.values, threads)), k, draw, threads, cancelled)
     }
 
     fn draw(seed: u64) -> Draw {

@@ -67,7 +67,7 @@ proptest! {
         prop_assert!(objectives.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + 1e-6)), "{objectives:?}");
         let centroids = centroids(&record);
         let rows: Vec<f32> = points.iter().flat_map(|point| point.1.clone()).collect();
-        let found = nearest::Centres::new(centroids, d).find(&rows, 1);
+        let found: Vec<nearest::Nearest> = nearest::Centres::new(centroids, d).find(&rows, 1);
         let plain: f64 = found.iter().map(|found| found.first.squared).sum();
         let last = *objectives.last().unwrap();
         prop_assert!((plain - last).abs() <= 1e-9 * plain, "{plain} {last}");

@@ -1,103 +1,57 @@
 //! The search of one block of rows, written once over vectors of any length and compiled for several instruction sets.
 //!
-//! A panel is [`VECTORS`] vectors of centres wide, a group as many rows as leave the panel's products with them in registers. A
-//! block's groups pass over a panel while it stays in the first-level cache, [`DEPTH`] dimensions at a time; complete products
-//! become scores and meet the best two so far, lane by lane.
+//! A panel is [`VECTORS`] vectors of centres wide, a tile as many rows as leave its sums in registers. A block's tiles pass over a
+//! panel while it stays in the first-level cache, [`DEPTH`] words at a time. When a chunk of panels is through, its sums become
+//! bounds on scores: a centre whose upper bound is below the best lower bound so far cannot be the nearest. The few that are left
+//! are settled by their distances.
 
-use super::lanes::Lanes;
-use super::{Centres, Near, Nearest, squared_distance};
+use super::code::{Codes, GROUP, Packing, ROUNDING};
+use super::lanes::{Lanes, Portable};
+use super::{Centres, Found, squared_distance};
 
-/// Rows in a block, a multiple of all kernels' group sizes: a block of 256 dimensions takes 96 KiB, a share of a core's L2.
+/// Rows in a block, a multiple of [`GROUP`].
 pub const BLOCK: usize = 96;
-/// Dimensions between two visits to a tile's sums, so that a panel of centres stays in L1 while a block's rows pass.
-const DEPTH: usize = 256;
-/// Dimensions that a group's rows are interleaved by; they are padded with zeros to a multiple.
-pub const STRIP: usize = 8;
-/// Vectors of centres in a panel: with 8 rows of AVX-512, 24 sums, 3 centres and a row's value fill 28 of 32 registers.
+/// Words between two visits to a tile's sums: that of a panel, 24 KiB, stays in L1 while a block's rows pass.
+const DEPTH: usize = 128;
+/// Vectors of centres in a panel: with 8 rows of AVX-512, 24 sums, 3 centres and a row's word fill 28 of 32 registers.
 pub const VECTORS: usize = 3;
-/// Panels whose unfinished sums are kept while a block passes over them, where the dimensions are many.
+/// Panels whose sums are kept while a block passes over them.
 const PANELS: usize = 8;
+/// Scores above that may have overflowed on their way.
+const LARGEST_SCORE: f32 = 1e36;
 
-/// How many centres a panel holds, the last one's padding included.
-pub fn panel_columns(padded: usize, width: usize, panel: usize) -> usize {
-    (padded - panel * VECTORS * width).min(VECTORS * width)
-}
+/// Of a row's square, the share that a distance in f64 may be off by.
+const BLUR: f32 = 1.0 / (1u64 << 40) as f32;
 
-/// f32 values from a cache line's start on, since a vector that straddles two lines loads at half the speed.
-pub struct Aligned {
-    lines: Vec<Line>,
-    length: usize,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-impl Aligned {
-    /// So many zeros.
-    pub fn zeros(length: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); length.div_ceil(16)], length }
-    }
-}
-
-impl std::ops::Deref for Aligned {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        // SAFETY: lines are arrays of 16 f32 without gaps, and `length` is at most 16 times their number.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
-    }
-}
-
-impl std::ops::DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
-    }
-}
-
-/// One thread's memory.
-pub struct Scratch {
-    /// A block's rows less the mean, in groups: for each strip of dimensions that strip of each row of the group.
-    rows: Aligned,
-    /// Products of a block with [`PANELS`] panels.
-    sums: Aligned,
-    /// A row's best score, its centre, the second score, its centre: four vectors, lane by lane.
-    best: Aligned,
-}
-
-impl Scratch {
-    /// For a search among those centres.
-    pub fn new(centres: &Centres<'_>) -> Self {
-        let width = centres.kernel.width();
-        Self {
-            rows: Aligned::zeros(BLOCK * centres.dimension.next_multiple_of(STRIP)),
-            sums: Aligned::zeros(PANELS * BLOCK * VECTORS * width),
-            best: Aligned::zeros(BLOCK * 4 * width),
-        }
-    }
-}
-
-/// The instruction sets that the search is compiled for. All give the same bits.
+/// The instruction sets that the search is compiled for. All find the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
+    /// AVX-512 with byte products.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    VnniBytes,
+    /// AVX-512 with products of 16 bits.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    VnniShorts,
+    #[cfg(target_arch = "x86_64")]
+    Avx2Shorts,
     Portable,
 }
 
 impl Kernel {
-    /// Those that this processor has, best first.
-    pub fn all() -> Vec<Self> {
+    /// Those that this processor has, best first. Bytes are too coarse where there are few dimensions, and the work is not in the
+    /// products then; where there are very many, their sums would overflow.
+    pub fn all(dimension: usize) -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
+            if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") {
+                if (64..=1 << 16).contains(&dimension) {
+                    all.push(Self::VnniBytes);
+                }
+                all.push(Self::VnniShorts);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(Self::Avx2);
+            if is_x86_feature_detected!("avx2") {
+                all.push(Self::Avx2Shorts);
             }
         }
         all.push(Self::Portable);
@@ -105,243 +59,296 @@ impl Kernel {
     }
 
     /// The best that this processor has.
-    pub fn best() -> Self {
-        Self::all()[0]
+    pub fn best(dimension: usize) -> Self {
+        Self::all(dimension)[0]
     }
 
-    /// Values in a vector.
+    /// Words in a vector.
     pub fn width(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 16,
+            Self::VnniBytes | Self::VnniShorts => 16,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => 8,
-            Self::Portable => 4,
+            Self::Avx2Shorts => 8,
+            Self::Portable => Portable::WIDTH,
         }
     }
 
-    /// Searches for up to [`BLOCK`] rows, and writes down what it finds.
-    pub fn run(self, centres: &Centres<'_>, rows: &[f32], scratch: &mut Scratch, found: &mut [Nearest]) {
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f")]
-        fn avx512(centres: &Centres<'_>, rows: &[f32], scratch: &mut Scratch, found: &mut [Nearest]) {
-            // SAFETY: the instructions are there, since this function's are.
-            unsafe { block::<std::arch::x86_64::__m512, 8>(centres, rows, scratch, found) }
+    /// How its words are packed.
+    pub fn packing(self) -> Packing {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::VnniBytes => Packing::Bytes,
+            _ => Packing::Shorts,
         }
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(centres: &Centres<'_>, rows: &[f32], scratch: &mut Scratch, found: &mut [Nearest]) {
-            // SAFETY: the instructions are there, since this function's are.
-            unsafe { block::<std::arch::x86_64::__m256, 4>(centres, rows, scratch, found) }
+    }
+
+    /// The largest magnitude of a whole number, so that no sum of products overflows 32 bits.
+    pub fn levels(self, dimension: usize) -> f32 {
+        match self.packing() {
+            Packing::Bytes => 127.0,
+            Packing::Shorts => ((i32::MAX as usize / dimension).isqrt().clamp(1, 8191)) as f32,
+        }
+    }
+
+    /// Searches for a block's rows: `first..first + found.len()` of the coded ones, whose values are `rows`.
+    pub fn run<F: Found>(
+        self,
+        centres: &Centres<'_>,
+        rows: &[f32],
+        coded: &Codes,
+        first: usize,
+        scratch: &mut Scratch,
+        found: &mut [F],
+    ) {
+        /// One instruction set's.
+        macro_rules! with {
+            ($features:literal, $lanes:ty, $rows:literal) => {{
+                #[target_feature(enable = $features)]
+                fn run<F: Found>(
+                    centres: &Centres<'_>,
+                    rows: &[f32],
+                    coded: &Codes,
+                    first: usize,
+                    scratch: &mut Scratch,
+                    found: &mut [F],
+                ) {
+                    // SAFETY: the instructions are there, since this function's are.
+                    unsafe { block::<$lanes, $rows, F>(centres, rows, coded, first, scratch, found) }
+                }
+                // SAFETY: `all` found the instructions.
+                unsafe { run(centres, rows, coded, first, scratch, found) }
+            }};
         }
         match self {
-            // SAFETY: `all` found the instructions.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512(centres, rows, scratch, found) },
-            // SAFETY: `all` found the instructions.
+            Self::VnniBytes => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniBytes, 8),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { avx2(centres, rows, scratch, found) },
+            Self::VnniShorts => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniShorts, 8),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Shorts => with!("avx2", super::lanes::x86::Avx2Shorts, 4),
             // SAFETY: it needs no instructions beyond the target's.
-            Self::Portable => unsafe { block::<[f32; 4], 8>(centres, rows, scratch, found) },
+            Self::Portable => unsafe { block::<Portable, 4, F>(centres, rows, coded, first, scratch, found) },
         }
     }
 }
 
-/// Searches for up to [`BLOCK`] rows, `GROUP` of them at a time.
+/// One thread's memory.
+pub struct Scratch {
+    /// A block's sums of products with [`PANELS`] panels, row by row.
+    sums: Vec<i32>,
+    /// One row's upper bounds.
+    upper: Vec<f32>,
+    /// For each row, the best two lower bounds so far.
+    lower: Vec<[f32; 2]>,
+    /// For each row, the centres that may be the nearest, with their upper bounds.
+    candidates: Vec<Vec<(u32, f32)>>,
+}
+
+impl Scratch {
+    /// For a search with that kernel.
+    pub fn new(kernel: Kernel) -> Self {
+        let chunk = PANELS * VECTORS * kernel.width();
+        Self {
+            sums: vec![0; BLOCK * chunk],
+            upper: vec![0.0; chunk],
+            lower: vec![[0.0; 2]; BLOCK],
+            candidates: vec![Vec::new(); BLOCK],
+        }
+    }
+}
+
+/// What the search needs to know of the centres beside their codes, one value a centre; the padding behind the last is far away.
+#[derive(Default)]
+pub struct Terms {
+    /// The products of the rows' offset with the centre's whole numbers.
+    pub offset: Vec<i32>,
+    /// Steps.
+    pub step: Vec<f32>,
+    /// Bounds on lengths.
+    pub norm: Vec<f32>,
+    /// Bounds on what the whole numbers leave out.
+    pub residual: Vec<f32>,
+    /// `-|c|²/2`, rounded up and down.
+    pub bounds: [Vec<f32>; 2],
+}
+
+/// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn block<V: Lanes, const GROUP: usize>(
+unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     centres: &Centres<'_>,
     rows: &[f32],
+    coded: &Codes,
+    first: usize,
     scratch: &mut Scratch,
-    found: &mut [Nearest],
+    found: &mut [F],
 ) {
-    let (dimension, all) = (centres.dimension, centres.dimension.next_multiple_of(STRIP));
-    let count = rows.len() / dimension;
-    let groups = count.div_ceil(GROUP);
-    assert!(count <= BLOCK && BLOCK.is_multiple_of(GROUP), "a block holds {BLOCK} rows");
-    pack::<GROUP>(rows, &centres.mean, &mut scratch.rows);
-    for best in scratch.best.chunks_exact_mut(4 * V::WIDTH) {
-        for (part, start) in best.chunks_exact_mut(V::WIDTH).zip([f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, 0.0]) {
-            part.fill(start);
-        }
+    let (count, words) = (found.len(), centres.frame.words());
+    assert!(count <= BLOCK && first.is_multiple_of(GROUP), "a block of {count} rows from {first} on");
+    let (padded, panel) = (centres.terms.step.len(), VECTORS * V::WIDTH);
+    let chunk = PANELS * panel;
+    for row in 0..count {
+        scratch.lower[row] = [f32::NEG_INFINITY; 2];
+        scratch.candidates[row].clear();
     }
-    let padded = centres.half_norms.len();
-    let panels = padded.div_ceil(VECTORS * V::WIDTH);
-    for first_panel in (0..panels).step_by(PANELS) {
-        for start in (0..all).step_by(DEPTH) {
-            let depth = DEPTH.min(all - start);
-            for panel in first_panel..panels.min(first_panel + PANELS) {
-                let columns = panel_columns(padded, V::WIDTH, panel);
-                let first = panel * VECTORS * V::WIDTH;
-                let values = &centres.packed[first * all..][start * columns..][..depth * columns];
-                for group in 0..groups {
-                    let rows = &scratch.rows[(group * all + start) * GROUP..][..depth * GROUP];
-                    let place = ((panel - first_panel) * BLOCK + group * GROUP) * VECTORS * V::WIDTH;
-                    let sums = &mut scratch.sums[place..][..GROUP * columns];
-                    // SAFETY: passed on to the caller.
+    for start in (0..padded).step_by(chunk) {
+        let columns = chunk.min(padded - start);
+        for depth in (0..words).step_by(DEPTH) {
+            let some = DEPTH.min(words - depth);
+            for column in (0..columns).step_by(panel) {
+                let width = panel.min(columns - column);
+                let centre_words = &centres.words[(start + column) * words + depth * width..][..some * width];
+                for row in (0..count).step_by(ROWS) {
+                    let (group, within) = ((first + row) / GROUP, (first + row) % GROUP);
+                    let row_words = &coded.words[(group * words + depth) * GROUP..][..some * GROUP];
+                    let sums = &mut scratch.sums[row * chunk + column..];
+                    // SAFETY: as this function's.
                     unsafe {
-                        match columns / V::WIDTH {
-                            VECTORS => multiply::<V, GROUP, VECTORS>(rows, values, start == 0, sums),
-                            2 => multiply::<V, GROUP, 2>(rows, values, start == 0, sums),
-                            _ => multiply::<V, GROUP, 1>(rows, values, start == 0, sums),
+                        match width / V::WIDTH {
+                            3 => tile::<V, ROWS, 3>(&row_words[within..], centre_words, sums, chunk, depth > 0),
+                            2 => tile::<V, ROWS, 2>(&row_words[within..], centre_words, sums, chunk, depth > 0),
+                            _ => tile::<V, ROWS, 1>(&row_words[within..], centre_words, sums, chunk, depth > 0),
                         }
                     }
-                    if start + depth == all {
-                        let best = &mut scratch.best[group * GROUP * 4 * V::WIDTH..][..GROUP * 4 * V::WIDTH];
-                        // SAFETY: passed on to the caller.
-                        unsafe { search::<V>(sums, &centres.half_norms[first..][..columns], first, best) };
-                    }
                 }
             }
         }
-    }
-    let best = scratch.best.chunks_exact(4 * V::WIDTH);
-    for ((row, best), found) in rows.chunks_exact(dimension).zip(best).zip(found) {
-        let (first, second) = largest_two(best, V::WIDTH);
-        *found = exactly(row, &centres.plain, first, second);
-    }
-}
-
-/// Distances from differences, and the order that they give.
-#[inline(always)]
-fn exactly(row: &[f32], centres: &[f32], first: u32, second: Option<u32>) -> Nearest {
-    let mut first = near(row, centres, first);
-    let Some(second) = second else {
-        return Nearest { first, second: None };
-    };
-    let mut second = near(row, centres, second);
-    if (second.squared, second.centre) < (first.squared, first.centre) {
-        std::mem::swap(&mut first, &mut second);
-    }
-    Nearest { first, second: Some(second) }
-}
-
-/// No closure: those are compiled without the instructions of the function around them, unless inlined.
-#[inline(always)]
-fn near(row: &[f32], centres: &[f32], centre: u32) -> Near {
-    let values = &centres[centre as usize * row.len()..][..row.len()];
-    Near { centre, squared: squared_distance(row, values) }
-}
-
-/// Writes a block's rows less the mean in groups, strip by strip. Where the last group lacks rows, it keeps what it had: finite
-/// numbers, whose results nobody reads.
-#[inline(always)]
-fn pack<const GROUP: usize>(rows: &[f32], mean: &[f32], packed: &mut [f32]) {
-    let dimension = mean.len();
-    let all = dimension.next_multiple_of(STRIP);
-    let (means, means_rest) = mean.as_chunks::<STRIP>();
-    for (rows, packed) in rows.chunks(GROUP * dimension).zip(packed.chunks_exact_mut(GROUP * all)) {
-        for (place, row) in rows.chunks_exact(dimension).enumerate() {
-            let strips = packed.as_chunks_mut::<STRIP>().0.iter_mut().skip(place).step_by(GROUP);
-            let (values, rest) = row.as_chunks::<STRIP>();
-            for ((strip, values), means) in strips.zip(values).zip(means) {
-                *strip = std::array::from_fn(|lane| values[lane] - means[lane]);
-            }
-            let last = &mut packed[(all - STRIP) * GROUP + place * STRIP..];
-            for ((to, value), mean) in last.iter_mut().zip(rest).zip(means_rest) {
-                *to = value - mean;
-            }
+        for row in 0..count {
+            let sums = &scratch.sums[row * chunk..][..columns];
+            let (upper, lower) = (&mut scratch.upper[..columns], &mut scratch.lower[row]);
+            bound::<F>(centres, start, &coded.codes[first + row], sums, upper, lower);
+            let least = if F::TWO { lower[1] } else { lower[0] };
+            gather(upper, least, start, &mut scratch.candidates[row]);
         }
     }
+    let dimension = centres.dimension();
+    for (row, found) in found.iter_mut().enumerate() {
+        let (lower, candidates) = (scratch.lower[row], &mut scratch.candidates[row]);
+        let least = if F::TWO { lower[1] } else { lower[0] };
+        let values = &rows[row * dimension..][..dimension];
+        let k = centres.count() as u32;
+        // What is no number is kept: a bound that overflowed says nothing.
+        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
+        candidates.retain(|&(centre, upper)| centre < k && !(upper < least));
+        if coded.codes[first + row].norm * centres.longest > LARGEST_SCORE {
+            candidates.clear();
+            candidates.extend((0..k).map(|centre| (centre, 0.0)));
+        }
+        *found = F::settle(candidates, &|centre| squared_distance(values, centres.centre(centre)));
+    }
 }
 
-/// The products of `GROUP` rows with the `N` vectors of a panel over a stretch of dimensions, added to `sums` (`GROUP x columns`)
-/// unless they begin there.
+/// Adds a tile's products to its sums, or starts them.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn multiply<V: Lanes, const GROUP: usize, const N: usize>(
-    rows: &[f32],
-    centres: &[f32],
-    begins: bool,
-    sums: &mut [f32],
+unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
+    rows: &[u32],
+    centres: &[u32],
+    sums: &mut [i32],
+    stride: usize,
+    more: bool,
 ) {
-    assert!(sums.len() == GROUP * N * V::WIDTH, "sums of {GROUP} rows");
-    // SAFETY: the caller's, for the instructions; every slice has the length that is read or written.
+    // SAFETY: the caller's.
     unsafe {
-        let mut tile = [[V::splat(0.0); N]; GROUP];
-        if !begins {
-            for row in 0..GROUP {
-                for n in 0..N {
-                    tile[row][n] = V::load(&sums[(row * N + n) * V::WIDTH..]);
+        let mut all = [[V::zero(); VECTORS]; ROWS];
+        if more {
+            for (row, all) in all.iter_mut().enumerate() {
+                for (vector, sum) in all.iter_mut().enumerate() {
+                    *sum = V::load_sums(&sums[row * stride + vector * V::WIDTH..]);
                 }
             }
         }
-        for (values, centres) in rows.chunks_exact(GROUP * STRIP).zip(centres.chunks_exact(STRIP * N * V::WIDTH)) {
-            for step in 0..STRIP {
-                let mut panel = [V::splat(0.0); N];
-                for n in 0..N {
-                    panel[n] = V::load(&centres[(step * N + n) * V::WIDTH..]);
-                }
-                for row in 0..GROUP {
-                    let value = V::splat(values[row * STRIP + step]);
-                    for n in 0..N {
-                        tile[row][n] = value.times_plus(panel[n], tile[row][n]);
-                    }
+        let words = centres.len() / (VECTORS * V::WIDTH);
+        assert!(rows.len() >= (words - 1) * GROUP + ROWS, "a word of each row");
+        for word in 0..words {
+            // SAFETY: both slices were measured above.
+            let (rows, centres) = (
+                rows.get_unchecked(word * GROUP..word * GROUP + ROWS),
+                centres.get_unchecked(word * VECTORS * V::WIDTH..(word + 1) * VECTORS * V::WIDTH),
+            );
+            let vectors: [V; VECTORS] = std::array::from_fn(|vector| V::load(&centres[vector * V::WIDTH..]));
+            for (row, all) in all.iter_mut().enumerate() {
+                let row = V::splat(rows[row]);
+                for (sum, centres) in all.iter_mut().zip(vectors) {
+                    *sum = sum.plus_dot(row, centres);
                 }
             }
         }
-        for row in 0..GROUP {
-            for n in 0..N {
-                tile[row][n].store(&mut sums[(row * N + n) * V::WIDTH..]);
+        for (row, all) in all.into_iter().enumerate() {
+            for (vector, sum) in all.into_iter().enumerate() {
+                sum.store(&mut sums[row * stride + vector * V::WIDTH..]);
             }
         }
     }
 }
 
-/// Looks for better scores among a group's products with one panel, whose first centre has the number `first`.
+/// Bounds on one row's scores with the centres from `start` on: `x·c - |c|²/2`, which the nearest centre has the largest of.
 ///
-/// # Safety
-/// The processor has the instructions of `V`.
+/// `|x·c - x'·c'| <= |x - x'| |c'| + |x| |c - c'|`, where `x'`, `c'` are what the codes say. All roundings here are within the
+/// slack that [`ROUNDING`] has put into residuals and bounds.
 #[inline(always)]
-unsafe fn search<V: Lanes>(sums: &[f32], half_norms: &[f32], first: usize, best: &mut [f32]) {
-    for (sums, best) in sums.chunks_exact(half_norms.len()).zip(best.chunks_exact_mut(4 * V::WIDTH)) {
-        // SAFETY: the caller's, for the instructions; every slice has the length that is read or written.
-        unsafe {
-            let (mut score, mut centre) = (V::load(best), V::load(&best[V::WIDTH..]));
-            let (mut second, mut second_centre) = (V::load(&best[2 * V::WIDTH..]), V::load(&best[3 * V::WIDTH..]));
-            let mut number = V::count_from(first as f32);
-            for (sums, half_norms) in sums.chunks_exact(V::WIDTH).zip(half_norms.chunks_exact(V::WIDTH)) {
-                let found = V::load(sums).minus(V::load(half_norms));
-                let (beats, beats_second) = (found.above(score), found.above(second));
-                second = V::pick(beats, score, V::pick(beats_second, found, second));
-                second_centre = V::pick(beats, centre, V::pick(beats_second, number, second_centre));
-                score = V::pick(beats, found, score);
-                centre = V::pick(beats, number, centre);
-                number = number.plus(V::splat(V::WIDTH as f32));
+fn bound<F: Found>(
+    centres: &Centres<'_>,
+    start: usize,
+    code: &super::code::Code,
+    sums: &[i32],
+    upper: &mut [f32],
+    lower: &mut [f32; 2],
+) {
+    const LANES: usize = 16;
+    let terms = &centres.terms;
+    let range = start..start + sums.len();
+    let residual = code.residual + ROUNDING * code.norm;
+    // What distances in f64 cannot tell apart is for them to settle.
+    let blur = code.norm * code.norm * BLUR;
+    let (mut best, mut next) = ([lower[0]; LANES], [f32::NEG_INFINITY; LANES]);
+    let all = sums.chunks(LANES).zip(upper.chunks_mut(LANES));
+    let offsets = terms.offset[range.clone()].chunks(LANES).zip(terms.step[range.clone()].chunks(LANES));
+    let errors = terms.norm[range.clone()].chunks(LANES).zip(terms.residual[range.clone()].chunks(LANES));
+    let squares = terms.bounds[0][range.clone()].chunks(LANES).zip(terms.bounds[1][range].chunks(LANES));
+    for ((((sums, upper), (offset, step)), (norm, left)), (high, low)) in all.zip(offsets).zip(errors).zip(squares) {
+        for lane in 0..sums.len() {
+            let product = (sums[lane] - offset[lane]) as f32 * (step[lane] * code.step);
+            let error = residual * norm[lane] + code.norm * left[lane] + blur;
+            upper[lane] = (product + high[lane]) + error;
+            let below = (product + low[lane]) - error;
+            if F::TWO {
+                let smaller = if below < best[lane] { below } else { best[lane] };
+                next[lane] = if smaller > next[lane] { smaller } else { next[lane] };
             }
-            score.store(best);
-            centre.store(&mut best[V::WIDTH..]);
-            second.store(&mut best[2 * V::WIDTH..]);
-            second_centre.store(&mut best[3 * V::WIDTH..]);
+            best[lane] = if below > best[lane] { below } else { best[lane] };
         }
+    }
+    if F::TWO {
+        // The lanes' best started with the row's: it counts once.
+        let mut two = [lower[0], lower[1]];
+        for value in best.into_iter().filter(|best| *best > lower[0]).chain(next) {
+            if value > two[0] {
+                two = [value, two[0]];
+            } else if value > two[1] {
+                two[1] = value;
+            }
+        }
+        *lower = two;
+    } else {
+        lower[0] = best.into_iter().fold(lower[0], f32::max);
     }
 }
 
-/// The centres of the largest two scores of a row's lanes; of equal scores, those of the lower numbers.
+/// Notes the centres from `start` on whose upper bounds are not below `least`.
 #[inline(always)]
-fn largest_two(best: &[f32], width: usize) -> (u32, Option<u32>) {
-    // Whole numbers in the order of (score, lower centre), so that no branch is needed.
-    let (mut first, mut second) = (0, 0);
-    for part in [0, 2] {
-        for lane in 0..width {
-            let (score, centre) = (best[part * width + lane], best[(part + 1) * width + lane]);
-            let key = (u64::from(ordered(score)) << 32) | u64::from(!(centre as u32));
-            second = key.min(first).max(second);
-            first = key.max(first);
+fn gather(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
+    for (at, chunk) in upper.chunks(16).enumerate() {
+        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
+        let reaches = |upper: f32| !(upper < least);
+        if chunk.iter().fold(false, |any, &upper| any | reaches(upper)) {
+            let some = chunk.iter().enumerate().filter(|(_, upper)| reaches(**upper));
+            candidates.extend(some.map(|(lane, &upper)| ((start + at * 16 + lane) as u32, upper)));
         }
     }
-    let found = second >> 32 > u64::from(ordered(f32::NEG_INFINITY));
-    (!(first as u32), found.then_some(!(second as u32)))
-}
-
-/// A whole number that rises with the value.
-#[inline(always)]
-fn ordered(value: f32) -> u32 {
-    let bits = value.to_bits();
-    bits ^ (((bits as i32 >> 31) as u32) | 1 << 31)
 }

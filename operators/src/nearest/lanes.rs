@@ -1,164 +1,133 @@
-//! Vectors of f32, for kernels that are written once and compiled for several instruction sets.
+//! Vectors of whole numbers, so that the kernel is written once.
 
-/// A vector of [`WIDTH`](Self::WIDTH) lanes.
-///
-/// # Safety
-/// Every function needs the instructions of the type that it belongs to.
+/// A vector of 32-bit words.
 pub trait Lanes: Copy {
-    /// Lanes in a vector.
+    /// Words in it.
     const WIDTH: usize;
-    /// One truth value a lane.
-    type Mask: Copy;
-    /// The same value in all lanes.
-    unsafe fn splat(value: f32) -> Self;
-    /// `start`, `start + 1`, …
-    unsafe fn count_from(start: f32) -> Self;
-    /// The first [`WIDTH`](Self::WIDTH) values. There must be as many.
-    unsafe fn load(values: &[f32]) -> Self;
-    /// The converse of [`load`](Self::load).
-    unsafe fn store(self, values: &mut [f32]);
-    /// `self * factor + summand`, rounded once.
-    unsafe fn times_plus(self, factor: Self, summand: Self) -> Self;
-    /// `self + other`.
-    unsafe fn plus(self, other: Self) -> Self;
-    /// `self - other`.
-    unsafe fn minus(self, other: Self) -> Self;
-    /// `self > other`.
-    unsafe fn above(self, other: Self) -> Self::Mask;
-    /// Lane by lane one or the other.
-    unsafe fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self;
+
+    /// Zeros.
+    unsafe fn zero() -> Self;
+    /// The same word everywhere.
+    unsafe fn splat(word: u32) -> Self;
+    /// The first words of a slice.
+    unsafe fn load(words: &[u32]) -> Self;
+    /// The sums of a slice's first words.
+    unsafe fn load_sums(sums: &[i32]) -> Self;
+    /// Writes sums.
+    unsafe fn store(self, sums: &mut [i32]);
+    /// `self` plus the products of the whole numbers in each word of `rows` and `centres`.
+    unsafe fn plus_dot(self, rows: Self, centres: Self) -> Self;
 }
 
-/// Writes an implementation from the names of one instruction set.
+/// Vectors of some processors: the type, its words, its numbers, and their instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86 {
-    ($vector:ty, $mask:ty, $width:literal, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $above:expr, |$m:ident, $y:ident, $n:ident| $pick:expr) => {
-        impl Lanes for $vector {
+    ($name:ident($raw:ty), $width:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
+     |$sum:ident, $rows:ident, $centres:ident| $dot:expr) => {
+        #[derive(Clone, Copy)]
+        pub struct $name($raw);
+
+        impl Lanes for $name {
             const WIDTH: usize = $width;
-            type Mask = $mask;
             #[inline(always)]
-            unsafe fn splat(value: f32) -> Self {
-                unsafe { $splat(value) }
+            unsafe fn zero() -> Self {
+                Self(unsafe { $zero() })
             }
             #[inline(always)]
-            unsafe fn count_from(start: f32) -> Self {
-                const STEPS: [f32; $width] = {
-                    let mut steps = [0.0; $width];
-                    let mut lane = 0;
-                    while lane < $width {
-                        steps[lane] = lane as f32;
-                        lane += 1;
-                    }
-                    steps
-                };
-                unsafe { $fma($splat(1.0), $load(STEPS.as_ptr()), $splat(start)) }
+            unsafe fn splat(word: u32) -> Self {
+                Self(unsafe { $splat(word as i32) })
             }
             #[inline(always)]
-            unsafe fn load(values: &[f32]) -> Self {
-                debug_assert!(values.len() >= $width);
-                unsafe { $load(values.as_ptr()) }
+            unsafe fn load(words: &[u32]) -> Self {
+                debug_assert!(words.len() >= $width);
+                Self(unsafe { $load(words.as_ptr().cast()) })
             }
             #[inline(always)]
-            unsafe fn store(self, values: &mut [f32]) {
-                debug_assert!(values.len() >= $width);
-                unsafe { $store(values.as_mut_ptr(), self) }
+            unsafe fn load_sums(sums: &[i32]) -> Self {
+                debug_assert!(sums.len() >= $width);
+                Self(unsafe { $load(sums.as_ptr().cast()) })
             }
             #[inline(always)]
-            unsafe fn times_plus(self, factor: Self, summand: Self) -> Self {
-                unsafe { $fma(self, factor, summand) }
+            unsafe fn store(self, sums: &mut [i32]) {
+                debug_assert!(sums.len() >= $width);
+                unsafe { $store(sums.as_mut_ptr().cast(), self.0) }
             }
             #[inline(always)]
-            unsafe fn plus(self, other: Self) -> Self {
-                unsafe { $add(self, other) }
-            }
-            #[inline(always)]
-            unsafe fn minus(self, other: Self) -> Self {
-                unsafe { $sub(self, other) }
-            }
-            #[inline(always)]
-            unsafe fn above(self, other: Self) -> Self::Mask {
-                unsafe { $above(self, other) }
-            }
-            #[inline(always)]
-            unsafe fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self {
-                let ($m, $y, $n) = (mask, yes, no);
-                unsafe { $pick }
+            unsafe fn plus_dot(self, rows: Self, centres: Self) -> Self {
+                let ($sum, $rows, $centres) = (self.0, rows.0, centres.0);
+                Self(unsafe { $dot })
             }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub mod x86 {
     use std::arch::x86_64::*;
 
     use super::Lanes;
 
     x86!(
-        __m512,
-        __mmask16,
+        VnniBytes(__m512i),
         16,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_cmp_ps_mask::<_CMP_GT_OQ>,
-        |mask, yes, no| _mm512_mask_blend_ps(mask, no, yes)
+        _mm512_setzero_si512,
+        _mm512_set1_epi32,
+        _mm512_loadu_si512,
+        _mm512_storeu_si512,
+        |sum, rows, centres| _mm512_dpbusd_epi32(sum, rows, centres)
     );
     x86!(
-        __m256,
-        __m256,
+        VnniShorts(__m512i),
+        16,
+        _mm512_setzero_si512,
+        _mm512_set1_epi32,
+        _mm512_loadu_si512,
+        _mm512_storeu_si512,
+        |sum, rows, centres| _mm512_dpwssd_epi32(sum, rows, centres)
+    );
+    x86!(
+        Avx2Shorts(__m256i),
         8,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps,
-        _mm256_sub_ps,
-        _mm256_cmp_ps::<_CMP_GT_OQ>,
-        |mask, yes, no| _mm256_blendv_ps(no, yes, mask)
+        _mm256_setzero_si256,
+        _mm256_set1_epi32,
+        _mm256_loadu_si256,
+        _mm256_storeu_si256,
+        |sum, rows, centres| _mm256_add_epi32(sum, _mm256_madd_epi16(rows, centres))
     );
 }
 
-impl Lanes for [f32; 4] {
+/// Vectors of any processor.
+#[derive(Clone, Copy)]
+pub struct Portable([u32; 4]);
+
+impl Lanes for Portable {
     const WIDTH: usize = 4;
-    type Mask = [bool; 4];
     #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        [value; 4]
+    unsafe fn zero() -> Self {
+        Self([0; 4])
     }
     #[inline(always)]
-    unsafe fn count_from(start: f32) -> Self {
-        [start, start + 1.0, start + 2.0, start + 3.0]
+    unsafe fn splat(word: u32) -> Self {
+        Self([word; 4])
     }
     #[inline(always)]
-    unsafe fn load(values: &[f32]) -> Self {
-        [values[0], values[1], values[2], values[3]]
+    unsafe fn load(words: &[u32]) -> Self {
+        Self([words[0], words[1], words[2], words[3]])
     }
     #[inline(always)]
-    unsafe fn store(self, values: &mut [f32]) {
-        values[..4].copy_from_slice(&self);
+    unsafe fn load_sums(sums: &[i32]) -> Self {
+        Self([sums[0] as u32, sums[1] as u32, sums[2] as u32, sums[3] as u32])
     }
     #[inline(always)]
-    unsafe fn times_plus(self, factor: Self, summand: Self) -> Self {
-        std::array::from_fn(|lane| self[lane].mul_add(factor[lane], summand[lane]))
+    unsafe fn store(self, sums: &mut [i32]) {
+        sums[..4].copy_from_slice(&self.0.map(|sum| sum as i32));
     }
     #[inline(always)]
-    unsafe fn plus(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] + other[lane])
-    }
-    #[inline(always)]
-    unsafe fn minus(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] - other[lane])
-    }
-    #[inline(always)]
-    unsafe fn above(self, other: Self) -> Self::Mask {
-        std::array::from_fn(|lane| self[lane] > other[lane])
-    }
-    #[inline(always)]
-    unsafe fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self {
-        std::array::from_fn(|lane| if mask[lane] { yes[lane] } else { no[lane] })
+    unsafe fn plus_dot(self, rows: Self, centres: Self) -> Self {
+        let halves = |word: u32| [i32::from(word as i16), i32::from((word >> 16) as i16)];
+        Self(std::array::from_fn(|lane| {
+            let ([a, b], [c, d]) = (halves(rows.0[lane]), halves(centres.0[lane]));
+            (self.0[lane] as i32 + (a * c + b * d)) as u32
+        }))
     }
 }

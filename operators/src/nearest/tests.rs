@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::kernel::Kernel;
 use super::*;
 use crate::random::Draw;
 
@@ -19,50 +20,70 @@ fn plainly(rows: &[f32], centres: &[f32], dimension: usize) -> Vec<Vec<(f64, u32
     rows.chunks(dimension).map(one).collect()
 }
 
-fn close(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 1e-5 * (1.0 + a.abs().max(b.abs()))
+/// Searches with one kernel.
+fn with<F: Found + Default + Clone>(kernel: Kernel, rows: &[f32], centres: &[f32], dimension: usize) -> Vec<F> {
+    Centres::within(Frame::with(kernel, centres, dimension), centres).find(rows, 2)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn it_finds_what_a_plain_search_finds(n in 1usize..230, k in 1usize..140, d in 1usize..40, seed: u64) {
-        let (rows, centres) = (normal(n * d, seed), normal(k * d, !seed));
-        let found = Centres::new(&centres, d).find(&rows, 2);
-        prop_assert_eq!(found.len(), n);
-        for (found, all) in found.iter().zip(plainly(&rows, &centres, d)) {
-            prop_assert!(close(found.first.squared, all[0].0), "{found:?} {all:?}");
-            prop_assert_eq!(found.second.is_some(), k > 1);
-            if let Some(second) = found.second {
-                prop_assert!(close(second.squared, all[1].0), "{found:?} {all:?}");
-                prop_assert!(second.centre != found.first.centre);
-                prop_assert!((found.first.squared, found.first.centre) < (second.squared, second.centre));
+    fn it_finds_what_a_plain_search_finds(
+        n in 1usize..230, k in 1usize..140, d in prop_oneof![1usize..40, 60usize..70], spread in -30i32..30, seed: u64,
+    ) {
+        // Centres of many sizes, around a point far from zero or not.
+        let spread = 2f32.powi(spread / 2);
+        let rows: Vec<f32> = normal(n * d, seed).iter().map(|value| 1.0 + spread * value).collect();
+        let centres: Vec<f32> = normal(k * d, !seed).iter().map(|value| 1.0 + spread * value).collect();
+        let plain = plainly(&rows, &centres, d);
+        for kernel in Kernel::all(d) {
+            let found: Vec<Nearest> = with(kernel, &rows, &centres, d);
+            let labels: Vec<u32> = with(kernel, &rows, &centres, d);
+            prop_assert_eq!((found.len(), labels.len()), (n, n));
+            for ((found, label), all) in found.iter().zip(labels).zip(&plain) {
+                let two = all.iter().map(|&(squared, centre)| Near { centre, squared });
+                let two: Vec<Near> = two.take(2).collect();
+                prop_assert_eq!(found, &Nearest { first: two[0], second: two.get(1).copied() }, "{:?}", kernel);
+                prop_assert_eq!(label, two[0].centre);
             }
         }
     }
 
     #[test]
-    fn instruction_sets_threads_and_neighbours_change_no_bit(
-        n in 1usize..120, k in 1usize..120, d in prop_oneof![1usize..20, 250usize..270, 500usize..600], seed: u64, cut in 0.0..1.0f64,
-    ) {
+    fn rows_coded_before_find_the_same(n in 1usize..2000, k in 1usize..60, d in 1usize..90, seed: u64, threads in 1usize..4) {
         let (rows, centres) = (normal(n * d, seed), normal(k * d, !seed));
-        let whole = Centres::with(Kernel::Portable, centres.as_slice().into(), d).find(&rows, 1);
-        for kernel in Kernel::all() {
-            let centres = Centres::with(kernel, centres.as_slice().into(), d);
-            prop_assert_eq!(&whole, &centres.find(&rows, 3));
-            let (head, tail) = rows.split_at((n as f64 * cut) as usize * d);
-            let parts = [centres.find(head, 1), centres.find(tail, 1)].concat();
-            prop_assert_eq!(&whole, &parts);
+        let frame = Frame::around(&rows, d);
+        let coded = CodedRows::new(&frame, &rows, threads);
+        let mut found = vec![Near::default(); n];
+        prop_assert!(Centres::within(frame, &centres).search(&coded, threads, &mut found, &|| false));
+        prop_assert_eq!(found, Centres::new(&centres, d).find::<Near>(&rows, 1));
+    }
+}
+
+#[test]
+fn values_at_the_ends_of_their_range_are_told_apart() {
+    for size in [1e15f32, 1e-15, 1e-25, 1e-40] {
+        let centres = [0.0, size, -size, size / 2.0, size / 1e4, 0.0];
+        let rows: Vec<f32> = [0.9, -0.9, 0.4, 1e-3, 2e-5, -0.3].map(|share| share * size).repeat(17);
+        for kernel in Kernel::all(1) {
+            let labels: Vec<u32> = with(kernel, &rows, &centres, 1);
+            let plain = plainly(&rows, &centres, 1);
+            assert!(labels.iter().zip(plain).all(|(label, plain)| *label == plain[0].1), "{size} {kernel:?}");
         }
     }
+    // Rows far outside of the centres' frame.
+    let rows = [1e15f32, -1e15, 3.0, 1e7];
+    let centres = [1e-20f32, 2e-20, -1e-20];
+    assert_eq!(with::<u32>(Kernel::Portable, &rows, &centres, 1), [0, 0, 0, 0]);
+    assert_eq!(Centres::new(&centres[..], 1).find::<u32>(&rows, 1), [0, 0, 0, 0]);
 }
 
 #[test]
 fn many_dimensions_and_many_centres_go_through_kept_sums() {
     let (n, k, d) = (100, 500, 700);
     let (rows, centres) = (normal(n * d, 1), normal(k * d, 2));
-    let found = Centres::new(&centres, d).find(&rows, 2);
+    let found: Vec<Nearest> = Centres::new(&centres, d).find(&rows, 2);
     for (found, all) in found.iter().zip(plainly(&rows, &centres, d)) {
         assert_eq!((found.first.squared, found.first.centre), all[0]);
     }
@@ -73,7 +94,7 @@ fn of_equal_centres_the_lower_numbers_win() {
     let d = 5;
     let centre = normal(d, 3);
     let centres = centre.repeat(60);
-    for found in Centres::new(&centres, d).find(&normal(9 * d, 4), 1) {
+    for found in Centres::new(&centres, d).find::<Nearest>(&normal(9 * d, 4), 1) {
         assert_eq!((found.first.centre, found.second.unwrap().centre), (0, 1));
         assert_eq!(found.first.squared, found.second.unwrap().squared);
     }
@@ -83,7 +104,7 @@ fn of_equal_centres_the_lower_numbers_win() {
 fn centres_far_from_zero_are_told_apart() {
     let centres: Vec<f32> = (0..20).map(|number| 30_000.0 + number as f32 / 64.0).collect();
     let rows: Vec<f32> = centres.iter().map(|c| c + 1.0 / 256.0).collect();
-    let found = Centres::new(&centres, 1).find(&rows, 1);
+    let found: Vec<Nearest> = Centres::new(&centres, 1).find(&rows, 1);
     let numbers: Vec<_> = found.iter().map(|found| found.first.centre).collect();
     assert_eq!(numbers, (0..20).collect::<Vec<_>>());
     assert!(found.iter().all(|found| found.first.squared == (1.0f64 / 256.0).powi(2)));
@@ -91,9 +112,9 @@ fn centres_far_from_zero_are_told_apart() {
 
 #[test]
 fn one_centre_has_no_second_and_no_row_gives_nothing() {
-    let found = Centres::new(&[1.0, 1.0][..], 2).find(&[4.0, 5.0], 1);
+    let found: Vec<Nearest> = Centres::new(&[1.0, 1.0][..], 2).find(&[4.0, 5.0], 1);
     assert_eq!(found, [Nearest { first: Near { centre: 0, squared: 25.0 }, second: None }]);
-    assert!(Centres::new(&[1.0, 1.0][..], 2).find(&[], 4).is_empty());
+    assert!(Centres::new(&[1.0, 1.0][..], 2).find::<Nearest>(&[], 4).is_empty());
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! Vectors as small whole numbers, with a bound on what the rounding loses.
+//!
+//! A vector is taken relative to a [`Frame`], divided by a step of its own, and rounded: `x ≈ step · q`. The frame's centre keeps
+//! the numbers small, its scale (a power of two, so exact) keeps squares of them within f32.
+
+use super::kernel::Kernel;
+
+/// Rows whose codes lie interleaved.
+pub const GROUP: usize = 8;
+/// What all roundings of f32 on the way to a score lose at most, as a share of the magnitudes involved.
+pub const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
+/// A vector with no larger value than that, in a frame, counts as zero.
+const TINY: f32 = 1e-30;
+
+/// Where codes are relative to.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// What is taken off, D.
+    mean: Vec<f32>,
+    /// What is multiplied with then.
+    scale: f32,
+    /// What works on the codes.
+    pub kernel: Kernel,
+}
+
+impl Frame {
+    /// A frame around `k x dimension` centres, for the best kernel that there is.
+    pub fn around(centres: &[f32], dimension: usize) -> Self {
+        Self::with(Kernel::best(dimension), centres, dimension)
+    }
+
+    /// The same for any kernel.
+    pub fn with(kernel: Kernel, centres: &[f32], dimension: usize) -> Self {
+        let mean = mean(centres, dimension);
+        let distances = centres.chunks_exact(dimension).flat_map(|centre| centre.iter().zip(&mean));
+        let largest = distances.map(|(value, mean)| (value - mean).abs()).fold(0.0, f32::max);
+        // The power of two that brings the largest to [1, 2): its exponent's bits, negated.
+        let exponent = if largest > 0.0 { (largest.to_bits() >> 23).clamp(1, 253) } else { 127 };
+        Self { mean, scale: f32::from_bits((254 - exponent) << 23), kernel }
+    }
+
+    /// What is taken off every vector, D.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// Values of a vector.
+    pub fn dimension(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Words of 32 bits that a vector's codes take.
+    pub fn words(&self) -> usize {
+        self.dimension().div_ceil(self.kernel.packing().values())
+    }
+
+    /// Rounds one vector to whole numbers of magnitude up to the kernel's, which are left in `numbers`.
+    pub fn code(&self, vector: &[f32], numbers: &mut [i32], shifted: &mut [f32]) -> Code {
+        let mut largest = 0.0f32;
+        for ((shifted, value), mean) in shifted.iter_mut().zip(vector).zip(&self.mean) {
+            *shifted = (value - mean) * self.scale;
+            largest = largest.max(shifted.abs());
+        }
+        let levels = self.kernel.levels(self.dimension());
+        let (step, inverse) = if largest > TINY { (largest / levels, levels / largest) } else { (0.0, 0.0) };
+        let (mut norm, mut residual) = ([0.0f64; 16], [0.0f64; 16]);
+        let lanes = shifted.chunks(16).zip(numbers.chunks_mut(16));
+        for (shifted, numbers) in lanes {
+            for (lane, (&value, number)) in shifted.iter().zip(numbers).enumerate() {
+                let rounded = (value * inverse).round_ties_even();
+                let lost = f64::from(value) - f64::from(rounded) * f64::from(step);
+                *number = rounded as i32;
+                norm[lane] += f64::from(value) * f64::from(value);
+                residual[lane] += lost * lost;
+            }
+        }
+        // Rounded up, and by what the subtraction of the mean has lost.
+        let up = |sum: f64| (sum.sqrt() * (1.0 + 1e-6)) as f32 + f32::MIN_POSITIVE;
+        let norm = up(norm.iter().sum());
+        Code { step, norm, residual: up(residual.iter().sum()) + ROUNDING * norm }
+    }
+
+    /// Half the squared distance of a vector from the frame's centre, in the frame's scale.
+    pub fn half_square(&self, vector: &[f32]) -> f64 {
+        let squared = |(value, mean): (&f32, &f32)| {
+            let difference = (f64::from(*value) - f64::from(*mean)) * f64::from(self.scale);
+            difference * difference
+        };
+        vector.iter().zip(&self.mean).map(squared).sum::<f64>() / 2.0
+    }
+}
+
+/// What is known of a vector beside its whole numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Code {
+    /// What they are to be multiplied with.
+    pub step: f32,
+    /// Not below the vector's length.
+    pub norm: f32,
+    /// Not below the length of what the whole numbers leave out.
+    pub residual: f32,
+}
+
+/// How whole numbers lie in a word of 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Four of 8 bits: those of rows are offset by [`Packing::offset`], since the instruction multiplies unsigned with signed bytes.
+    Bytes,
+    /// Two of 16 bits.
+    Shorts,
+}
+
+impl Packing {
+    /// Whole numbers in a word.
+    pub fn values(self) -> usize {
+        match self {
+            Self::Bytes => 4,
+            Self::Shorts => 2,
+        }
+    }
+
+    /// What is added to a row's whole numbers.
+    pub fn offset(self) -> i32 {
+        match self {
+            Self::Bytes => 128,
+            Self::Shorts => 0,
+        }
+    }
+
+    /// One word.
+    pub fn pack(self, numbers: &[i32], offset: i32) -> u32 {
+        let place = |word: u32, (place, number): (usize, &i32)| match self {
+            Self::Bytes => word | u32::from((number + offset) as u8) << (8 * place),
+            Self::Shorts => word | u32::from((number + offset) as u16) << (16 * place),
+        };
+        numbers.iter().enumerate().fold(0, place)
+    }
+}
+
+/// Coded rows, in groups of [`GROUP`]: for each word of a row, that word of each row of the group.
+#[derive(Debug, Clone, Default)]
+pub struct Codes {
+    /// All groups' words, the last group's filled up.
+    pub words: Vec<u32>,
+    /// One a row.
+    pub codes: Vec<Code>,
+}
+
+impl Codes {
+    /// Codes rows in place of those that it held.
+    pub fn fill(&mut self, frame: &Frame, rows: &[f32]) {
+        let (dimension, words, packing) = (frame.dimension(), frame.words(), frame.kernel.packing());
+        let count = rows.len() / dimension;
+        self.codes.clear();
+        self.words.clear();
+        self.words.resize(count.div_ceil(GROUP) * GROUP * words, 0);
+        let (mut numbers, mut shifted) = (vec![0; words * packing.values()], vec![0.0; dimension]);
+        for (place, row) in rows.chunks_exact(dimension).enumerate() {
+            self.codes.push(frame.code(row, &mut numbers, &mut shifted));
+            let group = &mut self.words[place / GROUP * GROUP * words..][..GROUP * words];
+            for (at, numbers) in numbers.chunks_exact(packing.values()).enumerate() {
+                group[at * GROUP + place % GROUP] = packing.pack(numbers, packing.offset());
+            }
+        }
+    }
+}
+
+/// Column means, D.
+fn mean(rows: &[f32], dimension: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; dimension];
+    for row in rows.chunks_exact(dimension) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(*value);
+        }
+    }
+    let count = (rows.len() / dimension) as f64;
+    sums.iter().map(|sum| (sum / count) as f32).collect()
+}
