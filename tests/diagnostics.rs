@@ -301,7 +301,7 @@ fn the_environment_is_put_in() {
     let mut command = std::process::Command::new(tessera_tests::binary());
     command.args(["check", "pipeline.toml"]).current_dir(place.path("")).env("TESSERA_TEST_PHOTOS", place.path("photos"));
     let answer = tessera_tests::run(command);
-    assert_eq!((answer.code, answer.out.as_str()), (0, "pipeline.toml: 1 stages, nothing wrong\n"), "{}", answer.err);
+    assert_eq!((answer.code, answer.out.as_str()), (0, "pipeline.toml: 1 stage, nothing wrong\n"), "{}", answer.err);
     place.write(
         "pipeline.toml",
         "[stage.q]\nop = \"sql\"\ninput = \"rows\"\nquery = \"SELECT '$${x}' AS x FROM rows\"\n\
