@@ -53,7 +53,7 @@ enum Of {
     /// The three channels' bytes.
     Bytes(Line),
     /// The three channels' square roots, by byte.
-    Roots([f64; 256]),
+    Roots(Box<[f64; 256]>),
     /// The luminance, 0 to 1.
     Luminance,
     /// The luminance's square root.
@@ -79,7 +79,7 @@ impl Histograms {
         let of = match (gray, sqrt) {
             (true, true) => Of::LuminanceRoot,
             (true, false) => Of::Luminance,
-            (false, true) => Of::Roots(std::array::from_fn(|byte| (byte as f64).sqrt())),
+            (false, true) => Of::Roots(Box::new(std::array::from_fn(|byte| (byte as f64).sqrt()))),
             (false, false) => Of::Bytes(Line::new(width)),
         };
         let counts = vec![0.0; (height / cell) * (width / cell) * bins.count];
@@ -269,7 +269,7 @@ mod tests {
         let bins = Arc::new(Bins::new(7));
         let mut fast = Histograms::new(bins.clone(), height, width, 2, false, false);
         let mut slow = Histograms::new(bins, height, width, 2, true, false);
-        slow.of = Of::Roots(std::array::from_fn(|byte| byte as f64));
+        slow.of = Of::Roots(Box::new(std::array::from_fn(|byte| byte as f64)));
         assert_eq!(fast.cells(), (5, 4));
         assert_eq!(fast.of(&pixels), slow.of(&pixels));
         assert!(fast.of(&pixels).iter().sum::<f64>() > 100.0, "the second image is not added to the first");
