@@ -151,7 +151,7 @@ impl Step {
             let places = |side: usize| {
                 let free = side + 2 * padding - kernel;
                 // A window that starts beyond the map would see nothing.
-                let beyond = ceil && free % stride > 0 && (free / stride + 1) * stride < side + padding;
+                let beyond = ceil && !free.is_multiple_of(stride) && (free / stride + 1) * stride < side + padding;
                 free / stride + 1 + usize::from(beyond)
             };
             Ok((channels, places(height), places(width)))
