@@ -134,25 +134,33 @@ pub fn save(path: &Path, listing: &Listing) -> Result<()> {
     write_atomically(path, &bytes)
 }
 
-/// Compares a listing with the last one.
+/// For each entry its place in the last listing, if it has one. Both are sorted by path.
+fn places(entries: &[Entry], known: &[Fingerprint]) -> Vec<Option<usize>> {
+    let mut at = 0;
+    let place = |entry: &Entry| {
+        at += known[at..].iter().take_while(|print| print.entry.path < entry.path).count();
+        known.get(at).is_some_and(|print| print.entry.path == entry.path).then_some(at)
+    };
+    entries.iter().map(place).collect()
+}
+
+/// Compares a listing with the last one. Both are sorted by path.
 pub fn changes(entries: &[Entry], known: &[Fingerprint]) -> Changes {
-    let before: HashMap<&str, &Entry> = known.iter().map(|print| (print.entry.path.as_str(), &print.entry)).collect();
-    let mut changes = Changes::default();
-    let mut kept = 0;
-    for entry in entries {
-        match before.get(entry.path.as_str()) {
+    let mut changes = Changes { removed: known.len(), ..Changes::default() };
+    for (entry, place) in entries.iter().zip(places(entries, known)) {
+        match place {
             None => changes.added += 1,
-            Some(old) => {
-                kept += 1;
-                changes.touched += usize::from(*old != entry);
+            Some(place) => {
+                changes.removed -= 1;
+                changes.touched += usize::from(known[place].entry != *entry);
             }
         }
     }
-    changes.removed = before.len() - kept;
     changes
 }
 
-/// Digests of all files: the last ones where size and time hold and say enough, else of the bytes, read on all threads.
+/// Digests of all files, which are sorted by path as the last listing is: the last ones where size and time hold and say enough,
+/// else of the bytes, read on all threads.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -164,10 +172,11 @@ pub fn fingerprint(
     threads: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Vec<Fingerprint>> {
-    let before: HashMap<&str, &Fingerprint> = known.prints.iter().map(|print| (print.entry.path.as_str(), print)).collect();
-    let holds = |print: &&&Fingerprint, entry: &Entry| print.entry == *entry && known.sure(print);
-    let held = |entry: &Entry| before.get(entry.path.as_str()).filter(|print| holds(print, entry)).map(|p| p.digest.clone());
-    let mut digests: Vec<Option<String>> = entries.iter().map(held).collect();
+    let held = |(entry, place): (&Entry, Option<usize>)| {
+        let print = &known.prints[place?];
+        (print.entry == *entry && known.sure(print)).then(|| print.digest.clone())
+    };
+    let mut digests: Vec<Option<String>> = entries.iter().zip(places(&entries, &known.prints)).map(held).collect();
     let fresh: Vec<usize> = (0..entries.len()).filter(|&at| digests[at].is_none()).collect();
     let total: u64 = fresh.iter().map(|&at| entries[at].size).sum();
     let done = std::sync::atomic::AtomicU64::new(0);

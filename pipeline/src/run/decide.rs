@@ -135,7 +135,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             }
         };
         let changes = listing::changes(&entries, &known.prints);
-        if known.prints.is_empty() && !ask.hash_all {
+        if known.prints.is_empty() && !entries.is_empty() && !ask.hash_all {
             decision.reasons.push(format!("{}: never run", this.name));
             decision.parts = entries.len().div_ceil(graph.file.part_rows);
             decision.stale_parts = decision.parts;
