@@ -129,7 +129,7 @@ pub struct Train {
 impl Operator for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "a network's weights, from learning to solve puzzles";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[Port::scan(PUZZLES, &COLUMNS), Port::scan(VALIDATION, &COLUMNS).optional()];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["device", "metrics_every"];
