@@ -22,7 +22,7 @@ mod vgg;
 
 use serde::{Deserialize, Serialize};
 
-pub use layer::{LAST, Layer, Parameter, ShapeError, Start, Step, dimensions, walk};
+pub use layer::{FULLY, LAST, Layer, Parameter, ShapeError, Start, Step, dimensions, walk};
 
 /// The networks there are, as pipeline files and weights tables name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -107,6 +107,8 @@ pub struct PuzzleHead {
     pub tile: usize,
     /// Outputs of `fc7`.
     pub joint: usize,
+    /// How the weights of `fc6` and `fc7` start.
+    pub start: Start,
     /// Whether the outputs of `fc6` and `fc7` are normalised over the batch (`bn6`, `bn7`).
     pub norm: bool,
     /// Probability that training zeroes an output of `fc6` or `fc7`.
@@ -133,12 +135,12 @@ impl Network {
 
     /// The form that solves puzzles of that many tiles, each `tile` pixels a side: names one of `permutations`.
     pub fn puzzle(&self, tiles: usize, tile: usize, permutations: usize) -> Form {
-        let PuzzleHead { stride: first, tile: features, joint, norm, dropout } = self.puzzle;
+        let PuzzleHead { stride: first, tile: features, joint, start, norm, dropout } = self.puzzle;
         let fully = |outputs, start, number: usize| Step::new(Layer::Linear { outputs, start }, &format!("fc{number}"));
         let hidden = |outputs, number: usize| {
             let norm = norm.then(|| Step::new(Layer::BatchNorm, &format!("bn{number}")));
             let rest = [Step::new(Layer::Relu, ""), Step::new(Layer::Dropout(dropout), "")];
-            std::iter::once(fully(outputs, Start::Kaiming, number)).chain(norm).chain(rest)
+            std::iter::once(fully(outputs, start, number)).chain(norm).chain(rest)
         };
         let mut trunk = self.trunk.clone();
         if let (Some(first), Some(Step { layer: Layer::Convolution { stride, .. }, .. })) = (first, trunk.first_mut()) {

@@ -5,12 +5,12 @@
 //! the map's end count), which the context-free network's trunk has too. torchvision has no such network; tensors have Caffe's
 //! layers' names.
 
-use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
+use super::{FULLY, LAST, Layer, Network, PuzzleHead, Step};
 
 /// For images of 227 pixels. On tiles, the first convolution's stride is 2: those of 64 pixels leave the trunk as `256 x 3 x 3`.
 ///
-/// Weights start by Kaiming's rule, biases at zero. (Caffe's start, a deviation of 0.01 for all, makes tiles' signals fade from
-/// layer to layer, and the loss stays at chance for thousands of steps.)
+/// Convolutions start by Kaiming's rule, not from Caffe's `N(0, 0.01)`, from which normalised tiles' signals fade; the other layers as
+/// there (see [`FULLY`]).
 pub fn network() -> Network {
     let mut trunk = Vec::new();
     let mut block = |name, channels, kernel, stride, padding, groups| {
@@ -28,7 +28,11 @@ pub fn network() -> Network {
     block("conv3", 384, 3, 1, 1, 1);
     block("conv4", 384, 3, 1, 1, 2);
     block("conv5", 256, 3, 1, 1, 2);
-    Network { trunk, puzzle: PuzzleHead { stride: Some(2), tile: 1024, joint: 4096, norm: false, dropout: 0.5 }, classes }
+    Network {
+        trunk,
+        puzzle: PuzzleHead { stride: Some(2), tile: 1024, joint: 4096, start: FULLY, norm: false, dropout: 0.5 },
+        classes,
+    }
 }
 
 /// The last map is brought to 6 x 6, which it has for images of 227 pixels.
@@ -38,10 +42,10 @@ fn classes(count: usize) -> Vec<Step> {
     vec![
         plain(Layer::AveragePool { side: 6 }),
         plain(Layer::Flatten),
-        fully("fc6", 4096, Start::Kaiming),
+        fully("fc6", 4096, FULLY),
         plain(Layer::Relu),
         plain(Layer::Dropout(0.5)),
-        fully("fc7", 4096, Start::Kaiming),
+        fully("fc7", 4096, FULLY),
         plain(Layer::Relu),
         plain(Layer::Dropout(0.5)),
         fully("fc8", count, LAST),

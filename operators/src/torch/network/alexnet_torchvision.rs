@@ -3,7 +3,7 @@
 //! Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, <https://arxiv.org/abs/1404.5997>: one
 //! column, without groups and without local response normalisation.
 
-use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
+use super::{FULLY, LAST, Layer, Network, PuzzleHead, Start, Step};
 
 /// For images of 224 pixels. The puzzle head is that of the context-free network: tiles of 64 pixels leave the trunk as
 /// `256 x 1 x 1`.
@@ -22,7 +22,11 @@ pub fn network() -> Network {
     block(6, "conv3", 384, 3, 1, 1, false);
     block(8, "conv4", 256, 3, 1, 1, false);
     block(10, "conv5", 256, 3, 1, 1, true);
-    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, norm: false, dropout: 0.5 }, classes }
+    Network {
+        trunk,
+        puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, start: FULLY, norm: false, dropout: 0.5 },
+        classes,
+    }
 }
 
 fn classes(count: usize) -> Vec<Step> {

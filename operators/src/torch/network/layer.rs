@@ -100,6 +100,11 @@ pub enum Start {
 /// unlearning a guess.
 pub const LAST: Start = Start::Normal { deviation: 0.001 };
 
+/// The start of wide layers without normalisation, as the released context-free network has it: the next layer's inputs are small, and
+/// steps of the usual length do not overshoot. (Puzzles of four tiles of photographs, learning rate 0.01: two thirds were solved after
+/// 100 steps of 16; from Kaiming's start, which suits convolutions, a quarter, which is chance.)
+pub const FULLY: Start = Start::Normal { deviation: 0.005 };
+
 /// A tensor that a network needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {

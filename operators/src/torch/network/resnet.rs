@@ -3,7 +3,7 @@
 //! He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015, <https://arxiv.org/abs/1512.03385>. As in
 //! torchvision, the 3x3 convolution of a bottleneck takes the stride, not the 1x1 one before it.
 
-use super::{LAST, Layer, Network, PuzzleHead, Step};
+use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
 
 /// 18 layers: two blocks of two convolutions a stage.
 pub fn resnet18() -> Network {
@@ -42,7 +42,11 @@ fn network(block: fn(&str, usize, usize) -> (Vec<Step>, usize), counts: [usize; 
             trunk.push(if number + 1 == count { Step::named(Layer::Relu, name) } else { Step::new(Layer::Relu, "") });
         }
     }
-    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, norm: true, dropout: 0.0 }, classes }
+    Network {
+        trunk,
+        puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, start: Start::Kaiming, norm: true, dropout: 0.0 },
+        classes,
+    }
 }
 
 /// A convolution that keeps the map's size, but for its stride.

@@ -3,7 +3,7 @@
 //! In the manner of VGG (Simonyan and Zisserman, 2015, <https://arxiv.org/abs/1409.1556>) with batch normalisation (Ioffe and
 //! Szegedy, 2015, <https://arxiv.org/abs/1502.03167>). It learns puzzles in minutes on two cores.
 
-use super::{LAST, Layer, Network, PuzzleHead, Step};
+use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
 
 /// A tile of 16 pixels leaves the trunk as `192 x 2 x 2`. The head is as wide as that is worth: 256 values a tile, 1,024 for
 /// nine tiles. It has batch normalisation too: of 10,000 images' puzzles with 701 permutations, it then solved 2.5 % of unseen
@@ -25,7 +25,11 @@ pub fn network() -> Network {
     block(3, "conv3", 128, false);
     block(4, "conv4", 192, false);
     block(5, "conv5", 192, true);
-    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 256, joint: 1024, norm: true, dropout: 0.1 }, classes }
+    Network {
+        trunk,
+        puzzle: PuzzleHead { stride: None, tile: 256, joint: 1024, start: Start::Kaiming, norm: true, dropout: 0.1 },
+        classes,
+    }
 }
 
 fn classes(count: usize) -> Vec<Step> {

@@ -28,7 +28,11 @@ pub fn vgg16(norm: bool) -> Network {
         trunk.push(Step::new(Layer::MaxPool { kernel: 2, stride: 2, padding: 0, ceil: false }, ""));
         place += 1;
     }
-    Network { trunk, puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, norm, dropout: 0.5 }, classes }
+    Network {
+        trunk,
+        puzzle: PuzzleHead { stride: None, tile: 1024, joint: 4096, start: Start::Kaiming, norm, dropout: 0.5 },
+        classes,
+    }
 }
 
 fn classes(count: usize) -> Vec<Step> {
