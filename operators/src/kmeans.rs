@@ -217,7 +217,7 @@ impl Whole for Run {
                 (Some(given), _) => given.clone(),
                 (None, Init::PlusPlus) => {
                     start::plus_plus(&rows, (&frame, &coded), k, &mut draw, threads, &|| sink.cancelled())?
-                },
+                }
                 (None, Init::Random) => start::random(&rows, k, &mut draw),
             };
             let found = climb(Lloyd::new(&rows, (&frame, &coded), centroids, seed, threads), &config, done, sink)?;

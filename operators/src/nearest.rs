@@ -225,7 +225,13 @@ impl<'a> Centres<'a> {
     ///
     /// # Panics
     /// `found` has another length than there are rows, or the rows another dimension.
-    pub fn search<F: Found>(&self, rows: &CodedRows<'_>, threads: usize, found: &mut [F], cancelled: &dyn Fn() -> bool) -> bool {
+    pub fn search<F: Found>(
+        &self,
+        rows: &CodedRows<'_>,
+        threads: usize,
+        found: &mut [F],
+        cancelled: &dyn Fn() -> bool,
+    ) -> bool {
         let dimension = self.dimension();
         assert!(rows.dimension == dimension && rows.values.len() == found.len() * dimension, "one result a row");
         let values = rows.values.chunks(UNIT * dimension).zip(&rows.units);

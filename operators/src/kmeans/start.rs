@@ -98,7 +98,13 @@ mod tests {
     }
 
     /// The same with its rows coded.
-    fn plus_plus(rows: &Sorted, k: usize, draw: &mut Draw, threads: usize, cancelled: &dyn Fn() -> bool) -> Result<Vec<f32>, RunError> {
+    fn plus_plus(
+        rows: &Sorted,
+        k: usize,
+        draw: &mut Draw,
+        threads: usize,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, RunError> {
         let frame = rows.frame();
         super::plus_plus(rows, (&frame, &CodedRows::new(&frame, &rows.values, threads)), k, draw, threads, cancelled)
     }
