@@ -203,7 +203,7 @@ fn dropping_everything_leaves_an_empty_table() {
     assert_eq!(place.sql("SELECT count(*) AS n FROM puzzles"), [json!({"n": 0})]);
     let run = place.tessera("run", &[]);
     assert_eq!(run.code, 1, "{}", run.out);
-    assert!(run.err.contains("error: stage `network`: there are too few puzzles to learn from"), "{}", run.err);
+    assert!(run.err.contains("error: stage `network`: there are too few examples to learn from"), "{}", run.err);
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn a_folder_becomes_a_pipeline() {
         assert!(text.contains(line), "{line}: {text}");
     }
     let checked = place.call("check", "sub.toml", &[]);
-    assert_eq!((checked.code, checked.out.as_str()), (0, "sub.toml: 7 stages, nothing wrong\n"), "{}", checked.err);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    assert!(checked.out.ends_with("\nsub.toml: 7 stages, nothing wrong\n"), "{}", checked.out);
     let ran = place.call("run", "sub.toml", &["-q", "--set", "pretext.epochs=1", "--format", "json"]);
     assert_eq!(ran.stage("assigned")["rows_out"], 12);
     let asked = place.call("sql", "sub.toml", &["--format", "csv", "SELECT count(DISTINCT cluster) AS k FROM assigned"]);

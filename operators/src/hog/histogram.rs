@@ -49,7 +49,6 @@ fn direction(right: f64, down: f64, count: usize) -> usize {
 }
 
 /// What gradients are taken of.
-#[expect(clippy::large_enum_variant, reason = "one an image, on the stack")]
 enum Of {
     /// The three channels' bytes.
     Bytes(Line),
