@@ -3,8 +3,8 @@
 //! `|x - c|² = |x|² - 2 (x·c - |c|²/2)`, so the centre with the largest score `x·c - |c|²/2` is the nearest. Rows and centres are
 //! rounded to whole numbers of 8 bits ([`code`]), whose products processors compute four times as fast as those of f32, and
 //! which bound each score from both sides ([`kernel`]). Only centres whose upper bound reaches the best lower bound are looked at
-//! closer, by their distance in f64; that is one or two of a thousand on the features of networks. Where distances are equal,
-//! the lower number comes first.
+//! closer: one or two of a thousand on the features of networks. Several are told apart by their distances, in f32 and where that
+//! leaves more than one in f64; of equal distances, the lower number comes first.
 //!
 //! So the result is exact: that of computing all distances in f64, bit for bit, whatever the instruction set, a row's place in
 //! its block, or the number of threads. No `n x k` matrix exists. Bounds from products in low precision are an old idea for nearest
@@ -117,7 +117,7 @@ impl<'a> CodedRows<'a> {
         let rows: Vec<_> = values.chunks(UNIT * dimension).collect();
         let units = parallel::each(threads, rows.len(), |unit| {
             let mut coded = Codes::default();
-            coded.fill(frame, rows[unit]);
+            frame.kernel.fill(frame, rows[unit], &mut coded);
             coded
         });
         Self { values, dimension, units }
@@ -167,16 +167,16 @@ impl<'a> Centres<'a> {
             residual: vec![0.0; padded],
             bounds: [far.clone(), far],
         };
-        let (mut numbers, mut shifted) = (vec![0; words * packing.values()], vec![0.0; dimension]);
+        let mut scratch = code::Scratch::new(&frame);
         let mut longest = 0.0f32;
         for (number, centre) in plain.chunks_exact(dimension).enumerate() {
-            let code = frame.code(centre, &mut numbers, &mut shifted);
+            let code = frame.code(centre, &mut scratch);
             let first = number / panel * panel;
             let columns = panel.min(padded - first);
-            for (at, numbers) in numbers.chunks_exact(packing.values()).enumerate() {
+            for (at, numbers) in scratch.numbers.chunks_exact(packing.values()).take(words).enumerate() {
                 all[first * words + at * columns + number % panel] = packing.pack(numbers, 0);
             }
-            terms.offset[number] = packing.offset() * numbers.iter().sum::<i32>();
+            terms.offset[number] = packing.offset() * scratch.numbers.iter().sum::<i32>();
             terms.step[number] = code.step;
             terms.norm[number] = code.norm + code.residual;
             terms.residual[number] = code.residual;
@@ -214,7 +214,7 @@ impl<'a> Centres<'a> {
             let (rows, found) = &mut *units[unit].lock().expect("each unit is locked once");
             let (mut scratch, mut coded) = (Scratch::new(self.frame.kernel), Codes::default());
             for (rows, found) in rows.chunks(BLOCK * self.dimension()).zip(found.chunks_mut(BLOCK)) {
-                coded.fill(&self.frame, rows);
+                self.frame.kernel.fill(&self.frame, rows, &mut coded);
                 self.frame.kernel.run(self, rows, &coded, 0, &mut scratch, found);
             }
         });

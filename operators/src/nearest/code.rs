@@ -9,6 +9,10 @@ use super::kernel::Kernel;
 pub const GROUP: usize = 8;
 /// What all roundings of f32 on the way to a score lose at most, as a share of the magnitudes involved.
 pub const ROUNDING: f32 = 1.0 / (1 << 20) as f32;
+/// Values that are worked on side by side.
+const LANES: usize = 16;
+/// Added to an f32 below 2^22, it leaves that number, rounded to whole, in the lower bits.
+const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
 /// A vector with no larger value than that, in a frame, counts as zero.
 const TINY: f32 = 1e-30;
 
@@ -54,22 +58,32 @@ impl Frame {
         self.dimension().div_ceil(self.kernel.packing().values())
     }
 
-    /// Rounds one vector to whole numbers of magnitude up to the kernel's, which are left in `numbers`.
-    pub fn code(&self, vector: &[f32], numbers: &mut [i32], shifted: &mut [f32]) -> Code {
-        let mut largest = 0.0f32;
+    /// Rounds one vector to whole numbers of magnitude up to the kernel's, which are left in `scratch`.
+    #[inline(always)]
+    pub fn code(&self, vector: &[f32], scratch: &mut Scratch) -> Code {
+        let Scratch { shifted, numbers } = scratch;
         for ((shifted, value), mean) in shifted.iter_mut().zip(vector).zip(&self.mean) {
             *shifted = (value - mean) * self.scale;
-            largest = largest.max(shifted.abs());
         }
+        let (shifted, _) = shifted.as_chunks::<LANES>();
+        let (numbers, _) = numbers.as_chunks_mut::<LANES>();
+        let mut largest = [0.0f32; LANES];
+        for shifted in shifted {
+            for (largest, value) in largest.iter_mut().zip(shifted) {
+                let size = value.abs();
+                *largest = if size > *largest { size } else { *largest };
+            }
+        }
+        let largest = largest.into_iter().fold(0.0, f32::max);
         let levels = self.kernel.levels(self.dimension());
         let (step, inverse) = if largest > TINY { (largest / levels, levels / largest) } else { (0.0, 0.0) };
-        let (mut norm, mut residual) = ([0.0f64; 16], [0.0f64; 16]);
-        let lanes = shifted.chunks(16).zip(numbers.chunks_mut(16));
-        for (shifted, numbers) in lanes {
-            for (lane, (&value, number)) in shifted.iter().zip(numbers).enumerate() {
-                let rounded = (value * inverse).round_ties_even();
+        let (mut norm, mut residual) = ([0.0f64; LANES], [0.0f64; LANES]);
+        for (shifted, numbers) in shifted.iter().zip(numbers) {
+            for lane in 0..LANES {
+                let value = shifted[lane];
+                let rounded = (value * inverse + ROUNDER) - ROUNDER;
+                numbers[lane] = (value * inverse + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32;
                 let lost = f64::from(value) - f64::from(rounded) * f64::from(step);
-                *number = rounded as i32;
                 norm[lane] += f64::from(value) * f64::from(value);
                 residual[lane] += lost * lost;
             }
@@ -87,6 +101,21 @@ impl Frame {
             difference * difference
         };
         vector.iter().zip(&self.mean).map(squared).sum::<f64>() / 2.0
+    }
+}
+
+/// Room for one vector, and for what it becomes; zeros behind its end.
+pub struct Scratch {
+    shifted: Vec<f32>,
+    /// The whole numbers.
+    pub numbers: Vec<i32>,
+}
+
+impl Scratch {
+    /// For vectors of a frame.
+    pub fn new(frame: &Frame) -> Self {
+        let length = frame.dimension().next_multiple_of(LANES);
+        Self { shifted: vec![0.0; length], numbers: vec![0; length] }
     }
 }
 
@@ -128,6 +157,7 @@ impl Packing {
     }
 
     /// One word.
+    #[inline(always)]
     pub fn pack(self, numbers: &[i32], offset: i32) -> u32 {
         let place = |word: u32, (place, number): (usize, &i32)| match self {
             Self::Bytes => word | u32::from((number + offset) as u8) << (8 * place),
@@ -148,18 +178,27 @@ pub struct Codes {
 
 impl Codes {
     /// Codes rows in place of those that it held.
+    #[inline(always)]
     pub fn fill(&mut self, frame: &Frame, rows: &[f32]) {
         let (dimension, words, packing) = (frame.dimension(), frame.words(), frame.kernel.packing());
         let count = rows.len() / dimension;
         self.codes.clear();
         self.words.clear();
         self.words.resize(count.div_ceil(GROUP) * GROUP * words, 0);
-        let (mut numbers, mut shifted) = (vec![0; words * packing.values()], vec![0.0; dimension]);
+        let mut scratch = Scratch::new(frame);
         for (place, row) in rows.chunks_exact(dimension).enumerate() {
-            self.codes.push(frame.code(row, &mut numbers, &mut shifted));
+            self.codes.push(frame.code(row, &mut scratch));
             let group = &mut self.words[place / GROUP * GROUP * words..][..GROUP * words];
-            for (at, numbers) in numbers.chunks_exact(packing.values()).enumerate() {
-                group[at * GROUP + place % GROUP] = packing.pack(numbers, packing.offset());
+            let to = group.iter_mut().skip(place % GROUP).step_by(GROUP);
+            match packing {
+                Packing::Bytes => {
+                    let (numbers, _) = scratch.numbers.as_chunks::<4>();
+                    to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
+                }
+                Packing::Shorts => {
+                    let (numbers, _) = scratch.numbers.as_chunks::<2>();
+                    to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
+                }
             }
         }
     }

@@ -5,7 +5,7 @@
 //! bounds on scores: a centre whose upper bound is below the best lower bound so far cannot be the nearest. The few that are left
 //! are settled by their distances.
 
-use super::code::{Codes, GROUP, Packing, ROUNDING};
+use super::code::{Code, Codes, Frame, GROUP, Packing, ROUNDING};
 use super::lanes::{Lanes, Portable};
 use super::{Centres, Found, squared_distance};
 
@@ -103,7 +103,7 @@ impl Kernel {
     ) {
         /// One instruction set's.
         macro_rules! with {
-            ($features:literal, $lanes:ty, $rows:literal) => {{
+            ($features:literal, $lanes:ty, $rows:literal, $width:literal) => {{
                 #[target_feature(enable = $features)]
                 fn run<F: Found>(
                     centres: &Centres<'_>,
@@ -114,7 +114,7 @@ impl Kernel {
                     found: &mut [F],
                 ) {
                     // SAFETY: the instructions are there, since this function's are.
-                    unsafe { block::<$lanes, $rows, F>(centres, rows, coded, first, scratch, found) }
+                    unsafe { block::<$lanes, $rows, $width, F>(centres, rows, coded, first, scratch, found) }
                 }
                 // SAFETY: `all` found the instructions.
                 unsafe { run(centres, rows, coded, first, scratch, found) }
@@ -122,13 +122,36 @@ impl Kernel {
         }
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::VnniBytes => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniBytes, 8),
+            Self::VnniBytes => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniBytes, 8, 16),
             #[cfg(target_arch = "x86_64")]
-            Self::VnniShorts => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniShorts, 8),
+            Self::VnniShorts => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniShorts, 8, 16),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2Shorts => with!("avx2", super::lanes::x86::Avx2Shorts, 4),
+            Self::Avx2Shorts => with!("avx2", super::lanes::x86::Avx2Shorts, 4, 8),
             // SAFETY: it needs no instructions beyond the target's.
-            Self::Portable => unsafe { block::<Portable, 4, F>(centres, rows, coded, first, scratch, found) },
+            Self::Portable => unsafe { block::<Portable, 4, 4, F>(centres, rows, coded, first, scratch, found) },
+        }
+    }
+
+    /// Codes rows of a frame in place of those that were there.
+    pub fn fill(self, frame: &Frame, rows: &[f32], codes: &mut Codes) {
+        /// One instruction set's.
+        #[cfg(target_arch = "x86_64")]
+        macro_rules! with {
+            ($features:literal) => {{
+                #[target_feature(enable = $features)]
+                fn fill(frame: &Frame, rows: &[f32], codes: &mut Codes) {
+                    codes.fill(frame, rows);
+                }
+                // SAFETY: `all` found the instructions.
+                unsafe { fill(frame, rows, codes) }
+            }};
+        }
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::VnniBytes | Self::VnniShorts => with!("avx512f,avx512bw"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Shorts => with!("avx2"),
+            Self::Portable => codes.fill(frame, rows),
         }
     }
 }
@@ -173,12 +196,12 @@ pub struct Terms {
     pub bounds: [Vec<f32>; 2],
 }
 
-/// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile.
+/// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile, in vectors of `WIDTH`.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
+unsafe fn block<V: Lanes, const ROWS: usize, const WIDTH: usize, F: Found>(
     centres: &Centres<'_>,
     rows: &[f32],
     coded: &Codes,
@@ -219,9 +242,9 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
         for row in 0..count {
             let sums = &scratch.sums[row * chunk..][..columns];
             let (upper, lower) = (&mut scratch.upper[..columns], &mut scratch.lower[row]);
-            bound::<F>(centres, start, &coded.codes[first + row], sums, upper, lower);
+            bound::<F, WIDTH>(&centres.terms, start, &coded.codes[first + row], sums, upper, lower);
             let least = if F::TWO { lower[1] } else { lower[0] };
-            gather(upper, least, start, &mut scratch.candidates[row]);
+            gather::<WIDTH>(upper, least, start, &mut scratch.candidates[row]);
         }
     }
     let dimension = centres.dimension();
@@ -230,12 +253,13 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
         let least = if F::TWO { lower[1] } else { lower[0] };
         let values = &rows[row * dimension..][..dimension];
         let k = centres.count() as u32;
-        // What is no number is kept: a bound that overflowed says nothing.
         #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
         candidates.retain(|&(centre, upper)| centre < k && !(upper < least));
         if coded.codes[first + row].norm * centres.longest > LARGEST_SCORE {
             candidates.clear();
             candidates.extend((0..k).map(|centre| (centre, 0.0)));
+        } else {
+            narrow::<F>(centres, values, candidates);
         }
         *found = F::settle(candidates, &|centre| squared_distance(values, centres.centre(centre)));
     }
@@ -292,31 +316,32 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
 /// `|x·c - x'·c'| <= |x - x'| |c'| + |x| |c - c'|`, where `x'`, `c'` are what the codes say. All roundings here are within the
 /// slack that [`ROUNDING`] has put into residuals and bounds.
 #[inline(always)]
-fn bound<F: Found>(
-    centres: &Centres<'_>,
+fn bound<F: Found, const WIDTH: usize>(
+    terms: &Terms,
     start: usize,
-    code: &super::code::Code,
+    code: &Code,
     sums: &[i32],
     upper: &mut [f32],
     lower: &mut [f32; 2],
 ) {
-    const LANES: usize = 16;
-    let terms = &centres.terms;
     let range = start..start + sums.len();
     let residual = code.residual + ROUNDING * code.norm;
     // What distances in f64 cannot tell apart is for them to settle.
     let blur = code.norm * code.norm * BLUR;
-    let (mut best, mut next) = ([lower[0]; LANES], [f32::NEG_INFINITY; LANES]);
-    let all = sums.chunks(LANES).zip(upper.chunks_mut(LANES));
-    let offsets = terms.offset[range.clone()].chunks(LANES).zip(terms.step[range.clone()].chunks(LANES));
-    let errors = terms.norm[range.clone()].chunks(LANES).zip(terms.residual[range.clone()].chunks(LANES));
-    let squares = terms.bounds[0][range.clone()].chunks(LANES).zip(terms.bounds[1][range].chunks(LANES));
-    for ((((sums, upper), (offset, step)), (norm, left)), (high, low)) in all.zip(offsets).zip(errors).zip(squares) {
-        for lane in 0..sums.len() {
-            let product = (sums[lane] - offset[lane]) as f32 * (step[lane] * code.step);
-            let error = residual * norm[lane] + code.norm * left[lane] + blur;
-            upper[lane] = (product + high[lane]) + error;
-            let below = (product + low[lane]) - error;
+    let (mut best, mut next) = ([lower[0]; WIDTH], [f32::NEG_INFINITY; WIDTH]);
+    let offsets = &terms.offset[range.clone()];
+    let [steps, norms, residuals, high, low] =
+        [&terms.step, &terms.norm, &terms.residual, &terms.bounds[0], &terms.bounds[1]].map(|all| &all[range.clone()]);
+    let chunks = |all| <[f32]>::as_chunks::<WIDTH>(all).0;
+    let [steps, norms, residuals, high, low] = [steps, norms, residuals, high, low].map(chunks);
+    let (sums, offsets, upper) =
+        (sums.as_chunks::<WIDTH>().0, offsets.as_chunks::<WIDTH>().0, upper.as_chunks_mut::<WIDTH>().0);
+    for (at, upper) in upper.iter_mut().enumerate() {
+        for lane in 0..WIDTH {
+            let product = (sums[at][lane] - offsets[at][lane]) as f32 * (steps[at][lane] * code.step);
+            let error = residual * norms[at][lane] + code.norm * residuals[at][lane] + blur;
+            upper[lane] = (product + high[at][lane]) + error;
+            let below = (product + low[at][lane]) - error;
             if F::TWO {
                 let smaller = if below < best[lane] { below } else { best[lane] };
                 next[lane] = if smaller > next[lane] { smaller } else { next[lane] };
@@ -342,13 +367,60 @@ fn bound<F: Found>(
 
 /// Notes the centres from `start` on whose upper bounds are not below `least`.
 #[inline(always)]
-fn gather(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
-    for (at, chunk) in upper.chunks(16).enumerate() {
+fn gather<const WIDTH: usize>(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
+    for (at, upper) in upper.as_chunks::<WIDTH>().0.iter().enumerate() {
+        // What is no number is kept: a bound that overflowed says nothing.
         #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
-        let reaches = |upper: f32| !(upper < least);
-        if chunk.iter().fold(false, |any, &upper| any | reaches(upper)) {
-            let some = chunk.iter().enumerate().filter(|(_, upper)| reaches(**upper));
-            candidates.extend(some.map(|(lane, &upper)| ((start + at * 16 + lane) as u32, upper)));
+        let reaches = upper.map(|upper| !(upper < least));
+        if reaches.contains(&true) {
+            let some = upper.iter().enumerate().filter(|(lane, _)| reaches[*lane]);
+            candidates.extend(some.map(|(lane, &upper)| ((start + at * WIDTH + lane) as u32, upper)));
         }
     }
+}
+
+/// Leaves the candidates that may be nearest by distances in f32, where there are more than are wanted.
+///
+/// Such a distance is off by a part in 2^24 for each of its roundings: of a difference, its square, and the sums.
+#[inline(always)]
+fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec<(u32, f32)>) {
+    let wanted = if F::TWO { 2 } else { 1 };
+    if candidates.len() <= wanted {
+        return;
+    }
+    let slack = (row.len() / LANES + LANES + 8) as f32 / (1 << 23) as f32;
+    let mut farthest = [f32::INFINITY; 2];
+    for (centre, near) in candidates.iter_mut() {
+        *near = near_squared(row, centres.centre(*centre));
+        let most = *near * (1.0 + slack) + f32::MIN_POSITIVE;
+        if most < farthest[0] {
+            farthest = [most, farthest[0]];
+        } else if most < farthest[1] {
+            farthest[1] = most;
+        }
+    }
+    let limit = farthest[wanted - 1];
+    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not above")]
+    candidates.retain(|&(_, near)| !(near * (1.0 - slack) - f32::MIN_POSITIVE > limit));
+}
+
+/// Sums that run side by side.
+const LANES: usize = 64;
+
+/// `|x - y|²` in f32.
+#[inline(always)]
+fn near_squared(x: &[f32], y: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..LANES {
+            let difference = x[lane] - y[lane];
+            sums[lane] += difference * difference;
+        }
+    }
+    for (sum, (x, y)) in sums.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        let difference = x - y;
+        *sum += difference * difference;
+    }
+    sums.iter().sum()
 }

@@ -126,3 +126,38 @@ fn unfit_values_are_found() {
     assert_eq!(check(&[f32::NAN], 1).unwrap_err().row, 0);
     assert!(check(&[LARGEST * 1.01], 1).is_err());
 }
+
+#[test]
+#[ignore = "a benchmark"]
+fn search_rate() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    for (n, d, k) in [(100_000, 64, 1000), (100_000, 256, 1000), (50_000, 1024, 1000), (10_000, 9600, 1000)] {
+        // As many groups as centres, as wide as they are apart.
+        let groups = normal(k * d, 1);
+        let mut rows = normal(n * d, 2);
+        for (place, row) in rows.chunks_mut(d).enumerate() {
+            row.iter_mut().zip(&groups[place % k * d..]).for_each(|(value, group)| *value += group);
+        }
+        let best = |work: &mut dyn FnMut()| {
+            let pass = |_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed()
+            };
+            (0..5).map(pass).min().unwrap()
+        };
+        let frame = Frame::around(&rows[..4096.min(n) * d], d);
+        let mut coded = CodedRows::new(&frame, &rows, threads);
+        let coding = best(&mut || coded = CodedRows::new(&frame, &rows, threads));
+        let mut labels = vec![0u32; n];
+        let search = best(&mut || {
+            let centres = Centres::within(frame.clone(), &groups);
+            assert!(centres.search(&coded, threads, &mut labels, &|| false));
+        });
+        let both = best(&mut || drop(Centres::new(&groups, d).find::<Nearest>(&rows, threads)));
+        let rate = (n * d * k) as f64 / search.as_secs_f64() / 1e9;
+        println!(
+            "{n} x {d} to {k} centres: coded in {coding:.2?}, labels in {search:.2?} ({rate:.0} GMAC/s), nearest two in {both:.2?}"
+        );
+    }
+}
