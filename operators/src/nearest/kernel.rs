@@ -388,7 +388,7 @@ fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec<(u3
     if candidates.len() <= wanted {
         return;
     }
-    let slack = (row.len() / LANES + LANES + 8) as f32 / (1 << 23) as f32;
+    let slack = (row.len() / LANES + 2 * LANES + 8) as f32 / (1 << 23) as f32;
     let mut farthest = [f32::INFINITY; 2];
     for (centre, near) in candidates.iter_mut() {
         *near = near_squared(row, centres.centre(*centre));
@@ -413,14 +413,11 @@ fn near_squared(x: &[f32], y: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {
-        for lane in 0..LANES {
+        sums = std::array::from_fn(|lane| {
             let difference = x[lane] - y[lane];
-            sums[lane] += difference * difference;
-        }
+            sums[lane] + difference * difference
+        });
     }
-    for (sum, (x, y)) in sums.iter_mut().zip(x_rest.iter().zip(y_rest)) {
-        let difference = x - y;
-        *sum += difference * difference;
-    }
-    sums.iter().sum()
+    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| (x - y) * (x - y)).sum();
+    sums.iter().sum::<f32>() + rest
 }
