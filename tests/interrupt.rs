@@ -73,6 +73,9 @@ batch = 12
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("interrupted: what was finished is kept, and the next run goes on from there"), "{said}");
     assert_eq!(parts(&place, "pretext"), Vec::<String>::new(), "nothing is left behind");
+    let (code, said) = interrupt(&place, "pretext");
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("resumed at epoch "), "{said}");
     let run = place.sql("SELECT DISTINCT error FROM runs");
     assert!(run[0]["error"].as_str().unwrap().starts_with("interrupted"), "{run:?}");
     let rerun = place.tessera("run", &["--set", "pretext.epochs=1", "--format", "json"]);

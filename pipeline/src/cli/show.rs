@@ -14,6 +14,10 @@ use super::summary::{self, numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session};
 use crate::export::NewFile;
 use crate::show::show;
+use crate::sql::output::Format;
+
+/// Images that people are told the names of.
+const LISTED: usize = 32;
 
 /// What to draw.
 #[derive(Debug, Args)]
@@ -67,7 +71,11 @@ impl Show {
                 columns.push(("distance", Arc::new(distances)));
             }
         }
-        print_columns(out, columns, self.output.format)?;
+        if self.output.format != Format::Text || legend.len() <= LISTED {
+            print_columns(out, columns, self.output.format)?;
+        } else {
+            eprintln!("{} images: --format csv lists them", legend.len());
+        }
         eprintln!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height);
         if let Some(note) = &shown.note {
             eprintln!("{note}");

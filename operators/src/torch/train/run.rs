@@ -101,6 +101,7 @@ impl Training {
         for examples in steps {
             let examples = examples?;
             if sink.cancelled() {
+                state.keep(sink)?;
                 return Err(RunError::Cancelled);
             }
             let rate = rates.at(state.step);
