@@ -6,7 +6,7 @@
 //! are settled by their distances.
 
 use super::code::{Code, Codes, Frame, GROUP, Packing, ROUNDING};
-use super::lanes::{Lanes, Portable};
+use super::lanes::{Floats as _, Lanes, Portable};
 use super::{Centres, Found, squared_distance};
 
 /// Rows in a block, a multiple of [`GROUP`].
@@ -103,7 +103,7 @@ impl Kernel {
     ) {
         /// One instruction set's.
         macro_rules! with {
-            ($features:literal, $lanes:ty, $rows:literal, $width:literal) => {{
+            ($features:literal, $lanes:ty, $rows:literal) => {{
                 #[target_feature(enable = $features)]
                 fn run<F: Found>(
                     centres: &Centres<'_>,
@@ -114,7 +114,7 @@ impl Kernel {
                     found: &mut [F],
                 ) {
                     // SAFETY: the instructions are there, since this function's are.
-                    unsafe { block::<$lanes, $rows, $width, F>(centres, rows, coded, first, scratch, found) }
+                    unsafe { block::<$lanes, $rows, F>(centres, rows, coded, first, scratch, found) }
                 }
                 // SAFETY: `all` found the instructions.
                 unsafe { run(centres, rows, coded, first, scratch, found) }
@@ -122,13 +122,13 @@ impl Kernel {
         }
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::VnniBytes => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniBytes, 8, 16),
+            Self::VnniBytes => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniBytes, 8),
             #[cfg(target_arch = "x86_64")]
-            Self::VnniShorts => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniShorts, 8, 16),
+            Self::VnniShorts => with!("avx512f,avx512bw,avx512vnni", super::lanes::x86::VnniShorts, 8),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2Shorts => with!("avx2", super::lanes::x86::Avx2Shorts, 4, 8),
+            Self::Avx2Shorts => with!("avx2", super::lanes::x86::Avx2Shorts, 4),
             // SAFETY: it needs no instructions beyond the target's.
-            Self::Portable => unsafe { block::<Portable, 4, 4, F>(centres, rows, coded, first, scratch, found) },
+            Self::Portable => unsafe { block::<Portable, 4, F>(centres, rows, coded, first, scratch, found) },
         }
     }
 
@@ -196,12 +196,12 @@ pub struct Terms {
     pub bounds: [Vec<f32>; 2],
 }
 
-/// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile, in vectors of `WIDTH`.
+/// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn block<V: Lanes, const ROWS: usize, const WIDTH: usize, F: Found>(
+unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     centres: &Centres<'_>,
     rows: &[f32],
     coded: &Codes,
@@ -242,9 +242,12 @@ unsafe fn block<V: Lanes, const ROWS: usize, const WIDTH: usize, F: Found>(
         for row in 0..count {
             let sums = &scratch.sums[row * chunk..][..columns];
             let (upper, lower) = (&mut scratch.upper[..columns], &mut scratch.lower[row]);
-            bound::<F, WIDTH>(&centres.terms, start, &coded.codes[first + row], sums, upper, lower);
-            let least = if F::TWO { lower[1] } else { lower[0] };
-            gather::<WIDTH>(upper, least, start, &mut scratch.candidates[row]);
+            // SAFETY: as this function's.
+            unsafe {
+                bound::<V, F>(&centres.terms, start, &coded.codes[first + row], sums, upper, lower);
+                let least = if F::TWO { lower[1] } else { lower[0] };
+                gather::<V>(upper, least, start, &mut scratch.candidates[row]);
+            }
         }
     }
     let dimension = centres.dimension();
@@ -315,8 +318,11 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
 ///
 /// `|x·c - x'·c'| <= |x - x'| |c'| + |x| |c - c'|`, where `x'`, `c'` are what the codes say. All roundings here are within the
 /// slack that [`ROUNDING`] has put into residuals and bounds.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn bound<F: Found, const WIDTH: usize>(
+unsafe fn bound<V: Lanes, F: Found>(
     terms: &Terms,
     start: usize,
     code: &Code,
@@ -324,57 +330,61 @@ fn bound<F: Found, const WIDTH: usize>(
     upper: &mut [f32],
     lower: &mut [f32; 2],
 ) {
-    let range = start..start + sums.len();
-    let residual = code.residual + ROUNDING * code.norm;
-    // What distances in f64 cannot tell apart is for them to settle.
-    let blur = code.norm * code.norm * BLUR;
-    let (mut best, mut next) = ([lower[0]; WIDTH], [f32::NEG_INFINITY; WIDTH]);
-    let offsets = &terms.offset[range.clone()];
-    let [steps, norms, residuals, high, low] =
-        [&terms.step, &terms.norm, &terms.residual, &terms.bounds[0], &terms.bounds[1]].map(|all| &all[range.clone()]);
-    let chunks = |all| <[f32]>::as_chunks::<WIDTH>(all).0;
-    let [steps, norms, residuals, high, low] = [steps, norms, residuals, high, low].map(chunks);
-    let (sums, offsets, upper) =
-        (sums.as_chunks::<WIDTH>().0, offsets.as_chunks::<WIDTH>().0, upper.as_chunks_mut::<WIDTH>().0);
-    for (at, upper) in upper.iter_mut().enumerate() {
-        for lane in 0..WIDTH {
-            let product = (sums[at][lane] - offsets[at][lane]) as f32 * (steps[at][lane] * code.step);
-            let error = residual * norms[at][lane] + code.norm * residuals[at][lane] + blur;
-            upper[lane] = (product + high[at][lane]) + error;
-            let below = (product + low[at][lane]) - error;
+    // SAFETY: the caller's.
+    unsafe {
+        let step = V::Floats::splat(code.step);
+        let residual = V::Floats::splat(code.residual + ROUNDING * code.norm);
+        let norm = V::Floats::splat(code.norm);
+        // What distances in f64 cannot tell apart is for them to settle.
+        let blur = V::Floats::splat(code.norm * code.norm * BLUR);
+        let (mut best, mut next) = (V::Floats::splat(lower[0]), V::Floats::splat(f32::NEG_INFINITY));
+        for at in (0..sums.len()).step_by(V::WIDTH) {
+            let of = |values: &[f32]| V::Floats::load(&values[start + at..]);
+            let product = V::floats(&sums[at..], &terms.offset[start + at..]).times(of(&terms.step).times(step));
+            let error = residual.times(of(&terms.norm)).plus(norm.times(of(&terms.residual))).plus(blur);
+            product.plus(of(&terms.bounds[0])).plus(error).store(&mut upper[at..]);
+            let below = product.plus(of(&terms.bounds[1])).minus(error);
             if F::TWO {
-                let smaller = if below < best[lane] { below } else { best[lane] };
-                next[lane] = if smaller > next[lane] { smaller } else { next[lane] };
+                next = below.smaller(best).larger(next);
             }
-            best[lane] = if below > best[lane] { below } else { best[lane] };
+            best = below.larger(best);
         }
-    }
-    if F::TWO {
-        // The lanes' best started with the row's: it counts once.
-        let mut two = [lower[0], lower[1]];
-        for value in best.into_iter().filter(|best| *best > lower[0]).chain(next) {
-            if value > two[0] {
-                two = [value, two[0]];
-            } else if value > two[1] {
-                two[1] = value;
+        let (mut bests, mut nexts) = ([f32::NEG_INFINITY; WIDEST], [f32::NEG_INFINITY; WIDEST]);
+        best.store(&mut bests);
+        next.store(&mut nexts);
+        if F::TWO {
+            // The lanes' best started with the row's: it counts once.
+            let mut two = *lower;
+            for value in bests.into_iter().filter(|best| *best > lower[0]).chain(nexts) {
+                if value > two[0] {
+                    two = [value, two[0]];
+                } else if value > two[1] {
+                    two[1] = value;
+                }
             }
+            *lower = two;
+        } else {
+            lower[0] = bests.into_iter().fold(lower[0], f32::max);
         }
-        *lower = two;
-    } else {
-        lower[0] = best.into_iter().fold(lower[0], f32::max);
     }
 }
 
-/// Notes the centres from `start` on whose upper bounds are not below `least`.
+/// Notes the centres from `start` on whose upper bounds are not below `least`; a bound that is no number says nothing.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn gather<const WIDTH: usize>(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
-    for (at, upper) in upper.as_chunks::<WIDTH>().0.iter().enumerate() {
-        // What is no number is kept: a bound that overflowed says nothing.
-        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
-        let reaches = upper.map(|upper| !(upper < least));
-        if reaches.contains(&true) {
-            let some = upper.iter().enumerate().filter(|(lane, _)| reaches[*lane]);
-            candidates.extend(some.map(|(lane, &upper)| ((start + at * WIDTH + lane) as u32, upper)));
+unsafe fn gather<V: Lanes>(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
+    // SAFETY: the caller's.
+    unsafe {
+        let limit = V::Floats::splat(least);
+        for at in (0..upper.len()).step_by(V::WIDTH) {
+            let mut reaches = V::Floats::load(&upper[at..]).reaches(limit);
+            while reaches != 0 {
+                let place = at + reaches.trailing_zeros() as usize;
+                candidates.push(((start + place) as u32, upper[place]));
+                reaches &= reaches - 1;
+            }
         }
     }
 }
@@ -404,6 +414,8 @@ fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec<(u3
     candidates.retain(|&(_, near)| !(near * (1.0 - slack) - f32::MIN_POSITIVE > limit));
 }
 
+/// Values of the widest vector.
+const WIDEST: usize = 16;
 /// Sums that run side by side.
 const LANES: usize = 64;
 
