@@ -10,7 +10,8 @@
 //! the sorted rows ([`start`]), and of equally near centroids the lower number wins. Empty clusters are split off big ones, as
 //! faiss and DeepCluster (Caron et al., ECCV 2018) do.
 //!
-//! Memory: the features once in f32 and once in 8 bits, and 8 bytes for each value of the centroids. Reference: Lloyd, 1982; Arthur,
+//! Memory: the features once in f32 and once in 8 bits (16, where the processor has no products of bytes or there are below 64
+//! dimensions), some 50 bytes more an image, and 14 bytes for each value of the centroids. Reference: Lloyd, 1982; Arthur,
 //! Vassilvitskii, "k-means++", SODA 2007.
 
 mod lloyd;
@@ -97,7 +98,7 @@ pub struct Kmeans {
 impl Operator for Kmeans {
     const NAME: &'static str = "kmeans";
     const SUMMARY: &'static str = "clusters of features by exact k-means";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[
         Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)]),
         Port::side(CENTROIDS, &[Column::new(clusters::CENTROID, ColumnKind::Vector)]).optional(),
@@ -136,6 +137,9 @@ impl Operator for Kmeans {
             }
         }
         let k = number_of_clusters(config.k, given).map_err(|error| errors.push(error)).ok();
+        if let Some(k) = k.filter(|k| config.k.is_none() && !(1..=nearest::MOST_CENTRES).contains(k)) {
+            errors.push(BindError::input(CENTROIDS, format!("{k} clusters: 1 to {}", nearest::MOST_CENTRES)));
+        }
         match (k, dimension) {
             (Some(k), Some(dimension)) if errors.is_empty() => {
                 let has = |name: &&str| given.is_some_and(|schema| schema.field_with_name(name).is_ok());

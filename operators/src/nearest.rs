@@ -1,8 +1,8 @@
 //! The nearest of `k` centres for each of `n` rows: what `kmeans` and `assign` spend their time on.
 //!
 //! `|x - c|² = |x|² - 2 (x·c - |c|²/2)`, so the centre with the largest score `x·c - |c|²/2` is the nearest. Rows and centres are
-//! rounded to whole numbers of 8 bits ([`code`]), whose products processors compute four times as fast as those of f32, and
-//! which bound each score from both sides ([`kernel`]). Only centres whose upper bound reaches the best lower bound are looked at
+//! rounded to whole numbers of 8 or 16 bits ([`code`]), whose products some processors compute four times as fast as those of
+//! f32, and which bound each score from both sides ([`kernel`]). Only centres whose upper bound reaches the best lower bound are looked at
 //! closer: one or two of a thousand on the features of networks. Several are told apart by their distances, in f32 and where that
 //! leaves more than one in f64; of equal distances, the lower number comes first.
 //!
@@ -35,7 +35,8 @@ pub const MOST_CENTRES: usize = 1 << 24;
 
 /// Rows in one unit of parallel work.
 const UNIT: usize = 8 * BLOCK;
-/// Multiply-adds between two looks at whether the search was cancelled, a thread: some tenths of a second.
+/// Multiply-adds between two looks at whether the search was cancelled, a thread: some tenths of a second with AVX-512, a second
+/// with AVX2.
 const WORK: usize = 1 << 36;
 
 /// One centre, seen from a row.
@@ -102,10 +103,11 @@ impl Found for Nearest {
     }
 }
 
-/// Rows made ready to be searched for again and again: `n x D` values, and their codes in a quarter of that memory.
+/// Rows made ready to be searched for again and again: `n x D` values, and their codes in a quarter of that memory (half of it
+/// without AVX-512's byte products, and where D is below 64).
 pub struct CodedRows<'a> {
     values: &'a [f32],
-    dimension: usize,
+    frame: Frame,
     /// Codes of as many rows as a unit of work takes.
     units: Vec<Codes>,
 }
@@ -120,7 +122,7 @@ impl<'a> CodedRows<'a> {
             frame.kernel.fill(frame, rows[unit], &mut coded);
             coded
         });
-        Self { values, dimension, units }
+        Self { values, frame: frame.clone(), units }
     }
 }
 
@@ -181,7 +183,8 @@ impl<'a> Centres<'a> {
             terms.norm[number] = code.norm + code.residual;
             terms.residual[number] = code.residual;
             let half = frame.half_square(centre) as f32;
-            let slack = ROUNDING * half + 1e-37;
+            // Steps multiplied may fall below f32's normal numbers, and be off by 2^-150 before 2^31 products are multiplied with them.
+            let slack = ROUNDING * half + 1e-35;
             (terms.bounds[0][number], terms.bounds[1][number]) = (slack - half, -slack - half);
             longest = longest.max(code.norm);
         }
@@ -224,7 +227,7 @@ impl<'a> Centres<'a> {
     /// The same for rows that were coded before, into memory that is there. Asks now and then whether to go on; false: it did not.
     ///
     /// # Panics
-    /// `found` has another length than there are rows, or the rows another dimension.
+    /// `found` has another length than there are rows, or the rows were coded in another frame.
     pub fn search<F: Found>(
         &self,
         rows: &CodedRows<'_>,
@@ -233,7 +236,8 @@ impl<'a> Centres<'a> {
         cancelled: &dyn Fn() -> bool,
     ) -> bool {
         let dimension = self.dimension();
-        assert!(rows.dimension == dimension && rows.values.len() == found.len() * dimension, "one result a row");
+        assert!(rows.frame.same(&self.frame), "rows and centres of one frame");
+        assert!(rows.values.len() == found.len() * dimension, "one result a row");
         let values = rows.values.chunks(UNIT * dimension).zip(&rows.units);
         let units: Vec<_> = values.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
         let at_once = (threads * WORK / (UNIT * self.plain.len())).max(threads);

@@ -1,9 +1,10 @@
 //! Lloyd's two steps, with sums that no order of rows and no number of threads can change.
 //!
 //! A centroid's sums are whole numbers, 64 bits a dimension: a value is rounded to a multiple of a power of two that is chosen by the
-//! largest magnitude in its dimension (2^-45 of it for 100,000 rows, far finer than f32), so no sum can overflow. Whole
-//! numbers add up the same in any order, and take away exactly what was added: an iteration only looks at the rows that
-//! changed cluster. Their squares add up likewise, in 128 bits, and with the sums give the objective.
+//! largest magnitude in its dimension (2^-45 of it for 100,000 rows: finer than f32 for values above 2^-21 of the largest, and
+//! coarser below), so no sum can overflow. Whole numbers add up the same in any order, and take away exactly what was added: an
+//! iteration only looks at the rows that changed cluster. Squared distances from the frame's centre add up likewise, in 128
+//! bits, and with the sums give the objective.
 
 use std::sync::Mutex;
 
@@ -208,13 +209,14 @@ impl<'a> Lloyd<'a> {
             unsure[cluster] = self.costs[cluster] < CANCELLED * squares;
         }
         if unsure.contains(&true) {
-            let mut exact = vec![0i128; unsure.len()];
+            // Row by row in their order, which is that of their ids.
+            let mut exact = vec![0.0; unsure.len()];
             for (row, &label) in self.labels.iter().enumerate().filter(|(_, label)| unsure[**label as usize]) {
                 let centroid = &self.centroids[label as usize * dimension..][..dimension];
-                exact[label as usize] += (squared_distance(self.rows.row(row), centroid) * self.square_scale) as i128;
+                exact[label as usize] += squared_distance(self.rows.row(row), centroid);
             }
             for cluster in (0..unsure.len()).filter(|&cluster| unsure[cluster]) {
-                self.costs[cluster] = exact[cluster] as f64 / self.square_scale;
+                self.costs[cluster] = exact[cluster];
             }
         }
     }
@@ -225,22 +227,32 @@ impl<'a> Lloyd<'a> {
     /// A step of an eighth of the standard deviation in a random direction: the plane between the two cuts the cluster nearly in half.
     fn split(&mut self) -> usize {
         let dimension = self.rows.dimension;
-        let mut sizes = self.sizes.clone();
+        let (mut sizes, mut costs) = (self.sizes.clone(), self.costs.clone());
         let mut split = 0;
         for empty in (0..sizes.len()).filter(|&cluster| self.sizes[cluster] == 0) {
-            let can_split = |&cluster: &usize| self.costs[cluster] > 0.0 && sizes[cluster] > 1;
+            let can_split = |&cluster: &usize| costs[cluster] > 0.0 && sizes[cluster] > 1;
             let biggest =
                 (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], std::cmp::Reverse(cluster)));
             let Some(biggest) = biggest else { break };
-            let variance = self.costs[biggest] / self.sizes[biggest] as f64;
+            let variance = costs[biggest] / sizes[biggest] as f64;
             let step = (variance.sqrt() / (8.0 * dimension as f64)) as f32;
             let mut draw = Draw::new(self.seed, "kmeans", "split", &empty.to_string(), self.iteration);
+            let mut apart = false;
             for place in 0..dimension {
                 let sign = if draw.chance(0.5) { 1.0 } else { -1.0 };
-                self.centroids[empty * dimension + place] = self.centroids[biggest * dimension + place] + sign * step;
+                let value = self.centroids[biggest * dimension + place];
+                self.centroids[empty * dimension + place] = value + sign * step;
+                apart |= value + sign * step != value;
+            }
+            if !apart {
+                // The step is below what f32 can tell there: no other cluster will take rows of this one.
+                costs[biggest] = 0.0;
+                continue;
             }
             sizes[empty] = sizes[biggest] / 2;
             sizes[biggest] -= sizes[empty];
+            costs[biggest] /= 2.0;
+            costs[empty] = costs[biggest];
             split += 1;
         }
         split

@@ -18,11 +18,12 @@ fn gather(rows: &Sorted, numbers: &[usize]) -> Vec<f32> {
 }
 
 /// `k` different rows, each drawn in proportion to its squared distance from the nearest drawn before: exactly the
-/// distribution of k-means++ (Arthur, Vassilvitskii, 2007), in about as many passes as `k` has binary digits.
+/// distribution of k-means++ (Arthur, Vassilvitskii, 2007), in about as many passes as `k` has binary digits, and one more for every
+/// [`MOST_AT_ONCE`] rows from there on.
 ///
 /// Several rows are drawn by the weights of one pass. A row whose weight the rows drawn after that pass have lowered is taken with
-/// the probability of new weight to old (rejection sampling), so that it is as if the weights had been computed anew. One pass
-/// of matrix products then brings the weights up to date for all.
+/// the probability of new weight to old (rejection sampling), so that it is as if the weights had been computed anew. One search
+/// then brings the weights up to date for all.
 ///
 /// # Errors
 /// The run was cancelled.

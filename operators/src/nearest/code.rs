@@ -38,9 +38,14 @@ impl Frame {
         let mean = mean(centres, dimension);
         let distances = centres.chunks_exact(dimension).flat_map(|centre| centre.iter().zip(&mean));
         let largest = distances.map(|(value, mean)| (value - mean).abs()).fold(0.0, f32::max);
-        // The power of two that brings the largest to [1, 2): its exponent's bits, negated.
+        // The power of two that brings the largest to [1, 2), unless it is hardly above zero: its exponent's bits, negated.
         let exponent = if largest > 0.0 { (largest.to_bits() >> 23).clamp(1, 253) } else { 127 };
         Self { mean, scale: f32::from_bits((254 - exponent) << 23), kernel }
+    }
+
+    /// Whether codes of one are codes of the other.
+    pub fn same(&self, other: &Self) -> bool {
+        self.kernel == other.kernel && self.scale == other.scale && self.mean == other.mean
     }
 
     /// What is taken off every vector, D.

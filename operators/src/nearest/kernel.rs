@@ -20,8 +20,8 @@ const PANELS: usize = 8;
 /// Scores above that may have overflowed on their way.
 const LARGEST_SCORE: f32 = 1e36;
 
-/// Of a row's square, the share that a distance in f64 may be off by.
-const BLUR: f32 = 1.0 / (1u64 << 40) as f32;
+/// Of a row's square, the share that a distance in f64 may be off by, in up to 2^20 dimensions.
+const BLUR: f32 = 1.0 / (1u64 << 36) as f32;
 
 /// The instruction sets that the search is compiled for. All find the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,7 @@ impl Kernel {
         scratch: &mut Scratch,
         found: &mut [F],
     ) {
+        assert_eq!(self, centres.frame.kernel, "the kernel that the centres were coded for");
         /// One instruction set's.
         macro_rules! with {
             ($features:literal, $lanes:ty, $rows:literal) => {{
@@ -164,7 +165,7 @@ pub struct Scratch {
     upper: Vec<f32>,
     /// For each row, the best two lower bounds so far.
     lower: Vec<[f32; 2]>,
-    /// For each row, the centres that may be the nearest, with their upper bounds.
+    /// For each row, the centres that may be the nearest, with their upper bounds, and then with their squared distances in f32.
     candidates: Vec<Vec<(u32, f32)>>,
 }
 
@@ -188,7 +189,7 @@ pub struct Terms {
     pub offset: Vec<i32>,
     /// Steps.
     pub step: Vec<f32>,
-    /// Bounds on lengths.
+    /// Bounds on the lengths of what the codes say.
     pub norm: Vec<f32>,
     /// Bounds on what the whole numbers leave out.
     pub residual: Vec<f32>,
@@ -199,7 +200,7 @@ pub struct Terms {
 /// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile.
 ///
 /// # Safety
-/// The processor has the instructions of `V`.
+/// The processor has the instructions of `V`, and the centres' frame is of that kernel.
 #[inline(always)]
 unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     centres: &Centres<'_>,
@@ -213,6 +214,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     assert!(count <= BLOCK && first.is_multiple_of(GROUP), "a block of {count} rows from {first} on");
     let (padded, panel) = (centres.terms.step.len(), VECTORS * V::WIDTH);
     let chunk = PANELS * panel;
+    assert!(padded.is_multiple_of(V::WIDTH) && scratch.sums.len() >= BLOCK * chunk && scratch.upper.len() >= chunk);
     for row in 0..count {
         scratch.lower[row] = [f32::NEG_INFINITY; 2];
         scratch.candidates[row].clear();

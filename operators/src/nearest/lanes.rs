@@ -1,6 +1,9 @@
 //! Vectors of whole numbers and of f32, so that the kernel is written once.
 
 /// A vector of 32-bit words.
+///
+/// # Safety
+/// Of all its functions: the processor has the instructions, and slices hold `WIDTH` values at least.
 pub trait Lanes: Copy {
     /// Words in it.
     const WIDTH: usize;
@@ -24,6 +27,9 @@ pub trait Lanes: Copy {
 }
 
 /// A vector of f32.
+///
+/// # Safety
+/// As of [`Lanes`].
 pub trait Floats: Copy {
     /// The same value everywhere.
     unsafe fn splat(value: f32) -> Self;

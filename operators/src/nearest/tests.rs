@@ -61,6 +61,20 @@ proptest! {
     }
 }
 
+/// Products of steps that fall below f32's normal numbers.
+#[test]
+fn tiny_centres_beside_large_ones_are_told_apart() {
+    let d = 32;
+    let first = vec![4.796_476e-24f32; d];
+    let second = [vec![8.435_183e-24f32; d / 2], vec![0.0; d / 2]].concat();
+    let negated = |values: &[f32]| values.iter().map(|value| -value).collect::<Vec<_>>();
+    let centres = [vec![1.0; d], vec![-1.0; d], first.clone(), negated(&first), second.clone(), negated(&second)].concat();
+    let row = vec![2f32.powi(-45); d];
+    for kernel in Kernel::all(d) {
+        assert_eq!(with::<u32>(kernel, &row, &centres, d), [plainly(&row, &centres, d)[0][0].1], "{kernel:?}");
+    }
+}
+
 #[test]
 fn values_at_the_ends_of_their_range_are_told_apart() {
     for size in [1e15f32, 1e-15, 1e-25, 1e-40] {
@@ -83,9 +97,12 @@ fn values_at_the_ends_of_their_range_are_told_apart() {
 fn many_dimensions_and_many_centres_go_through_kept_sums() {
     let (n, k, d) = (100, 500, 700);
     let (rows, centres) = (normal(n * d, 1), normal(k * d, 2));
-    let found: Vec<Nearest> = Centres::new(&centres, d).find(&rows, 2);
-    for (found, all) in found.iter().zip(plainly(&rows, &centres, d)) {
-        assert_eq!((found.first.squared, found.first.centre), all[0]);
+    let plain = plainly(&rows, &centres, d);
+    for kernel in Kernel::all(d) {
+        for (found, all) in with::<Nearest>(kernel, &rows, &centres, d).iter().zip(&plain) {
+            let found = [found.first, found.second.unwrap()].map(|near| (near.squared, near.centre));
+            assert_eq!(found, all[..2], "{kernel:?}");
+        }
     }
 }
 
