@@ -1,7 +1,7 @@
 //! Files on a local disk.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -150,6 +150,10 @@ impl<'a> Walk<'a> {
                 Ok(metadata) if metadata.is_dir() => folders.push((relative, above.clone())),
                 Ok(metadata) if metadata.is_file() => files.push(entry(relative, &metadata)),
                 Ok(_) => {}
+                // A link to nothing is a file that cannot be read: its reader says so, and `on_error` what that means.
+                Err(error) if kind.is_symlink() && error.kind() == io::ErrorKind::NotFound => {
+                    files.push(Entry { path: relative, size: 0, modified_ns: 0 });
+                }
                 Err(error) => return Err(Error::io(item.path(), error)),
             }
         }
@@ -171,10 +175,12 @@ mod tests {
         }
         std::os::unix::fs::symlink(dir.path(), dir.path().join("a/loop")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("b.jpg"), dir.path().join("c.jpg")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("d.jpg")).unwrap();
         let entries = LocalFiles.list(dir.path()).unwrap();
         let paths: Vec<&str> = entries.iter().map(|e| e.path.as_str()).collect();
-        assert_eq!(paths, ["a/b/c.jpg", "a/z.jpg", "b.jpg", "c.jpg"]);
-        assert!(entries.iter().all(|e| e.size == 3 && e.modified_ns > 0));
+        assert_eq!(paths, ["a/b/c.jpg", "a/z.jpg", "b.jpg", "c.jpg", "d.jpg"]);
+        assert!(entries[..4].iter().all(|e| e.size == 3 && e.modified_ns > 0));
+        assert_eq!((entries[4].size, entries[4].modified_ns), (0, 0));
         assert_eq!(LocalFiles.list(&dir.path().join("b.jpg")).unwrap()[0].path, "b.jpg");
     }
 

@@ -1,11 +1,11 @@
-//! ^C: the first time it asks, the second time it ends the process.
+//! ^C, and what ends a process otherwise (SIGTERM, SIGHUP): the first time it asks, the second time it ends the process.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The exit code of a process that a person interrupted.
@@ -23,14 +23,17 @@ pub struct Interrupt(Arc<AtomicBool>);
 pub struct Interrupted;
 
 impl Interrupt {
-    /// From now on ^C asks, and ends the process only if it was asked already.
+    /// From now on ^C and its like ask, and end the process only if it was asked already.
     ///
     /// # Errors
     /// The system refuses the handler.
     pub fn install(&self) -> io::Result<()> {
         // In the order in which they are called: the first ^C finds the flag down, and puts it up.
-        flag::register_conditional_shutdown(SIGINT, i32::from(EXIT_CODE), self.0.clone())?;
-        self.install_asking()
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            flag::register_conditional_shutdown(signal, i32::from(EXIT_CODE), self.0.clone())?;
+            flag::register(signal, self.0.clone())?;
+        }
+        Ok(())
     }
 
     /// From now on ^C asks, however often.
