@@ -210,8 +210,7 @@ impl Whole for Run {
             let (message, n) = (format!("k is {k}, but"), rows.count());
             return Err(RunError::Input(format!("{message} there are {n} images: a cluster needs at least one")));
         }
-        let frame = rows.frame();
-        let coded = CodedRows::new(&frame, &rows.values, threads);
+        let coded = CodedRows::new(rows.frame(), &rows.values, threads);
         let mut best: Option<Found> = None;
         for restart in 0..config.restarts {
             let done = restart * config.iterations;
@@ -219,12 +218,10 @@ impl Whole for Run {
             let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
             let centroids = match (&given, config.init) {
                 (Some(given), _) => given.clone(),
-                (None, Init::PlusPlus) => {
-                    start::plus_plus(&rows, (&frame, &coded), k, &mut draw, threads, &|| sink.cancelled())?
-                }
+                (None, Init::PlusPlus) => start::plus_plus(&rows, &coded, k, &mut draw, threads, &|| sink.cancelled())?,
                 (None, Init::Random) => start::random(&rows, k, &mut draw),
             };
-            let found = climb(Lloyd::new(&rows, (&frame, &coded), centroids, seed, threads), &config, done, sink)?;
+            let found = climb(Lloyd::new(&rows, &coded, centroids, seed, threads), &config, done, sink)?;
             if best.as_ref().is_none_or(|best| found.objective < best.objective) {
                 best = Some(found);
             }

@@ -114,15 +114,20 @@ pub struct CodedRows<'a> {
 
 impl<'a> CodedRows<'a> {
     /// Codes rows, which must be finite and of magnitude up to [`LARGEST`].
-    pub fn new(frame: &Frame, values: &'a [f32], threads: usize) -> Self {
+    pub fn new(frame: Frame, values: &'a [f32], threads: usize) -> Self {
         let dimension = frame.dimension();
         let rows: Vec<_> = values.chunks(UNIT * dimension).collect();
         let units = parallel::each(threads, rows.len(), |unit| {
             let mut coded = Codes::default();
-            frame.kernel.fill(frame, rows[unit], &mut coded);
+            frame.kernel.fill(&frame, rows[unit], &mut coded);
             coded
         });
-        Self { values, frame: frame.clone(), units }
+        Self { values, frame, units }
+    }
+
+    /// What they were coded in.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
     }
 }
 

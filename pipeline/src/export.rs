@@ -158,7 +158,7 @@ impl Drop for NewFile {
 fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     // A rename would put a file in the place of a device, a pipe or a link.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        bail!("{} is no plain file", path.display());
+        bail!("{} is no plain file: name another; `tessera sql --format csv` writes to a pipe", path.display());
     }
     if !force && path.exists() {
         bail!("{} is there already: --force overwrites it", path.display());

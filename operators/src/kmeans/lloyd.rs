@@ -9,7 +9,7 @@
 use std::sync::Mutex;
 
 use super::rows::Sorted;
-use crate::nearest::{Centres, CodedRows, Frame, squared_distance};
+use crate::nearest::{Centres, CodedRows, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
@@ -54,7 +54,6 @@ struct Move {
 /// Centroids and the rows' clusters.
 pub struct Lloyd<'a> {
     rows: &'a Sorted,
-    frame: &'a Frame,
     coded: &'a CodedRows<'a>,
     threads: usize,
     seed: u64,
@@ -85,23 +84,16 @@ impl<'a> Lloyd<'a> {
     ///
     /// # Panics
     /// There are 2^31 rows or more.
-    pub fn new(
-        rows: &'a Sorted,
-        (frame, coded): (&'a Frame, &'a CodedRows<'a>),
-        centroids: Vec<f32>,
-        seed: u64,
-        threads: usize,
-    ) -> Self {
+    pub fn new(rows: &'a Sorted, coded: &'a CodedRows<'a>, centroids: Vec<f32>, seed: u64, threads: usize) -> Self {
         let (n, k) = (rows.count(), centroids.len() / rows.dimension);
         assert!(n < 1 << 31, "{n} rows are too many to hold in memory");
         // n values below 2^bits stay below 2^62 together, and each is below 2^51 as the rounding needs it.
         let bits = 50.min(61 - n.ilog2() as i32);
         let scales = rows.peaks.iter().map(|&peak| 2f64.powi(bits - exponent(peak.into()))).collect();
-        let reach = rows.peaks.iter().zip(frame.mean()).map(|(peak, mean)| f64::from(peak.max(mean.abs())));
+        let reach = rows.peaks.iter().zip(coded.frame().mean()).map(|(peak, mean)| f64::from(peak.max(mean.abs())));
         let farthest: f64 = reach.map(|reach| (2.0 * reach).powi(2)).sum();
         Self {
             rows,
-            frame,
             coded,
             threads,
             seed,
@@ -124,7 +116,7 @@ impl<'a> Lloyd<'a> {
     /// # Errors
     /// The run was cancelled.
     pub fn assign(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Round, RunError> {
-        let centres = Centres::within(self.frame.clone(), &self.centroids);
+        let centres = Centres::within(self.coded.frame().clone(), &self.centroids);
         if !centres.search(self.coded, self.threads, &mut self.found, cancelled) {
             return Err(RunError::Cancelled);
         }
@@ -174,7 +166,7 @@ impl<'a> Lloyd<'a> {
         let units: Vec<_> = moves.chunk_by(|a, b| a.cluster == b.cluster).flat_map(|moves| moves.chunks(MOVES)).collect();
         let sums = self.sums.chunks_exact_mut(self.rows.dimension).zip(&mut self.squares);
         let sums: Vec<_> = sums.map(Mutex::new).collect();
-        let (rows, scales, mean, square_scale) = (self.rows, &self.scales, self.frame.mean(), self.square_scale);
+        let (rows, scales, mean, square_scale) = (self.rows, &self.scales, self.coded.frame().mean(), self.square_scale);
         parallel::each(self.threads, units.len(), |unit| {
             let moves = units[unit];
             let (mut change, mut squares) = (vec![0; rows.dimension], 0);
@@ -194,7 +186,7 @@ impl<'a> Lloyd<'a> {
     /// Brings the costs up to date: `Σ|x - c|² = Σ|x - m|² - 2 (c - m)·Σ(x - m) + n |c - m|²`, with the frame's centre for m.
     fn cost(&mut self) {
         let dimension = self.rows.dimension;
-        let mean: Vec<f64> = self.frame.mean().iter().map(|&value| value.into()).collect();
+        let mean: Vec<f64> = self.coded.frame().mean().iter().map(|&value| value.into()).collect();
         let parts = self.centroids.chunks_exact(dimension).zip(self.sums.chunks_exact(dimension));
         let mut unsure = vec![false; self.sizes.len()];
         for (cluster, (centroid, sums)) in parts.enumerate() {
@@ -329,9 +321,8 @@ mod tests {
             values in proptest::collection::vec(-1.0f32..1.0, 60..200), k in 1usize..6, threads in 1usize..4,
         ) {
             let rows = rows(values[..values.len() / 3 * 3].to_vec(), 3);
-            let frame = rows.frame();
-            let coded = CodedRows::new(&frame, &rows.values, threads);
-            let mut lloyd = Lloyd::new(&rows, (&frame, &coded), rows.values[..3 * k].to_vec(), 1, threads);
+            let coded = CodedRows::new(rows.frame(), &rows.values, threads);
+            let mut lloyd = Lloyd::new(&rows, &coded, rows.values[..3 * k].to_vec(), 1, threads);
             let mut last = f64::INFINITY;
             for _ in 0..5 {
                 let round = lloyd.assign(&|| false).unwrap();
@@ -359,9 +350,8 @@ mod tests {
         let mut draw = Draw::new(3, "test", "values", "", 0);
         let rows = rows((0..8000).map(|_| draw.unit() as f32 - 0.5).collect(), 8);
         let centroids = [vec![0.0; 8], vec![1000.0; 8]].concat();
-        let frame = rows.frame();
-        let coded = CodedRows::new(&frame, &rows.values, 2);
-        let mut lloyd = Lloyd::new(&rows, (&frame, &coded), centroids, 5, 2);
+        let coded = CodedRows::new(rows.frame(), &rows.values, 2);
+        let mut lloyd = Lloyd::new(&rows, &coded, centroids, 5, 2);
         assert_eq!(lloyd.assign(&|| false).unwrap().empty, 1);
         assert_eq!(lloyd.update(), 1);
         let round = lloyd.assign(&|| false).unwrap();
@@ -373,9 +363,8 @@ mod tests {
     #[test]
     fn rows_that_are_all_alike_are_not_split() {
         let rows = rows(vec![0.1; 50], 5);
-        let frame = rows.frame();
-        let coded = CodedRows::new(&frame, &rows.values, 2);
-        let mut lloyd = Lloyd::new(&rows, (&frame, &coded), vec![0.1; 15], 5, 2);
+        let coded = CodedRows::new(rows.frame(), &rows.values, 2);
+        let mut lloyd = Lloyd::new(&rows, &coded, vec![0.1; 15], 5, 2);
         let round = lloyd.assign(&|| false).unwrap();
         assert_eq!((round.objective, round.empty, round.imbalance), (0.0, 2, 3.0));
         assert_eq!(lloyd.update(), 0);

@@ -1,7 +1,7 @@
 //! First centroids, drawn from the rows.
 
 use super::rows::Sorted;
-use crate::nearest::{Centres, CodedRows, Frame, Near, squared_distance};
+use crate::nearest::{Centres, CodedRows, Near, squared_distance};
 use crate::operator::RunError;
 use crate::random::Draw;
 
@@ -29,7 +29,7 @@ fn gather(rows: &Sorted, numbers: &[usize]) -> Vec<f32> {
 /// The run was cancelled.
 pub fn plus_plus(
     rows: &Sorted,
-    (frame, coded): (&Frame, &CodedRows<'_>),
+    coded: &CodedRows<'_>,
     k: usize,
     draw: &mut Draw,
     threads: usize,
@@ -40,7 +40,7 @@ pub fn plus_plus(
     let mut found = vec![Near::default(); rows.count()];
     let mut up_to_date = 0;
     while chosen.len() < k {
-        let latest = Centres::within(frame.clone(), gather(rows, &chosen[up_to_date..]));
+        let latest = Centres::within(coded.frame().clone(), gather(rows, &chosen[up_to_date..]));
         if !latest.search(coded, threads, &mut found, cancelled) {
             return Err(RunError::Cancelled);
         }
@@ -106,8 +106,7 @@ mod tests {
         threads: usize,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, RunError> {
-        let frame = rows.frame();
-        super::plus_plus(rows, (&frame, &CodedRows::new(&frame, &rows.values, threads)), k, draw, threads, cancelled)
+        super::plus_plus(rows, &CodedRows::new(rows.frame(), &rows.values, threads), k, draw, threads, cancelled)
     }
 
     fn draw(seed: u64) -> Draw {

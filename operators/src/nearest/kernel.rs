@@ -183,7 +183,6 @@ impl Scratch {
 }
 
 /// What the search needs to know of the centres beside their codes, one value a centre; the padding behind the last is far away.
-#[derive(Default)]
 pub struct Terms {
     /// The products of the rows' offset with the centre's whole numbers.
     pub offset: Vec<i32>,

@@ -54,7 +54,7 @@ proptest! {
     fn rows_coded_before_find_the_same(n in 1usize..2000, k in 1usize..60, d in 1usize..90, seed: u64, threads in 1usize..4) {
         let (rows, centres) = (normal(n * d, seed), normal(k * d, !seed));
         let frame = Frame::around(&rows, d);
-        let coded = CodedRows::new(&frame, &rows, threads);
+        let coded = CodedRows::new(frame.clone(), &rows, threads);
         let mut found = vec![Near::default(); n];
         prop_assert!(Centres::within(frame, &centres).search(&coded, threads, &mut found, &|| false));
         prop_assert_eq!(found, Centres::new(&centres, d).find::<Near>(&rows, 1));
@@ -164,8 +164,8 @@ fn search_rate() {
             (0..5).map(pass).min().unwrap()
         };
         let frame = Frame::around(&rows[..4096.min(n) * d], d);
-        let mut coded = CodedRows::new(&frame, &rows, threads);
-        let coding = best(&mut || coded = CodedRows::new(&frame, &rows, threads));
+        let mut coded = CodedRows::new(frame.clone(), &rows, threads);
+        let coding = best(&mut || coded = CodedRows::new(frame.clone(), &rows, threads));
         let mut labels = vec![0u32; n];
         let search = best(&mut || {
             let centres = Centres::within(frame.clone(), &groups);

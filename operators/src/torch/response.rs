@@ -1,7 +1,7 @@
 //! Local response normalisation on the CPU, forward and backward: see [`Layer::LocalResponse`](super::network::Layer::LocalResponse).
 //!
-//! libtorch's own, an average pooling in three dimensions, is a fifth of a training step of the paper's AlexNet, and so is one of
-//! its elementwise operations. Here each way is one pass over memory: a row of channels at a time, the sums by running windows.
+//! libtorch's own, an average pooling in three dimensions, takes a fifth of a training step of the paper's AlexNet more than a
+//! product with a banded matrix does. Here each way is one pass over memory: a row of channels at a time, the sums by running windows.
 //! libtorch cannot be told the gradient of such a pass from outside. So a learning pass is cut here, and goes backward piece by
 //! piece: see [`Tape`](super::forward::Tape).
 //!
