@@ -2,7 +2,7 @@
 //!
 //! `|x - c|² = |x|² - 2 (x·c - |c|²/2)`, so the centre with the largest score `x·c - |c|²/2` is the nearest. Rows and centres are
 //! rounded to whole numbers of 8 or 16 bits ([`code`]), whose products some processors compute four times as fast as those of
-//! f32, and which bound each score from both sides ([`kernel`]). Only centres whose upper bound reaches the best lower bound are looked at
+//! f32, and which bound each score from both sides ([`bounds`]). Only centres whose upper bound reaches the best lower bound are looked at
 //! closer: one or two of a thousand on the features of networks. Several are told apart by their distances, in f32 and where that
 //! leaves more than one in f64; of equal distances, the lower number comes first.
 //!
@@ -10,6 +10,7 @@
 //! its block, or the number of threads. No `n x k` matrix exists. Bounds from products in low precision are an old idea for nearest
 //! neighbours (VA-file: Weber, Schek, Blott, VLDB 1998).
 
+mod bounds;
 mod code;
 mod kernel;
 mod lanes;
@@ -22,8 +23,9 @@ use tessera_schemas::features;
 
 use crate::operator::BindError;
 use crate::parallel;
+use bounds::Terms;
 use code::{Codes, ROUNDING};
-use kernel::{Scratch, Terms, VECTORS};
+use kernel::{Scratch, VECTORS};
 
 pub use code::Frame;
 pub use kernel::BLOCK;

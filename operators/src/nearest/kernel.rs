@@ -5,8 +5,9 @@
 //! bounds on scores: a centre whose upper bound is below the best lower bound so far cannot be the nearest. The few that are left
 //! are settled by their distances.
 
-use super::code::{Code, Codes, Frame, GROUP, Packing, ROUNDING};
-use super::lanes::{Floats as _, Lanes, Portable};
+use super::bounds::{bound, gather, narrow};
+use super::code::{Codes, Frame, GROUP, Packing};
+use super::lanes::{Lanes, Portable};
 use super::{Centres, Found, squared_distance};
 
 /// Rows in a block, a multiple of [`GROUP`].
@@ -19,9 +20,6 @@ pub const VECTORS: usize = 3;
 const PANELS: usize = 8;
 /// Scores above that may have overflowed on their way.
 const LARGEST_SCORE: f32 = 1e36;
-
-/// Of a row's square, the share that a distance in f64 may be off by, in up to 2^20 dimensions.
-const BLUR: f32 = 1.0 / (1u64 << 36) as f32;
 
 /// The instruction sets that the search is compiled for. All find the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,20 +180,6 @@ impl Scratch {
     }
 }
 
-/// What the search needs to know of the centres beside their codes, one value a centre; the padding behind the last is far away.
-pub struct Terms {
-    /// The products of the rows' offset with the centre's whole numbers.
-    pub offset: Vec<i32>,
-    /// Steps.
-    pub step: Vec<f32>,
-    /// Bounds on the lengths of what the codes say.
-    pub norm: Vec<f32>,
-    /// Bounds on what the whole numbers leave out.
-    pub residual: Vec<f32>,
-    /// `-|c|²/2`, rounded up and down.
-    pub bounds: [Vec<f32>; 2],
-}
-
 /// Searches for up to [`BLOCK`] rows, `ROWS` of them in a tile.
 ///
 /// # Safety
@@ -274,7 +258,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
     rows: &[u32],
     centres: &[u32],
     sums: &mut [i32],
@@ -283,7 +267,7 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut all = [[V::zero(); VECTORS]; ROWS];
+        let mut all = [[V::zero(); WIDE]; ROWS];
         if more {
             for (row, all) in all.iter_mut().enumerate() {
                 for (vector, sum) in all.iter_mut().enumerate() {
@@ -291,15 +275,15 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
                 }
             }
         }
-        let words = centres.len() / (VECTORS * V::WIDTH);
+        let words = centres.len() / (WIDE * V::WIDTH);
         assert!(rows.len() >= (words - 1) * GROUP + ROWS, "a word of each row");
         for word in 0..words {
             // SAFETY: both slices were measured above.
             let (rows, centres) = (
                 rows.get_unchecked(word * GROUP..word * GROUP + ROWS),
-                centres.get_unchecked(word * VECTORS * V::WIDTH..(word + 1) * VECTORS * V::WIDTH),
+                centres.get_unchecked(word * WIDE * V::WIDTH..(word + 1) * WIDE * V::WIDTH),
             );
-            let vectors: [V; VECTORS] = std::array::from_fn(|vector| V::load(&centres[vector * V::WIDTH..]));
+            let vectors: [V; WIDE] = std::array::from_fn(|vector| V::load(&centres[vector * V::WIDTH..]));
             for (row, all) in all.iter_mut().enumerate() {
                 let row = V::splat(rows[row]);
                 for (sum, centres) in all.iter_mut().zip(vectors) {
@@ -313,124 +297,4 @@ unsafe fn tile<V: Lanes, const ROWS: usize, const VECTORS: usize>(
             }
         }
     }
-}
-
-/// Bounds on one row's scores with the centres from `start` on: `x·c - |c|²/2`, which the nearest centre has the largest of.
-///
-/// `|x·c - x'·c'| <= |x - x'| |c'| + |x| |c - c'|`, where `x'`, `c'` are what the codes say. All roundings here are within the
-/// slack that [`ROUNDING`] has put into residuals and bounds.
-///
-/// # Safety
-/// The processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn bound<V: Lanes, F: Found>(
-    terms: &Terms,
-    start: usize,
-    code: &Code,
-    sums: &[i32],
-    upper: &mut [f32],
-    lower: &mut [f32; 2],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let step = V::Floats::splat(code.step);
-        let residual = V::Floats::splat(code.residual + ROUNDING * code.norm);
-        let norm = V::Floats::splat(code.norm);
-        // What distances in f64 cannot tell apart is for them to settle.
-        let blur = V::Floats::splat(code.norm * code.norm * BLUR);
-        let (mut best, mut next) = (V::Floats::splat(lower[0]), V::Floats::splat(f32::NEG_INFINITY));
-        for at in (0..sums.len()).step_by(V::WIDTH) {
-            let of = |values: &[f32]| V::Floats::load(&values[start + at..]);
-            let product = V::floats(&sums[at..], &terms.offset[start + at..]).times(of(&terms.step).times(step));
-            let error = residual.times(of(&terms.norm)).plus(norm.times(of(&terms.residual))).plus(blur);
-            product.plus(of(&terms.bounds[0])).plus(error).store(&mut upper[at..]);
-            let below = product.plus(of(&terms.bounds[1])).minus(error);
-            if F::TWO {
-                next = below.smaller(best).larger(next);
-            }
-            best = below.larger(best);
-        }
-        let (mut bests, mut nexts) = ([f32::NEG_INFINITY; WIDEST], [f32::NEG_INFINITY; WIDEST]);
-        best.store(&mut bests);
-        next.store(&mut nexts);
-        if F::TWO {
-            // The lanes' best started with the row's: it counts once.
-            let mut two = *lower;
-            for value in bests.into_iter().filter(|best| *best > lower[0]).chain(nexts) {
-                if value > two[0] {
-                    two = [value, two[0]];
-                } else if value > two[1] {
-                    two[1] = value;
-                }
-            }
-            *lower = two;
-        } else {
-            lower[0] = bests.into_iter().fold(lower[0], f32::max);
-        }
-    }
-}
-
-/// Notes the centres from `start` on whose upper bounds are not below `least`; a bound that is no number says nothing.
-///
-/// # Safety
-/// The processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn gather<V: Lanes>(upper: &[f32], least: f32, start: usize, candidates: &mut Vec<(u32, f32)>) {
-    // SAFETY: the caller's.
-    unsafe {
-        let limit = V::Floats::splat(least);
-        for at in (0..upper.len()).step_by(V::WIDTH) {
-            let mut reaches = V::Floats::load(&upper[at..]).reaches(limit);
-            while reaches != 0 {
-                let place = at + reaches.trailing_zeros() as usize;
-                candidates.push(((start + place) as u32, upper[place]));
-                reaches &= reaches - 1;
-            }
-        }
-    }
-}
-
-/// Leaves the candidates that may be nearest by distances in f32, where there are more than are wanted.
-///
-/// Such a distance is off by a part in 2^24 for each of its roundings: of a difference, its square, and the sums.
-#[inline(always)]
-fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec<(u32, f32)>) {
-    let wanted = if F::TWO { 2 } else { 1 };
-    if candidates.len() <= wanted {
-        return;
-    }
-    let slack = (row.len() / LANES + 2 * LANES + 8) as f32 / (1 << 23) as f32;
-    let mut farthest = [f32::INFINITY; 2];
-    for (centre, near) in candidates.iter_mut() {
-        *near = near_squared(row, centres.centre(*centre));
-        let most = *near * (1.0 + slack) + f32::MIN_POSITIVE;
-        if most < farthest[0] {
-            farthest = [most, farthest[0]];
-        } else if most < farthest[1] {
-            farthest[1] = most;
-        }
-    }
-    let limit = farthest[wanted - 1];
-    #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not above")]
-    candidates.retain(|&(_, near)| !(near * (1.0 - slack) - f32::MIN_POSITIVE > limit));
-}
-
-/// Values of the widest vector.
-const WIDEST: usize = 16;
-/// Sums that run side by side.
-const LANES: usize = 64;
-
-/// `|x - y|²` in f32.
-#[inline(always)]
-fn near_squared(x: &[f32], y: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    for (x, y) in x.iter().zip(y) {
-        sums = std::array::from_fn(|lane| {
-            let difference = x[lane] - y[lane];
-            sums[lane] + difference * difference
-        });
-    }
-    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| (x - y) * (x - y)).sum();
-    sums.iter().sum::<f32>() + rest
 }
