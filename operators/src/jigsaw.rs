@@ -36,6 +36,7 @@
 mod cut;
 mod file;
 mod permutations;
+mod wanted;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,16 +52,11 @@ use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use cut::{Cutter, Plan};
+use wanted::{Wanted, wanted};
 
 const IMAGES: &str = "images";
 /// `occluded` has 32 bits.
 const LARGEST_GRID: usize = 5;
-/// Sums of distances to more permutations than that would not fit their bits.
-const MOST_PERMUTATIONS: usize = 500_000;
-/// The paper's number of permutations, and their smallest distance.
-const PERMUTATIONS: usize = 701;
-/// See [`PERMUTATIONS`].
-const MIN_DISTANCE: usize = 3;
 
 /// Keys of a `jigsaw` stage. Lengths are in pixels.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -172,37 +168,6 @@ pub struct Jigsaw {
     schema: SchemaRef,
 }
 
-/// The permutations that are asked for.
-#[derive(Debug, Clone, PartialEq)]
-enum Wanted {
-    /// To be found: so many, with that distance.
-    Found { count: usize, min_distance: usize },
-    /// From a file.
-    Given(Vec<Vec<u8>>),
-}
-
-impl Wanted {
-    fn count(&self) -> usize {
-        match self {
-            Self::Found { count, .. } => *count,
-            Self::Given(permutations) => permutations.len(),
-        }
-    }
-
-    /// The permutations, tile by place.
-    fn permutations(&self, places: usize) -> Result<Vec<Vec<u8>>, RunError> {
-        match self {
-            Self::Given(permutations) => Ok(permutations.clone()),
-            &Self::Found { count, min_distance } => permutations::choose(places, count, min_distance).map_err(|reached| {
-                RunError::Input(format!(
-                    "{count} permutations of {places} tiles that differ in at least {min_distance} places were not found, only \
-                     {reached}: ask for fewer, or nearer ones"
-                ))
-            }),
-        }
-    }
-}
-
 impl Operator for Jigsaw {
     const NAME: &'static str = "jigsaw";
     const SUMMARY: &'static str = "Jigsaw++ puzzles, with tiles of another image among them";
@@ -291,55 +256,6 @@ fn check(config: &Config) -> Vec<BindError> {
         refuse("max_occluded", format!("{} tiles: the puzzle has {places}", config.max_occluded));
     }
     errors
-}
-
-/// The permutations that a config asks for; if they cannot be had, `errors` say why.
-fn wanted(config: &Config, inputs: &Binding<'_>, errors: &mut Vec<BindError>) -> Option<Wanted> {
-    let before = errors.len();
-    let mut refuse = |key: &str, message: String| errors.push(BindError::key(key, message));
-    if config.permutations.is_some_and(|count| count < 2) {
-        refuse("permutations", format!("{} leaves nothing to tell apart: at least 2", config.permutations?));
-    }
-    if !(2..=LARGEST_GRID).contains(&config.grid) {
-        return None;
-    }
-    let places = config.grid * config.grid;
-    let distance = config.min_distance.unwrap_or(if config.permutations_file.is_some() { 0 } else { MIN_DISTANCE });
-    if distance > places {
-        refuse("min_distance", format!("{distance} places: the puzzle has {places}"));
-        return None;
-    }
-    if let Some(path) = &config.permutations_file {
-        let mut permutations =
-            file::read(&inputs.resolve(path), places).map_err(|message| refuse("permutations_file", message)).ok()?;
-        let (count, held) = (config.permutations.unwrap_or(permutations.len()), permutations.len());
-        if count > held {
-            refuse("permutations", format!("{count}, and the file holds {held}"));
-            return None;
-        }
-        permutations.truncate(count);
-        if count < 2 && config.permutations.is_none() {
-            refuse("permutations_file", format!("{held} permutations leave nothing to tell apart: at least 2"));
-        }
-        let nearest = permutations::distances(&permutations).iter().position(|count| *count > 0).unwrap_or(places);
-        if nearest < distance {
-            refuse("min_distance", format!("{distance}, and two of the file's first {count} differ in {nearest} places"));
-        }
-        return (errors.len() == before).then_some(Wanted::Given(permutations));
-    }
-    let count = config.permutations.unwrap_or(PERMUTATIONS);
-    let most = permutations::most(places, distance).min(MOST_PERMUTATIONS as u128);
-    if count as u128 > most {
-        let message = format!("{count} of {places} tiles with `min_distance` {distance}: there are at most {most}");
-        refuse("permutations", message);
-    } else if let Some(reach) = permutations::reach(places, distance).filter(|reach| *reach < count) {
-        let message = format!(
-            "{count} of {places} tiles with `min_distance` {distance}: the search finds {reach}, and there are at most {most}"
-        );
-        let error = BindError::key("permutations", message);
-        errors.push(error.help("ask for fewer or nearer ones, or name a `permutations_file`"));
-    }
-    (errors.len() == before).then_some(Wanted::Found { count, min_distance: distance })
 }
 
 struct Puzzler {
