@@ -164,8 +164,6 @@ fn nothing_is_overwritten_and_nothing_half_written() {
         assert_eq!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
     };
     refuse(&["features", "-o", "f.csv"], 1, "f.csv is there already: --force overwrites it");
-    std::os::unix::fs::symlink(place.path("f.csv"), place.path("link.csv")).unwrap();
-    refuse(&["features", "-o", "link.csv", "--force"], 1, "link.csv is no plain file: name another");
     refuse(&["features", "-o", "f.txt"], 2, "the ending of f.txt names no format: parquet, csv and safetensors do");
     refuse(&["feature", "-o", "g.csv"], 2, "did you mean `features`?");
     refuse(&["features", "-o", "g.csv", "--columns", "image_id,x"], 2, "there is no column `x`; columns: image_id, feature");
@@ -177,4 +175,16 @@ fn nothing_is_overwritten_and_nothing_half_written() {
     refuse(&["decoded", "-o", "g.parquet"], 1, "image `red/0004.png`");
     assert_eq!(place.tessera("export", &["features", "-q", "-o", "f.csv", "--force"]).code, 0);
     assert_ne!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
+}
+
+#[test]
+fn links_and_devices_are_left_alone() {
+    let place = place();
+    place.write("f.csv", "mine");
+    std::os::unix::fs::symlink(place.path("f.csv"), place.path("link.csv")).unwrap();
+    let answer = place.tessera("export", &["features", "-o", "link.csv", "--force"]);
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("link.csv is no plain file: name another"), "{}", answer.err);
+    assert!(fs::symlink_metadata(place.path("link.csv")).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
 }
