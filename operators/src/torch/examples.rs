@@ -1,187 +1,12 @@
 //! Training examples: from a table's batches, whatever their size, to exactly as many a step as asked for.
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use tessera_schemas::pixels::{self, PIXELS, Pixels};
-use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{IMAGE_ID, clusters, column, meta, text};
+mod layout;
 
-use super::input::Normalisation;
+use arrow::array::RecordBatch;
+use tessera_schemas::{IMAGE_ID, text};
+
+pub use self::layout::{Content, Layout};
 use crate::operator::RunError;
-
-/// Columns of classes that images are looked for, unless config names one.
-const TARGETS: [&str; 2] = [clusters::CLUSTER, "label"];
-
-/// What the examples of a table are.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Layout {
-    /// Different classes.
-    pub classes: usize,
-    /// Pieces that the network sees one by one: a puzzle's tiles, or 1.
-    pub pieces: usize,
-    /// Height and width of a piece.
-    pub side: [usize; 2],
-    /// How pieces are normalised.
-    pub normalisation: Normalisation,
-    /// What an example and its class are.
-    pub content: Content,
-}
-
-/// What an example and its class are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// A puzzle and its permutation.
-    Puzzles {
-        /// How tables name the normalisation of its tiles.
-        normalisation: String,
-    },
-    /// An image and the number in a column.
-    Images {
-        /// The column.
-        target: String,
-    },
-}
-
-/// A key of the config that is to blame, or else the table, and why; fragments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The key.
-    pub key: Option<&'static str>,
-    /// What is wrong.
-    pub message: String,
-    /// What would help.
-    pub help: &'static str,
-}
-
-impl Fault {
-    fn table(message: impl Into<String>, help: &'static str) -> Self {
-        Self { key: None, message: message.into(), help }
-    }
-
-    fn key(key: &'static str, message: impl Into<String>, help: &'static str) -> Self {
-        Self { key: Some(key), message: message.into(), help }
-    }
-}
-
-impl Layout {
-    /// Of a table of puzzles, or else of images whose classes are numbers in a column: `target`, by default `cluster` or `label`.
-    /// How many classes there are the column's metadata says, or `classes`.
-    ///
-    /// # Errors
-    /// It is neither, or a key does not fit it.
-    pub fn of(
-        schema: &SchemaRef,
-        target: Option<&str>,
-        classes: Option<usize>,
-        normalisation: Normalisation,
-    ) -> Result<Self, Fault> {
-        let has = |name| schema.field_with_name(name).is_ok();
-        match (has(puzzles::TILES), has(PIXELS)) {
-            (true, _) => Self::of_puzzles(schema, target, classes),
-            (false, true) => Self::of_images(schema, target, classes, normalisation),
-            (false, false) => {
-                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                let message = format!("its table has neither `tiles` nor `pixels` (there are: {})", names.join(", "));
-                Err(Fault::table(message, "`jigsaw` makes puzzles; `decode`, `tile` and `augment` make images"))
-            }
-        }
-    }
-
-    fn of_puzzles(schema: &SchemaRef, target: Option<&str>, classes: Option<usize>) -> Result<Self, Fault> {
-        let unfit = |error: tessera_schemas::SchemaError| Fault::table(error.to_string(), "`jigsaw` makes puzzles");
-        for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
-            if given {
-                let message = "is for images, and the input is a table of puzzles, whose classes are their permutations";
-                return Err(Fault::key(key, message, "leave it away"));
-            }
-        }
-        let puzzles::Layout { grid, tile, permutations } = puzzles::layout(schema).map_err(unfit)?;
-        let tiles = column::field(schema, puzzles::TILES).map_err(unfit)?;
-        let name = tiles.metadata().get(meta::NORMALISATION).map_or("none", String::as_str);
-        let normalisation = Normalisation::of_tiles(name).ok_or_else(|| {
-            let message = format!("its tiles' normalisation is `{name}`; `tile`, `tile-channel` and `none` are known");
-            Fault::table(message, "`jigsaw` makes puzzles")
-        })?;
-        let (pieces, side, content) = (grid * grid, [tile, tile], Content::Puzzles { normalisation: name.to_owned() });
-        Ok(Self { classes: permutations, pieces, side, normalisation, content })
-    }
-
-    fn of_images(
-        schema: &SchemaRef,
-        target: Option<&str>,
-        classes: Option<usize>,
-        normalisation: Normalisation,
-    ) -> Result<Self, Fault> {
-        let size = pixels::size(schema).map_err(|error| Fault::table(error.to_string(), "`decode` makes images"))?;
-        let whole = |kind: &DataType| matches!(kind, DataType::Int32 | DataType::Int64);
-        let fits = |name: &&str| schema.field_with_name(name).is_ok_and(|field| whole(field.data_type()));
-        let known = || {
-            let fields = schema.fields().iter().filter(|field| whole(field.data_type()));
-            let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
-            if names.is_empty() { "it has none".to_owned() } else { format!("there are: {}", names.join(", ")) }
-        };
-        let help = "pseudo-labels: `label_join` images with what `assign` made; labels: number them in an `sql` stage";
-        let target = match target {
-            Some(name) => Some(name).filter(fits).ok_or_else(|| {
-                Fault::key("target", format!("`{name}` is no column of whole numbers of its input ({})", known()), help)
-            })?,
-            None => TARGETS.into_iter().find(fits).ok_or_else(|| {
-                let columns = TARGETS.map(|name| format!("`{name}`")).join(" or ");
-                Fault::table(format!("its images have no classes: no whole numbers in {columns} ({})", known()), help)
-            })?,
-        };
-        let field = column::field(schema, target).map_err(|error| Fault::table(error.to_string(), help))?;
-        let classes = classes.or_else(|| meta::number(field, meta::CLASSES).ok()).ok_or_else(|| {
-            let message = format!("has no key `classes`, and its input does not say how many there are in `{target}`");
-            Fault::table(message, "classes = N, for classes 0 to N - 1")
-        })?;
-        let content = Content::Images { target: target.to_owned() };
-        Ok(Self { classes, pieces: 1, side: size.into(), normalisation, content })
-    }
-
-    /// The columns that examples are made of.
-    pub fn columns(&self) -> [&str; 3] {
-        match &self.content {
-            Content::Puzzles { .. } => [IMAGE_ID, puzzles::PERMUTATION, puzzles::TILES],
-            Content::Images { target } => [IMAGE_ID, target, PIXELS],
-        }
-    }
-
-    /// Bytes of an example.
-    fn bytes(&self) -> usize {
-        self.pieces * self.side[0] * self.side[1] * 3
-    }
-
-    /// A batch's bytes and classes.
-    fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Int64Array), RunError> {
-        match &self.content {
-            Content::Puzzles { .. } => {
-                let puzzles = Puzzles::of(batch)?;
-                Ok((puzzles.tiles, puzzles.permutations.iter().map(|&class| i64::from(class)).collect()))
-            }
-            Content::Images { target } => {
-                let classes = arrow::compute::cast(column(batch, target)?, &DataType::Int64)?;
-                Ok((Pixels::of(batch)?.bytes, classes.as_primitive::<Int64Type>().clone()))
-            }
-        }
-    }
-
-    /// The class at a row, checked.
-    fn class(&self, classes: &Int64Array, row: usize, batch: &RecordBatch) -> Result<i64, RunError> {
-        let fault = |reason: String| -> RunError {
-            let image_id = text(batch, IMAGE_ID).map(|ids| ids.value(row).to_owned()).unwrap_or_default();
-            RunError::Row { image_id, reason }
-        };
-        if classes.is_null(row) {
-            return Err(fault("it has no class; `label_join` with unmatched = \"drop\" leaves such images out".to_owned()));
-        }
-        let class = classes.value(row);
-        if class < 0 || class >= self.classes as i64 {
-            return Err(fault(format!("its class is {class}, and should be in 0..{}", self.classes)));
-        }
-        Ok(class)
-    }
-}
 
 /// Examples of one step.
 #[derive(Debug, Default, PartialEq)]
@@ -263,12 +88,13 @@ impl<I: Iterator<Item = Result<RecordBatch, RunError>>> Iterator for Steps<'_, I
 pub mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, StringArray};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use proptest::prelude::*;
-    use tessera_schemas::assignments;
+    use tessera_schemas::{assignments, pixels, puzzles};
 
     use super::*;
+    use crate::torch::input::Normalisation;
 
     /// Puzzles of 2 x 2 tiles of 8 pixels: tile `i` of class `c` is bright at pixel `(i + c) % 4` of its rows, and random besides.
     pub fn table(rows: usize, classes: usize) -> RecordBatch {
