@@ -105,7 +105,7 @@ fn an_operator_lies_in_the_file_of_its_name() {
 #[test]
 fn ports_fit_the_shape_of_the_kernel() {
     let ground = Ground::new();
-    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned() };
+    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned(), scratch: std::env::temp_dir() };
     for spec in OPERATORS {
         let (name, ports) = (spec.name(), spec.inputs());
         let of_kind = |kind| ports.iter().filter(|port| port.kind == kind).count();
@@ -210,7 +210,7 @@ fn what_a_stage_reads_and_hands_on_is_there() {
 #[test]
 fn maps_yield_the_schema_that_they_promised() {
     let ground = Ground::new();
-    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned() };
+    let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned(), scratch: std::env::temp_dir() };
     let mut seen = 0;
     for spec in OPERATORS.iter().filter(|spec| matches!(spec.inputs(), [port] if port.kind == PortKind::Stream)) {
         let bound = ground.bind(*spec, keys(*spec));

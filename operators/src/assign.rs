@@ -153,12 +153,12 @@ struct Worker {
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let (rows, dimension) = vector(batch, &self.column)?;
-        if let Err(fault) = nearest::check(rows, dimension) {
+        if let Err(fault) = nearest::check(&rows, dimension) {
             let image_id = text(batch, IMAGE_ID)?.value(fault.row).to_owned();
             return Err(RunError::Row { image_id, reason: format!("`{}` {fault}", self.column) });
         }
         let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
-        Ok(assignments::batch(&self.schema, ids, &self.centres.nearest(rows))?)
+        Ok(assignments::batch(&self.schema, ids, &self.centres.nearest(&rows))?)
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
 
     fn open(rows: &RecordBatch, centres: &[RecordBatch]) -> Result<Box<dyn MapFn>, RunError> {
         let operator = bound(json!({}), rows, &centres[0]).unwrap();
-        let context = Context { seed: 0, threads: 1, base: "".into() };
+        let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
         let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
         map.open(&Inputs([(CLUSTERS.to_owned(), centres.to_vec())].into()))
     }

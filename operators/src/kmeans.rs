@@ -5,86 +5,33 @@
 //! all clusters are of one size), `empty` (clusters without images) and `moved` (the share of images that changed cluster).
 //! Those of the best restart are kept.
 //!
-//! Exact: every row gets the centroid that is nearest in f64 ([`nearest`](crate::nearest)). The result does not depend on the order of the rows, their
-//! parts, or the number of threads: rows are sorted by `image_id`, sums are of whole numbers ([`lloyd`]), draws walk over
-//! the sorted rows ([`start`]), and of equally near centroids the lower number wins. Empty clusters are split off big ones, as
-//! faiss and DeepCluster (Caron et al., ECCV 2018) do.
+//! Exact: every row gets the centroid that is nearest in f64 ([`nearest`](crate::nearest)). The result does not depend on the
+//! order of the rows, their parts, the number of threads, or whether memory held them: sums are of whole numbers ([`lloyd`]), draws
+//! walk over the rows in the order of their `image_id` ([`start`]), and of equally near centroids the lower number wins. All images
+//! are looked at, unless `mini_batch` asks for a choice of them ([`mini_batch`]). Empty clusters are split off big ones, as
+//! faiss and DeepCluster (Caron et al., ECCV 2018) do, unless `empty` says otherwise.
 //!
 //! Memory: the features once in f32 and once in 8 bits (16, where the processor has no products of bytes or there are below 64
-//! dimensions), some 50 bytes more an image, and 14 bytes for each value of the centroids. Reference: Lloyd, 1982; Arthur,
-//! Vassilvitskii, "k-means++", SODA 2007.
+//! dimensions), some 50 bytes more an image, and 14 bytes for each value of the centroids. Under `memory`, features and codes go to
+//! nameless files that are mapped. With `spherical`, centroids have length 1, so that the nearest to a feature, as `assign` finds it,
+//! is that of the largest cosine. Reference: Lloyd, 1982; Arthur, Vassilvitskii, "k-means++", SODA 2007.
 
+mod config;
 mod lloyd;
+mod mini_batch;
 mod rows;
+mod run;
 mod start;
 
 use arrow::datatypes::SchemaRef;
-use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
-use crate::nearest::{self, CodedRows};
-use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
-};
-use crate::random::Draw;
-use lloyd::{Lloyd, Round};
-use rows::Rows;
+use crate::nearest;
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use config::Config;
 
 const FEATURES: &str = "features";
 const CENTROIDS: &str = "centroids";
-
-/// Keys of a `kmeans` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The number of clusters. Required, unless `centroids` are given.
-    #[serde(default)]
-    k: Option<usize>,
-    /// The column of vectors. Default `"feature"`.
-    #[serde(default = "feature")]
-    column: String,
-    /// The most iterations; it stops before when no image moves. Default 100, which `tolerance` seldom lets it reach.
-    #[serde(default = "iterations")]
-    iterations: usize,
-    /// It stops when an iteration lowers the objective by no more than this share of it; 0: only when no image moves.
-    /// Default 1e-4.
-    #[serde(default = "tolerance")]
-    tolerance: f64,
-    /// How it starts, where no `centroids` are given. Default `"k-means++"`.
-    #[serde(default)]
-    init: Init,
-    /// How many starts to try; the lowest objective wins. Default 1.
-    #[serde(default = "restarts")]
-    restarts: usize,
-}
-
-/// Where the first centroids come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Init {
-    /// Rows, each drawn in proportion to its squared distance from those drawn before.
-    #[default]
-    #[serde(rename = "k-means++")]
-    PlusPlus,
-    /// Rows, each as likely.
-    #[serde(rename = "random")]
-    Random,
-}
-
-fn feature() -> String {
-    features::FEATURE.to_owned()
-}
-
-fn iterations() -> usize {
-    100
-}
-
-fn tolerance() -> f64 {
-    1e-4
-}
-
-fn restarts() -> usize {
-    1
-}
 
 /// The bound operator.
 pub struct Kmeans {
@@ -104,26 +51,12 @@ impl Operator for Kmeans {
         Port::side(CENTROIDS, &[Column::new(clusters::CENTROID, ColumnKind::Vector)]).optional(),
     ];
     const SEEDED: bool = true;
+    const NEUTRAL: &'static [&'static str] = &["memory"];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = Vec::new();
-        let mut refuse = |key: &str, message: String| errors.push(BindError::key(key, message));
-        match config.k {
-            Some(0) => refuse("k", "0 clusters hold nothing: at least 1".into()),
-            Some(k) if k > nearest::MOST_CENTRES => refuse("k", format!("{k} clusters: at most {}", nearest::MOST_CENTRES)),
-            _ => {}
-        }
-        if !(config.tolerance >= 0.0 && config.tolerance.is_finite()) {
-            refuse("tolerance", format!("{} is no share of the objective: 0 or more", config.tolerance));
-        }
-        if config.restarts == 0 {
-            refuse("restarts", "0 starts find nothing: at least 1".into());
-        }
         let given = inputs.inputs.get(CENTROIDS);
-        if given.is_some() && config.restarts > 1 {
-            refuse("restarts", format!("{} starts from the same `centroids` find the same: leave it out", config.restarts));
-        }
+        let mut errors = config.faults(given.is_some());
         let dimension = nearest::dimension(inputs.inputs.required(FEATURES), &config.column);
         let dimension = dimension.map_err(|error| errors.push(error)).ok();
         if let (Some(given), Some(dimension)) = (given, dimension) {
@@ -167,7 +100,7 @@ impl Operator for Kmeans {
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(Run { seed: context.seed, threads: context.threads, operator: self })))
+        Ok(Kernel::Whole(Box::new(run::Run { context: context.clone(), operator: self })))
     }
 }
 
@@ -188,92 +121,7 @@ fn number_of_clusters(k: Option<usize>, centroids: Option<&SchemaRef>) -> Result
     }
 }
 
-struct Run {
-    operator: Kmeans,
-    seed: u64,
-    threads: usize,
-}
-
-impl Whole for Run {
-    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
-        let Self { operator: Kmeans { config, k, dimension, centroids }, seed, threads } = *self;
-        let given = if centroids.is_empty() { None } else { Some(given(tables, k)?) };
-        let mut rows = Rows::new(dimension, tables.rows(FEATURES)?);
-        for batch in tables.scan(FEATURES, Order::Stored)? {
-            rows.add(&batch?, &config.column)?;
-            if sink.cancelled() {
-                return Err(RunError::Cancelled);
-            }
-        }
-        let rows = rows.sorted();
-        if k > rows.count() {
-            let (message, n) = (format!("k is {k}, but"), rows.count());
-            return Err(RunError::Input(format!("{message} there are {n} images: a cluster needs at least one")));
-        }
-        let coded = CodedRows::new(rows.frame(), &rows.values, threads);
-        let mut best: Option<Found> = None;
-        for restart in 0..config.restarts {
-            let done = restart * config.iterations;
-            sink.progress(done, config.restarts * config.iterations, "first centroids");
-            let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
-            let centroids = match (&given, config.init) {
-                (Some(given), _) => given.clone(),
-                (None, Init::PlusPlus) => start::plus_plus(&rows, &coded, k, &mut draw, threads, &|| sink.cancelled())?,
-                (None, Init::Random) => start::random(&rows, k, &mut draw),
-            };
-            let found = climb(Lloyd::new(&rows, &coded, centroids, seed, threads), &config, done, sink)?;
-            if best.as_ref().is_none_or(|best| found.objective < best.objective) {
-                best = Some(found);
-            }
-        }
-        let best = best.expect("there is at least one start");
-        for (iteration, round) in best.rounds.iter().enumerate() {
-            for (name, value) in round.metrics() {
-                sink.metric(iteration, iteration, name, value);
-            }
-        }
-        sink.write(clusters::batch(&clusters::schema(k, dimension), best.sizes, best.centroids)?)
-    }
-}
-
-/// The centroids to start from, `k x dimension`.
-fn given(tables: &dyn Tables, k: usize) -> Result<Vec<f32>, RunError> {
-    let batches = tables.scan(CENTROIDS, Order::Stored)?.collect::<Result<Vec<_>, _>>()?;
-    let clusters::Sorted { numbers, centroids, dimension } = clusters::sorted(&batches)?;
-    if numbers.len() != k {
-        return Err(RunError::Input(format!("k is {k}, but `{CENTROIDS}` has {} rows", numbers.len())));
-    }
-    if let Err(fault) = nearest::check(&centroids, dimension) {
-        return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));
-    }
-    Ok(centroids)
-}
-
-/// What one start led to.
-struct Found {
-    objective: f64,
-    sizes: Vec<i64>,
-    centroids: Vec<f32>,
-    rounds: Vec<Round>,
-}
-
-/// Iterates until nothing is left to gain.
-fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink) -> Result<Found, RunError> {
-    let mut rounds = vec![lloyd.assign(&|| sink.cancelled())?];
-    for iteration in 1..=config.iterations {
-        let split = lloyd.update();
-        let (before, round) = (rounds[iteration - 1], lloyd.assign(&|| sink.cancelled())?);
-        rounds.push(round);
-        let note = format!("objective {:.6e}, {:.2} % moved", round.objective, 100.0 * round.moved);
-        sink.progress(done + iteration, config.restarts * config.iterations, &note);
-        let gained = before.objective - round.objective;
-        if round.moved == 0.0 || (config.tolerance > 0.0 && split == 0 && gained <= config.tolerance * before.objective) {
-            break;
-        }
-    }
-    let (objective, sizes) = (lloyd.objective(), lloyd.sizes().to_vec());
-    Ok(Found { objective, sizes, centroids: lloyd.into_centroids(), rounds })
-}
-
+#[cfg(test)]
+mod bench;
 #[cfg(test)]
 mod tests;

@@ -16,16 +16,18 @@ mod kernel;
 mod lanes;
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Mutex;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use tessera_schemas::features;
 
-use crate::operator::BindError;
+use crate::numbers::Numbers;
+use crate::operator::{BindError, RunError};
 use crate::parallel;
 use bounds::Terms;
-use code::{Codes, ROUNDING};
-use kernel::{Scratch, VECTORS};
+use code::{Code, Coded, ROUNDING};
+use kernel::{Kernel, Scratch, VECTORS};
 
 pub use code::Frame;
 pub use kernel::BLOCK;
@@ -108,28 +110,40 @@ impl Found for Nearest {
 /// Rows made ready to be searched for again and again: `n x D` values, and their codes in a quarter of that memory (half of it
 /// without AVX-512's byte products, and where D is below 64).
 pub struct CodedRows<'a> {
-    values: &'a [f32],
+    values: &'a Numbers<f32>,
     frame: Frame,
-    /// Codes of as many rows as a unit of work takes.
-    units: Vec<Codes>,
+    words: Numbers<u32>,
+    codes: Vec<Code>,
 }
 
 impl<'a> CodedRows<'a> {
-    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`].
-    pub fn new(frame: Frame, values: &'a [f32], threads: usize) -> Self {
+    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`]; into a file in `folder`, if one is given.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new(frame: Frame, values: &'a Numbers<f32>, threads: usize, folder: Option<&Path>) -> Result<Self, RunError> {
         let dimension = frame.dimension();
-        let rows: Vec<_> = values.chunks(UNIT * dimension).collect();
-        let units = parallel::each(threads, rows.len(), |unit| {
-            let mut coded = Codes::default();
-            frame.kernel.fill(&frame, rows[unit], &mut coded);
-            coded
-        });
-        Self { values, frame, units }
+        let n = values.len() / dimension;
+        let mut codes = vec![Code::default(); n];
+        let some: Vec<_> = codes.chunks_mut(UNIT).map(Mutex::new).collect();
+        let words = Numbers::made(code::words(&frame, n), code::words(&frame, UNIT), threads, folder, |unit, words| {
+            let codes = &mut *some[unit].lock().expect("each unit is locked once");
+            let range = unit * UNIT * dimension..(unit * UNIT + codes.len()) * dimension;
+            frame.kernel.fill(&frame, &values[range.clone()], words, codes);
+            values.release(range);
+        })?;
+        drop(some);
+        Ok(Self { values, frame, words, codes })
     }
 
     /// What they were coded in.
     pub fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// The bytes that codes of a row of so many values take.
+    pub fn bytes(dimension: usize) -> usize {
+        size_of::<u32>() * dimension.div_ceil(Kernel::best(dimension).packing().values()) + size_of::<Code>()
     }
 }
 
@@ -217,15 +231,17 @@ impl<'a> Centres<'a> {
     ///
     /// Rows must be finite, of magnitude up to [`LARGEST`]; of others, the result has no meaning.
     pub fn find<F: Found + Default + Clone>(&self, rows: &[f32], threads: usize) -> Vec<F> {
-        let mut found = vec![F::default(); rows.len() / self.dimension()];
-        let rows = rows.chunks(UNIT * self.dimension());
+        let (dimension, kernel) = (self.dimension(), self.frame.kernel);
+        let mut found = vec![F::default(); rows.len() / dimension];
+        let rows = rows.chunks(UNIT * dimension);
         let units: Vec<_> = rows.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
         parallel::each(threads, units.len(), |unit| {
             let (rows, found) = &mut *units[unit].lock().expect("each unit is locked once");
-            let (mut scratch, mut coded) = (Scratch::new(self.frame.kernel), Codes::default());
-            for (rows, found) in rows.chunks(BLOCK * self.dimension()).zip(found.chunks_mut(BLOCK)) {
-                self.frame.kernel.fill(&self.frame, rows, &mut coded);
-                self.frame.kernel.run(self, rows, &coded, 0, &mut scratch, found);
+            let (mut scratch, mut codes) = (Scratch::new(kernel), [Code::default(); BLOCK]);
+            let mut words = vec![0; code::words(&self.frame, BLOCK)];
+            for (rows, found) in rows.chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK)) {
+                kernel.fill(&self.frame, rows, &mut words, &mut codes);
+                kernel.run(self, rows, Coded { words: &words, codes: &codes }, 0, &mut scratch, found);
             }
         });
         found
@@ -245,17 +261,23 @@ impl<'a> Centres<'a> {
         let dimension = self.dimension();
         assert!(rows.frame.same(&self.frame), "rows and centres of one frame");
         assert!(rows.values.len() == found.len() * dimension, "one result a row");
-        let values = rows.values.chunks(UNIT * dimension).zip(&rows.units);
-        let units: Vec<_> = values.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
+        let size = code::words(&self.frame, UNIT);
+        let units: Vec<_> = found.chunks_mut(UNIT).map(Mutex::new).collect();
         let at_once = (threads * WORK / (UNIT * self.plain.len())).max(threads);
-        units.chunks(at_once).all(|units| {
-            parallel::each(threads, units.len(), |unit| {
-                let ((values, codes), found) = &mut *units[unit].lock().expect("each unit is locked once");
+        (0..units.len()).step_by(at_once).all(|first| {
+            parallel::each(threads, at_once.min(units.len() - first), |number| {
+                let unit = first + number;
+                let found = &mut *units[unit].lock().expect("each unit is locked once");
+                let (start, words) = (unit * UNIT, unit * size..rows.words.len().min((unit + 1) * size));
+                let values = start * dimension..(start + found.len()) * dimension;
+                let coded = Coded { words: &rows.words[words.clone()], codes: &rows.codes[start..start + found.len()] };
                 let mut scratch = Scratch::new(self.frame.kernel);
-                let blocks = values.chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK));
+                let blocks = rows.values[values.clone()].chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK));
                 for (block, (values, found)) in blocks.enumerate() {
-                    self.frame.kernel.run(self, values, codes, block * BLOCK, &mut scratch, found);
+                    self.frame.kernel.run(self, values, coded, block * BLOCK, &mut scratch, found);
                 }
+                rows.words.release(words);
+                rows.values.release(values);
             });
             !cancelled()
         })
@@ -298,7 +320,7 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
         Err(error) => error.to_string(),
     };
     let is_vector =
-        |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, 1..) if item.data_type() == &DataType::Float32);
+        |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, 1..) if features::is_element(item.data_type()));
     let known: Vec<_> = schema.fields().iter().filter(|f| is_vector(f.data_type())).map(|f| f.name().as_str()).collect();
     let help = if known.is_empty() {
         "the input has no column of vectors; `infer` makes one".to_owned()

@@ -107,7 +107,7 @@ mod tests {
         for path in [&file, dir.path()] {
             let table: Table = bind(json!({"path": path}), &[]).unwrap();
             let schema = table.schema();
-            let context = Context { seed: 0, threads: 1, base: PathBuf::new() };
+            let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
             let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
             let entries = source.list(&LocalFiles).unwrap();
             assert_eq!((source.root(), entries[0].path.as_str()), (dir.path(), "t.csv"));

@@ -50,22 +50,24 @@ pub struct Sorted {
 /// # Errors
 /// A column has another type or a null, or two batches differ in dimension.
 pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
-    let mut rows = Vec::new();
+    let (mut numbers, mut values) = (Vec::new(), Vec::new());
     let mut dimension = None;
     for batch in batches {
         let (centroids, length) = vector(batch, CENTROID)?;
         if *dimension.get_or_insert(length) != length {
             return Err(SchemaError::Build(format!("column `{CENTROID}` has vectors of {length} values and of others")));
         }
-        let numbers = match batch.column_by_name(CLUSTER) {
-            Some(_) => int32(batch, CLUSTER)?.values().to_vec(),
-            None => (rows.len() as i32..).take(batch.num_rows()).collect(),
-        };
-        rows.extend(numbers.into_iter().zip(centroids.chunks_exact(length.max(1))));
+        match batch.column_by_name(CLUSTER) {
+            Some(_) => numbers.extend_from_slice(int32(batch, CLUSTER)?.values()),
+            None => numbers.extend((numbers.len() as i32..).take(batch.num_rows())),
+        }
+        values.extend_from_slice(&centroids);
     }
-    rows.sort_by_key(|(number, _)| *number);
-    let (numbers, centroids): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-    Ok(Sorted { numbers, centroids: centroids.concat(), dimension: dimension.unwrap_or_default() })
+    let dimension = dimension.unwrap_or_default();
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by_key(|&row| numbers[row]);
+    let centroids = order.iter().flat_map(|&row| &values[row * dimension..][..dimension]).copied().collect();
+    Ok(Sorted { numbers: order.iter().map(|&row| numbers[row]).collect(), centroids, dimension })
 }
 
 #[cfg(test)]

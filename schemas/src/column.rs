@@ -1,6 +1,10 @@
 //! Typed access to a batch's columns.
 
-use arrow::array::{Array, ArrayRef, BinaryArray, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, StringArray};
+use std::borrow::Cow;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 /// A table is not what its reader needs.
@@ -113,19 +117,24 @@ pub fn floats<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float32Array
     typed(batch, name, "Float32")
 }
 
-/// The values of a `FixedSizeList<Float32, D>` column as one row-major `N x D` slice (no copy), and D.
+/// What a column of vectors is.
+pub(crate) const VECTOR: &str = "FixedSizeList<Float32 or Float16>";
+
+/// The values of a `FixedSizeList<Float32, D>` column as one row-major `N x D` slice (no copy), and D; those of a
+/// `FixedSizeList<Float16, D>` column as a copy.
 ///
 /// # Errors
 /// It is missing, of another type, or has a null.
-pub fn vector<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [f32], usize), SchemaError> {
-    let (list, width) = fixed(batch, name, "FixedSizeList<Float32>")?;
-    let values = list
-        .values()
-        .as_any()
-        .downcast_ref::<Float32Array>()
-        .ok_or_else(|| wrong(name, "FixedSizeList<Float32>", list.data_type()))?;
+pub fn vector<'a>(batch: &'a RecordBatch, name: &str) -> Result<(Cow<'a, [f32]>, usize), SchemaError> {
+    let (list, width) = fixed(batch, name, VECTOR)?;
     let start = list.value_offset(0) as usize;
-    Ok((&values.values()[start..start + list.len() * width], width))
+    let range = start..start + list.len() * width;
+    let values = list.values().as_any();
+    if let Some(values) = values.downcast_ref::<Float32Array>() {
+        return Ok((Cow::Borrowed(&values.values()[range]), width));
+    }
+    let halves = values.downcast_ref::<Float16Array>().ok_or_else(|| wrong(name, VECTOR, list.data_type()))?;
+    Ok((halves.values()[range].iter().map(|half| half.to_f32()).collect(), width))
 }
 
 /// The values of a `FixedSizeList<UInt8, D>` column as one slice of `N x D` bytes (no copy), and D.

@@ -1,4 +1,4 @@
-//! `features`: one vector of f32 an image.
+//! `features`: one vector of f32 an image; f16 is read as well.
 
 use std::sync::Arc;
 
@@ -33,10 +33,15 @@ pub fn array(values: Vec<f32>, dimension: usize) -> ArrayRef {
 /// The length of a vector column.
 ///
 /// # Errors
-/// The column is missing, or is no list of f32.
+/// The column is missing, or is no list of f32 or f16.
 pub fn dimension(schema: &SchemaRef, name: &str) -> Result<usize, SchemaError> {
     match column::field(schema, name)?.data_type() {
-        DataType::FixedSizeList(item, length) if item.data_type() == &DataType::Float32 => Ok(*length as usize),
-        other => Err(column::wrong(name, "FixedSizeList<Float32>", other)),
+        DataType::FixedSizeList(item, length) if is_element(item.data_type()) => Ok(*length as usize),
+        other => Err(column::wrong(name, column::VECTOR, other)),
     }
+}
+
+/// Whether vectors of such values are vectors: f32, and f16 that others wrote.
+pub fn is_element(kind: &DataType) -> bool {
+    matches!(kind, DataType::Float32 | DataType::Float16)
 }

@@ -8,13 +8,13 @@
 
 use std::sync::Mutex;
 
-use super::rows::Sorted;
+use super::rows::{Rows, to_unit_length};
 use crate::nearest::{Centres, CodedRows, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
 
-/// Rows in one unit of summing.
+/// Rows that join or leave, in one unit of summing.
 const MOVES: usize = 1024;
 /// The cluster of a row before the first assignment.
 const NONE: u32 = u32::MAX;
@@ -53,7 +53,7 @@ struct Move {
 
 /// Centroids and the rows' clusters.
 pub struct Lloyd<'a> {
-    rows: &'a Sorted,
+    rows: &'a Rows,
     coded: &'a CodedRows<'a>,
     threads: usize,
     seed: u64,
@@ -75,18 +75,23 @@ pub struct Lloyd<'a> {
     sums: Vec<i64>,
     /// One a dimension, a power of two.
     scales: Vec<f64>,
-    /// What has changed since the sums were brought up to date.
+    /// What has changed since the sums were brought up to date, in the order of rows.
     moves: Vec<Move>,
+    /// Whether centroids have length 1.
+    spherical: bool,
 }
 
 impl<'a> Lloyd<'a> {
-    /// From `k x dimension` centroids.
-    ///
-    /// # Panics
-    /// There are 2^31 rows or more.
-    pub fn new(rows: &'a Sorted, coded: &'a CodedRows<'a>, centroids: Vec<f32>, seed: u64, threads: usize) -> Self {
+    /// From `k x dimension` centroids; spherical if they are to have length 1, as they and the rows do then.
+    pub fn new(
+        rows: &'a Rows,
+        coded: &'a CodedRows<'a>,
+        centroids: Vec<f32>,
+        spherical: bool,
+        seed: u64,
+        threads: usize,
+    ) -> Self {
         let (n, k) = (rows.count(), centroids.len() / rows.dimension);
-        assert!(n < 1 << 31, "{n} rows are too many to hold in memory");
         // n values below 2^bits stay below 2^62 together, and each is below 2^51 as the rounding needs it.
         let bits = 50.min(61 - n.ilog2() as i32);
         let scales = rows.peaks.iter().map(|&peak| 2f64.powi(bits - exponent(peak.into()))).collect();
@@ -107,6 +112,7 @@ impl<'a> Lloyd<'a> {
             sums: vec![0; centroids.len()],
             scales,
             moves: Vec::new(),
+            spherical,
             centroids,
         }
     }
@@ -145,41 +151,48 @@ impl<'a> Lloyd<'a> {
         })
     }
 
-    /// Moves each centroid to the mean of its rows, then splits an empty cluster off a big one, as often as need be. Returns how
-    /// often it split.
-    pub fn update(&mut self) -> usize {
+    /// Moves each centroid to the mean of its rows. An empty cluster's stays.
+    pub fn update(&mut self) {
         self.iteration += 1;
         let dimension = self.rows.dimension;
         let centroids = self.centroids.chunks_exact_mut(dimension).zip(self.sums.chunks_exact(dimension));
+        let mut mean = vec![0.0; dimension];
         for ((centroid, sums), &size) in centroids.zip(&self.sizes).filter(|(_, size)| **size > 0) {
-            for ((value, &sum), scale) in centroid.iter_mut().zip(sums).zip(&self.scales) {
+            for ((value, &sum), scale) in mean.iter_mut().zip(sums).zip(&self.scales) {
                 *value = (sum as f64 / scale / size as f64) as f32;
             }
+            // Directions that cancel out leave no mean one: then it stays where it was.
+            if !self.spherical || to_unit_length(&mut mean) {
+                centroid.copy_from_slice(&mean);
+            }
         }
-        self.split()
     }
 
     /// Brings the sums up to date.
     fn sum(&mut self) {
         let mut moves = std::mem::take(&mut self.moves);
-        moves.sort_unstable_by_key(|change| (change.cluster, change.row));
-        let units: Vec<_> = moves.chunk_by(|a, b| a.cluster == b.cluster).flat_map(|moves| moves.chunks(MOVES)).collect();
+        let units: Vec<_> = moves.chunks_mut(MOVES).map(Mutex::new).collect();
         let sums = self.sums.chunks_exact_mut(self.rows.dimension).zip(&mut self.squares);
         let sums: Vec<_> = sums.map(Mutex::new).collect();
         let (rows, scales, mean, square_scale) = (self.rows, &self.scales, self.coded.frame().mean(), self.square_scale);
         parallel::each(self.threads, units.len(), |unit| {
-            let moves = units[unit];
-            let (mut change, mut squares) = (vec![0; rows.dimension], 0);
-            for Move { row, joins, .. } in moves {
-                let (row, sign) = (rows.row(*row as usize), if *joins { 1.0 } else { -1.0 });
-                add(&mut change, row, scales, sign);
-                squares += (squared_distance(row, mean) * sign * square_scale) as i128;
+            let moves = &mut *units[unit].lock().expect("each unit is locked once");
+            let read = moves[0].row as usize..moves[moves.len() - 1].row as usize + 1;
+            moves.sort_unstable_by_key(|change| (change.cluster, change.row));
+            let mut change = vec![0; rows.dimension];
+            for moves in moves.chunk_by(|a, b| a.cluster == b.cluster) {
+                change.fill(0);
+                let mut squares = 0;
+                for Move { row, joins, .. } in moves {
+                    let (row, sign) = (rows.row(*row as usize), if *joins { 1.0 } else { -1.0 });
+                    add(&mut change, row, scales, sign);
+                    squares += (squared_distance(row, mean) * sign * square_scale) as i128;
+                }
+                let (sums, all) = &mut *sums[moves[0].cluster as usize].lock().expect("adding does not panic");
+                **all += squares;
+                sums.iter_mut().zip(&change).for_each(|(sum, change)| *sum += change);
             }
-            let (sums, all) = &mut *sums[moves[0].cluster as usize].lock().expect("adding does not panic");
-            **all += squares;
-            for (sum, change) in sums.iter_mut().zip(change) {
-                *sum += change;
-            }
+            rows.values.release(read.start * rows.dimension..read.end * rows.dimension);
         });
     }
 
@@ -201,11 +214,13 @@ impl<'a> Lloyd<'a> {
             unsure[cluster] = self.costs[cluster] < CANCELLED * squares;
         }
         if unsure.contains(&true) {
-            // Row by row in their order, which is that of their ids.
+            // Row by row in the order of their ids.
             let mut exact = vec![0.0; unsure.len()];
-            for (row, &label) in self.labels.iter().enumerate().filter(|(_, label)| unsure[**label as usize]) {
-                let centroid = &self.centroids[label as usize * dimension..][..dimension];
-                exact[label as usize] += squared_distance(self.rows.row(row), centroid);
+            for row in self.rows.order.iter().map(|&row| row as usize) {
+                let label = self.labels[row] as usize;
+                if unsure[label] {
+                    exact[label] += squared_distance(self.rows.row(row), &self.centroids[label * dimension..][..dimension]);
+                }
             }
             for cluster in (0..unsure.len()).filter(|&cluster| unsure[cluster]) {
                 self.costs[cluster] = exact[cluster];
@@ -214,10 +229,11 @@ impl<'a> Lloyd<'a> {
     }
 
     /// Puts the centroid of every empty cluster a little beside that of the biggest cluster, which is then counted as half. The
-    /// other centroids stay, so the objective cannot rise; a cluster whose rows are all alike is not split.
+    /// other centroids stay, so the objective cannot rise; a cluster whose rows are all alike is not split. Returns how often it
+    /// split.
     ///
     /// A step of an eighth of the standard deviation in a random direction: the plane between the two cuts the cluster nearly in half.
-    fn split(&mut self) -> usize {
+    pub fn split(&mut self) -> usize {
         let dimension = self.rows.dimension;
         let (mut sizes, mut costs) = (self.sizes.clone(), self.costs.clone());
         let mut split = 0;
@@ -235,6 +251,9 @@ impl<'a> Lloyd<'a> {
                 let value = self.centroids[biggest * dimension + place];
                 self.centroids[empty * dimension + place] = value + sign * step;
                 apart |= value + sign * step != value;
+            }
+            if self.spherical {
+                to_unit_length(&mut self.centroids[empty * dimension..][..dimension]);
             }
             if !apart {
                 // The step is below what f32 can tell there: no other cluster will take rows of this one.
@@ -285,12 +304,13 @@ mod tests {
 
     use super::*;
 
-    fn rows(values: Vec<f32>, dimension: usize) -> Sorted {
+    fn rows(values: Vec<f32>, dimension: usize) -> Rows {
         let mut peaks = vec![0.0f32; dimension];
         for (place, value) in values.iter().enumerate() {
             peaks[place % dimension] = peaks[place % dimension].max(value.abs());
         }
-        Sorted { values, dimension, peaks }
+        let order = (0..(values.len() / dimension) as u32).collect();
+        Rows { values: values.into(), dimension, peaks, order }
     }
 
     #[test]
@@ -321,8 +341,8 @@ mod tests {
             values in proptest::collection::vec(-1.0f32..1.0, 60..200), k in 1usize..6, threads in 1usize..4,
         ) {
             let rows = rows(values[..values.len() / 3 * 3].to_vec(), 3);
-            let coded = CodedRows::new(rows.frame(), &rows.values, threads);
-            let mut lloyd = Lloyd::new(&rows, &coded, rows.values[..3 * k].to_vec(), 1, threads);
+            let coded = CodedRows::new(rows.frame(), &rows.values, threads, None).unwrap();
+            let mut lloyd = Lloyd::new(&rows, &coded, rows.values[..3 * k].to_vec(), false, 1, threads);
             let mut last = f64::INFINITY;
             for _ in 0..5 {
                 let round = lloyd.assign(&|| false).unwrap();
@@ -350,10 +370,11 @@ mod tests {
         let mut draw = Draw::new(3, "test", "values", "", 0);
         let rows = rows((0..8000).map(|_| draw.unit() as f32 - 0.5).collect(), 8);
         let centroids = [vec![0.0; 8], vec![1000.0; 8]].concat();
-        let coded = CodedRows::new(rows.frame(), &rows.values, 2);
-        let mut lloyd = Lloyd::new(&rows, &coded, centroids, 5, 2);
+        let coded = CodedRows::new(rows.frame(), &rows.values, 2, None).unwrap();
+        let mut lloyd = Lloyd::new(&rows, &coded, centroids, false, 5, 2);
         assert_eq!(lloyd.assign(&|| false).unwrap().empty, 1);
-        assert_eq!(lloyd.update(), 1);
+        lloyd.update();
+        assert_eq!(lloyd.split(), 1);
         let round = lloyd.assign(&|| false).unwrap();
         assert_eq!(round.empty, 0);
         assert!((300..=700).contains(&lloyd.sizes()[0]), "{:?}", lloyd.sizes());
@@ -363,11 +384,12 @@ mod tests {
     #[test]
     fn rows_that_are_all_alike_are_not_split() {
         let rows = rows(vec![0.1; 50], 5);
-        let coded = CodedRows::new(rows.frame(), &rows.values, 2);
-        let mut lloyd = Lloyd::new(&rows, &coded, vec![0.1; 15], 5, 2);
+        let coded = CodedRows::new(rows.frame(), &rows.values, 2, None).unwrap();
+        let mut lloyd = Lloyd::new(&rows, &coded, vec![0.1; 15], false, 5, 2);
         let round = lloyd.assign(&|| false).unwrap();
         assert_eq!((round.objective, round.empty, round.imbalance), (0.0, 2, 3.0));
-        assert_eq!(lloyd.update(), 0);
+        lloyd.update();
+        assert_eq!(lloyd.split(), 0);
         assert_eq!(lloyd.into_centroids(), vec![0.1; 15]);
     }
 }

@@ -1,33 +1,46 @@
-//! All features in one piece of memory, sorted by `image_id`.
+//! All features in one piece, in memory or in a file, in the order in which they came; and their order by `image_id`.
+
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use tessera_schemas::{IMAGE_ID, SchemaError, text, vector};
 
 use crate::nearest::{self, Frame};
+use crate::numbers::{Numbers, Writer};
 use crate::operator::RunError;
 
 /// Features as they come.
-pub struct Rows {
+pub struct Incoming {
     ids: Vec<String>,
-    sorted: Sorted,
+    values: Writer<f32>,
+    dimension: usize,
+    peaks: Vec<f32>,
+    spherical: bool,
 }
 
-/// Features in the order of their ids.
-pub struct Sorted {
-    /// `n x dimension`.
-    pub values: Vec<f32>,
+/// Features, all there.
+pub struct Rows {
+    /// `n x dimension`, as they came.
+    pub values: Numbers<f32>,
     /// Values in a row.
     pub dimension: usize,
     /// The largest magnitude in each dimension.
     pub peaks: Vec<f32>,
+    /// The rows' numbers in the order of their ids. Only what must not depend on how rows came looks at it.
+    pub order: Vec<u32>,
 }
 
-impl Rows {
-    /// Room for `expected` rows, so that they are copied once.
-    pub fn new(dimension: usize, expected: usize) -> Self {
-        let values = Vec::with_capacity(expected * dimension);
-        let sorted = Sorted { values, dimension, peaks: vec![0.0; dimension] };
-        Self { ids: Vec::with_capacity(expected), sorted }
+impl Incoming {
+    /// Room for `expected` rows, in a file in `folder` if one is given. Spherical: rows are brought to length 1.
+    ///
+    /// # Errors
+    /// The file cannot be made, or there are 2^31 rows or more.
+    pub fn new(dimension: usize, expected: usize, spherical: bool, folder: Option<&Path>) -> Result<Self, RunError> {
+        if expected >= 1 << 31 {
+            return Err(RunError::Input(format!("{expected} images: at most {}", (1u32 << 31) - 1)));
+        }
+        let values = Writer::new(expected * dimension, folder)?;
+        Ok(Self { ids: Vec::with_capacity(expected), values, dimension, peaks: vec![0.0; dimension], spherical })
     }
 
     /// Adds a batch.
@@ -35,77 +48,77 @@ impl Rows {
     /// # Errors
     /// A column is not what it should be, or a value cannot be clustered; then the image is named.
     pub fn add(&mut self, batch: &RecordBatch, column: &str) -> Result<(), RunError> {
-        let (ids, (values, dimension)) = (text(batch, IMAGE_ID)?, vector(batch, column)?);
-        if dimension != self.sorted.dimension {
-            let message = format!("column `{column}` has {dimension} dimensions, not {}", self.sorted.dimension);
+        let (ids, (mut values, dimension)) = (text(batch, IMAGE_ID)?, vector(batch, column)?);
+        if dimension != self.dimension {
+            let message = format!("column `{column}` has {dimension} dimensions, not {}", self.dimension);
             return Err(SchemaError::Build(message).into());
         }
-        if let Err(fault) = nearest::check(values, dimension) {
-            let image_id = ids.value(fault.row).to_owned();
-            return Err(RunError::Row { image_id, reason: format!("`{column}` {fault}") });
+        let fault = |row: usize, reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
+        nearest::check(&values, dimension).map_err(|unfit| fault(unfit.row, format!("`{column}` {unfit}")))?;
+        if self.spherical {
+            for (number, row) in values.to_mut().chunks_exact_mut(dimension).enumerate() {
+                if !to_unit_length(row) {
+                    let reason = format!("`{column}` is all zeros, which have no direction: `spherical` cannot place it");
+                    return Err(fault(number, reason));
+                }
+            }
         }
         for row in values.chunks_exact(dimension) {
-            for (peak, value) in self.sorted.peaks.iter_mut().zip(row) {
+            for (peak, value) in self.peaks.iter_mut().zip(row) {
                 *peak = peak.max(value.abs());
             }
         }
-        self.sorted.values.extend_from_slice(values);
+        self.values.extend(&values)?;
         self.ids.extend(ids.iter().map(|id| id.unwrap_or_default().to_owned()));
         Ok(())
     }
 
-    /// All rows, sorted where they lie.
-    pub fn sorted(self) -> Sorted {
-        let Self { ids, mut sorted } = self;
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_by(|&a, &b| ids[a].cmp(&ids[b]));
-        permute(&mut sorted.values, sorted.dimension, order);
-        sorted
+    /// All rows.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> Result<Rows, RunError> {
+        let Self { ids, values, dimension, peaks, .. } = self;
+        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+        order.sort_by(|&a, &b| ids[a as usize].cmp(&ids[b as usize]));
+        Ok(Rows { values: values.finish()?, dimension, peaks, order })
     }
 }
 
 /// Rows that a frame is made around.
 const SAMPLE: usize = 4096;
 
-impl Sorted {
-    /// A frame around a sample of the rows, evenly spread.
+impl Rows {
+    /// A frame around a sample of the rows, evenly spread over their ids.
     pub fn frame(&self) -> Frame {
         let step = self.count().div_ceil(SAMPLE).max(1);
-        let sample: Vec<f32> = (0..self.count()).step_by(step).flat_map(|row| self.row(row)).copied().collect();
+        let sample: Vec<f32> = self.order.iter().step_by(step).flat_map(|&row| self.row(row as usize)).copied().collect();
         Frame::around(&sample, self.dimension)
     }
 
     /// How many rows there are.
     pub fn count(&self) -> usize {
-        self.values.len() / self.dimension
+        self.order.len()
     }
 
-    /// One row.
+    /// One row, by its number as it came.
     pub fn row(&self, number: usize) -> &[f32] {
         &self.values[number * self.dimension..][..self.dimension]
     }
+
+    /// Copies of the rows at those places in the order of ids.
+    pub fn gather(&self, places: &[usize]) -> Vec<f32> {
+        places.iter().flat_map(|&place| self.row(self.order[place] as usize)).copied().collect()
+    }
 }
 
-/// Puts row `order[i]` at place `i` for all `i`, cycle by cycle, with room for one more row.
-fn permute(values: &mut [f32], dimension: usize, mut order: Vec<usize>) {
-    let range = |row: usize| row * dimension..(row + 1) * dimension;
-    let mut first = vec![0.0; dimension];
-    for start in 0..order.len() {
-        if order[start] == start {
-            continue;
-        }
-        first.copy_from_slice(&values[range(start)]);
-        let mut place = start;
-        loop {
-            let from = std::mem::replace(&mut order[place], place);
-            if from == start {
-                values[range(place)].copy_from_slice(&first);
-                break;
-            }
-            values.copy_within(range(from), place * dimension);
-            place = from;
-        }
+/// Divides a vector by its length; false if that is zero.
+pub fn to_unit_length(vector: &mut [f32]) -> bool {
+    let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
+    length > 0.0
 }
 
 #[cfg(test)]
@@ -115,34 +128,49 @@ mod tests {
     use super::*;
     use crate::trial;
 
+    fn incoming(dimension: usize, spherical: bool) -> Incoming {
+        Incoming::new(dimension, 0, spherical, None).unwrap()
+    }
+
     proptest! {
         #[test]
-        fn rows_end_up_sorted(ids in proptest::collection::hash_set("[a-z]{1,3}", 0..40)) {
-            let mut rows = Rows::new(2, 0);
+        fn the_order_is_that_of_ids(ids in proptest::collection::hash_set("[a-z]{1,3}", 0..40)) {
+            let mut rows = incoming(2, false);
             for (number, id) in ids.iter().enumerate() {
                 let values = [number as f32, id.len() as f32];
                 rows.add(&trial::features(&[(id, &values)]), "feature").unwrap();
             }
             let ids: Vec<_> = ids.into_iter().collect();
-            let sorted = rows.sorted();
-            prop_assert_eq!(sorted.count(), ids.len());
-            let came: Vec<_> = (0..ids.len()).map(|place| &ids[sorted.row(place)[0] as usize]).collect();
+            let rows = rows.finish().unwrap();
+            prop_assert_eq!(rows.count(), ids.len());
+            let places: Vec<_> = (0..ids.len()).collect();
+            let sorted = rows.gather(&places);
+            let came: Vec<_> = sorted.chunks(2).map(|row| &ids[row[0] as usize]).collect();
             prop_assert!(came.is_sorted());
-            prop_assert!((0..ids.len()).all(|place| sorted.row(place)[1] == came[place].len() as f32));
+            prop_assert!(sorted.chunks(2).zip(&came).all(|(row, id)| row[1] == id.len() as f32));
         }
     }
 
     #[test]
     fn peaks_are_of_columns() {
-        let mut rows = Rows::new(2, 2);
+        let mut rows = incoming(2, false);
         rows.add(&trial::features(&[("a", &[1.0, -8.0]), ("b", &[-3.0, 5.0])]), "feature").unwrap();
-        assert_eq!(rows.sorted().peaks, [3.0, 8.0]);
+        assert_eq!(rows.finish().unwrap().peaks, [3.0, 8.0]);
     }
 
     #[test]
     fn a_value_that_is_no_number_names_its_image() {
         let batch = trial::features(&[("a", &[1.0, 2.0]), ("x/y.jpg", &[1.0, f32::NEG_INFINITY])]);
-        let error = Rows::new(2, 2).add(&batch, "feature").unwrap_err();
+        let error = incoming(2, false).add(&batch, "feature").unwrap_err();
         assert!(error.to_string().starts_with("image `x/y.jpg`: `feature` has -inf in dimension 1"), "{error}");
+    }
+
+    #[test]
+    fn spherical_rows_have_length_one() {
+        let mut rows = incoming(2, true);
+        rows.add(&trial::features(&[("a", &[3.0, -4.0])]), "feature").unwrap();
+        let error = rows.add(&trial::features(&[("b", &[1.0, 0.0]), ("c", &[0.0, -0.0])]), "feature").unwrap_err();
+        assert!(error.to_string().starts_with("image `c`: `feature` is all zeros"), "{error}");
+        assert_eq!(*rows.finish().unwrap().values, [0.6, -0.8]);
     }
 }

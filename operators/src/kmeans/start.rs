@@ -1,6 +1,6 @@
 //! First centroids, drawn from the rows.
 
-use super::rows::Sorted;
+use super::rows::Rows;
 use crate::nearest::{Centres, CodedRows, Near, squared_distance};
 use crate::operator::RunError;
 use crate::random::Draw;
@@ -9,12 +9,8 @@ use crate::random::Draw;
 const MOST_AT_ONCE: usize = 512;
 
 /// `k` different rows, each as likely.
-pub fn random(rows: &Sorted, k: usize, draw: &mut Draw) -> Vec<f32> {
-    gather(rows, &draw.distinct(k, rows.count()))
-}
-
-fn gather(rows: &Sorted, numbers: &[usize]) -> Vec<f32> {
-    numbers.iter().flat_map(|&number| rows.row(number)).copied().collect()
+pub fn random(rows: &Rows, k: usize, draw: &mut Draw) -> Vec<f32> {
+    rows.gather(&draw.distinct(k, rows.count()))
 }
 
 /// `k` different rows, each drawn in proportion to its squared distance from the nearest drawn before: exactly the
@@ -28,7 +24,7 @@ fn gather(rows: &Sorted, numbers: &[usize]) -> Vec<f32> {
 /// # Errors
 /// The run was cancelled.
 pub fn plus_plus(
-    rows: &Sorted,
+    rows: &Rows,
     coded: &CodedRows<'_>,
     k: usize,
     draw: &mut Draw,
@@ -40,12 +36,12 @@ pub fn plus_plus(
     let mut found = vec![Near::default(); rows.count()];
     let mut up_to_date = 0;
     while chosen.len() < k {
-        let latest = Centres::within(coded.frame().clone(), gather(rows, &chosen[up_to_date..]));
+        let latest = Centres::within(coded.frame().clone(), rows.gather(&chosen[up_to_date..]));
         if !latest.search(coded, threads, &mut found, cancelled) {
             return Err(RunError::Cancelled);
         }
-        for (weight, found) in weights.iter_mut().zip(&found) {
-            *weight = weight.min(found.squared);
+        for (weight, &row) in weights.iter_mut().zip(&rows.order) {
+            *weight = weight.min(found[row as usize].squared);
         }
         up_to_date = chosen.len();
         let sums: Vec<f64> = running_sums(&weights);
@@ -62,7 +58,8 @@ pub fn plus_plus(
         let most = up_to_date.min(MOST_AT_ONCE).min(k - up_to_date);
         for _ in 0..2 * most {
             let row = pick(&sums, draw.unit() * total);
-            let near = |&other: &usize| squared_distance(rows.row(row), rows.row(other));
+            let at = |place: usize| rows.row(rows.order[place] as usize);
+            let near = |&other: &usize| squared_distance(at(row), at(other));
             let weight = chosen[up_to_date..].iter().map(near).fold(weights[row], f64::min);
             if draw.unit() * weights[row] < weight {
                 chosen.push(row);
@@ -72,7 +69,7 @@ pub fn plus_plus(
             }
         }
     }
-    Ok(gather(rows, &chosen))
+    Ok(rows.gather(&chosen))
 }
 
 fn running_sums(weights: &[f64]) -> Vec<f64> {
@@ -94,19 +91,19 @@ fn pick(sums: &[f64], at: f64) -> usize {
 mod tests {
     use super::*;
 
-    fn line(values: &[f32]) -> Sorted {
-        Sorted { values: values.to_vec(), dimension: 1, peaks: vec![0.0] }
+    fn line(values: &[f32]) -> Rows {
+        Rows { values: values.to_vec().into(), dimension: 1, peaks: vec![0.0], order: (0..values.len() as u32).collect() }
     }
 
     /// The same with its rows coded.
     fn plus_plus(
-        rows: &Sorted,
+        rows: &Rows,
         k: usize,
         draw: &mut Draw,
         threads: usize,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, RunError> {
-        super::plus_plus(rows, &CodedRows::new(rows.frame(), &rows.values, threads), k, draw, threads, cancelled)
+        super::plus_plus(rows, &CodedRows::new(rows.frame(), &rows.values, threads, None)?, k, draw, threads, cancelled)
     }
 
     fn draw(seed: u64) -> Draw {

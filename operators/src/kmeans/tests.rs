@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::operator::At;
+use crate::random::Draw;
 use crate::trial::{self, Memory, Record};
 
 use arrow::array::RecordBatch;
@@ -14,7 +15,7 @@ fn bound(config: Value, rows: &RecordBatch, centroids: Option<&RecordBatch>) -> 
 
 fn run(config: Value, batches: &[RecordBatch], centroids: Option<&RecordBatch>, threads: usize) -> Result<Record, RunError> {
     let operator = bound(config, &batches[0], centroids).unwrap();
-    let Kernel::Whole(kernel) = operator.kernel(&Context { seed: 17, threads, base: "".into() })? else { panic!("whole") };
+    let Kernel::Whole(kernel) = operator.kernel(&Context { seed: 17, threads, base: "".into(), scratch: std::env::temp_dir() })? else { panic!("whole") };
     let tables = [(FEATURES, batches.to_vec())].into_iter().chain(centroids.map(|table| (CENTROIDS, vec![table.clone()])));
     let mut record = Record::default();
     kernel.run(&Memory(tables.collect()), &mut record)?;
@@ -177,7 +178,7 @@ fn unfit_tables_are_refused() {
 fn an_interruption_ends_it() {
     let rows = table(&points(50, 3, 2, 1));
     let operator = bound(json!({"k": 2}), &rows, None).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "".into() };
+    let context = Context { seed: 1, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
     let Kernel::Whole(kernel) = operator.kernel(&context).unwrap() else { panic!("whole") };
     let mut record = Record { cancel: true, ..Record::default() };
     let tables = Memory([(FEATURES, vec![rows])].into());

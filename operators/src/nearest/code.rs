@@ -173,37 +173,36 @@ impl Packing {
 }
 
 /// Coded rows, in groups of [`GROUP`]: for each word of a row, that word of each row of the group.
-#[derive(Debug, Clone, Default)]
-pub struct Codes {
+#[derive(Debug, Clone, Copy)]
+pub struct Coded<'a> {
     /// All groups' words, the last group's filled up.
-    pub words: Vec<u32>,
+    pub words: &'a [u32],
     /// One a row.
-    pub codes: Vec<Code>,
+    pub codes: &'a [Code],
 }
 
-impl Codes {
-    /// Codes rows in place of those that it held.
-    #[inline(always)]
-    pub fn fill(&mut self, frame: &Frame, rows: &[f32]) {
-        let (dimension, words, packing) = (frame.dimension(), frame.words(), frame.kernel.packing());
-        let count = rows.len() / dimension;
-        self.codes.clear();
-        self.words.clear();
-        self.words.resize(count.div_ceil(GROUP) * GROUP * words, 0);
-        let mut scratch = Scratch::new(frame);
-        for (place, row) in rows.chunks_exact(dimension).enumerate() {
-            self.codes.push(frame.code(row, &mut scratch));
-            let group = &mut self.words[place / GROUP * GROUP * words..][..GROUP * words];
-            let to = group.iter_mut().skip(place % GROUP).step_by(GROUP);
-            match packing {
-                Packing::Bytes => {
-                    let (numbers, _) = scratch.numbers.as_chunks::<4>();
-                    to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
-                }
-                Packing::Shorts => {
-                    let (numbers, _) = scratch.numbers.as_chunks::<2>();
-                    to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
-                }
+/// The words that so many rows take.
+pub fn words(frame: &Frame, rows: usize) -> usize {
+    rows.next_multiple_of(GROUP) * frame.words()
+}
+
+/// Codes rows. What is behind the last one's words is left as it is.
+#[inline(always)]
+pub fn fill(frame: &Frame, rows: &[f32], words: &mut [u32], codes: &mut [Code]) {
+    let packing = frame.kernel.packing();
+    let mut scratch = Scratch::new(frame);
+    let size = GROUP * frame.words();
+    for (place, (row, code)) in rows.chunks_exact(frame.dimension()).zip(codes).enumerate() {
+        *code = frame.code(row, &mut scratch);
+        let to = words[place / GROUP * size..][..size].iter_mut().skip(place % GROUP).step_by(GROUP);
+        match packing {
+            Packing::Bytes => {
+                let (numbers, _) = scratch.numbers.as_chunks::<4>();
+                to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
+            }
+            Packing::Shorts => {
+                let (numbers, _) = scratch.numbers.as_chunks::<2>();
+                to.zip(numbers).for_each(|(word, numbers)| *word = packing.pack(numbers, packing.offset()));
             }
         }
     }

@@ -6,7 +6,7 @@
 //! are settled by their distances.
 
 use super::bounds::{bound, gather, narrow};
-use super::code::{Codes, Frame, GROUP, Packing};
+use super::code::{self, Code, Coded, Frame, GROUP, Packing};
 use super::lanes::{Lanes, Portable};
 use super::{Centres, Found, squared_distance};
 
@@ -94,7 +94,7 @@ impl Kernel {
         self,
         centres: &Centres<'_>,
         rows: &[f32],
-        coded: &Codes,
+        coded: Coded<'_>,
         first: usize,
         scratch: &mut Scratch,
         found: &mut [F],
@@ -107,7 +107,7 @@ impl Kernel {
                 fn run<F: Found>(
                     centres: &Centres<'_>,
                     rows: &[f32],
-                    coded: &Codes,
+                    coded: Coded<'_>,
                     first: usize,
                     scratch: &mut Scratch,
                     found: &mut [F],
@@ -131,18 +131,18 @@ impl Kernel {
         }
     }
 
-    /// Codes rows of a frame in place of those that were there.
-    pub fn fill(self, frame: &Frame, rows: &[f32], codes: &mut Codes) {
+    /// Codes rows of a frame.
+    pub fn fill(self, frame: &Frame, rows: &[f32], words: &mut [u32], codes: &mut [Code]) {
         /// One instruction set's.
         #[cfg(target_arch = "x86_64")]
         macro_rules! with {
             ($features:literal) => {{
                 #[target_feature(enable = $features)]
-                fn fill(frame: &Frame, rows: &[f32], codes: &mut Codes) {
-                    codes.fill(frame, rows);
+                fn fill(frame: &Frame, rows: &[f32], words: &mut [u32], codes: &mut [Code]) {
+                    code::fill(frame, rows, words, codes);
                 }
                 // SAFETY: `all` found the instructions.
-                unsafe { fill(frame, rows, codes) }
+                unsafe { fill(frame, rows, words, codes) }
             }};
         }
         match self {
@@ -150,7 +150,7 @@ impl Kernel {
             Self::VnniBytes | Self::VnniShorts => with!("avx512f,avx512bw"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2Shorts => with!("avx2"),
-            Self::Portable => codes.fill(frame, rows),
+            Self::Portable => code::fill(frame, rows, words, codes),
         }
     }
 }
@@ -188,7 +188,7 @@ impl Scratch {
 unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     centres: &Centres<'_>,
     rows: &[f32],
-    coded: &Codes,
+    coded: Coded<'_>,
     first: usize,
     scratch: &mut Scratch,
     found: &mut [F],

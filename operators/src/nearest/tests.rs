@@ -51,10 +51,12 @@ proptest! {
     }
 
     #[test]
-    fn rows_coded_before_find_the_same(n in 1usize..2000, k in 1usize..60, d in 1usize..90, seed: u64, threads in 1usize..4) {
+    fn rows_coded_before_find_the_same(n in 1usize..2000, k in 1usize..60, d in 1usize..90, seed: u64, threads in 1usize..4, in_file: bool) {
         let (rows, centres) = (normal(n * d, seed), normal(k * d, !seed));
         let frame = Frame::around(&rows, d);
-        let coded = CodedRows::new(frame.clone(), &rows, threads);
+        let numbers = Numbers::from(rows.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let coded = CodedRows::new(frame.clone(), &numbers, threads, in_file.then(|| folder.path())).unwrap();
         let mut found = vec![Near::default(); n];
         prop_assert!(Centres::within(frame, &centres).search(&coded, threads, &mut found, &|| false));
         prop_assert_eq!(found, Centres::new(&centres, d).find::<Near>(&rows, 1));
@@ -164,8 +166,9 @@ fn search_rate() {
             (0..5).map(pass).min().unwrap()
         };
         let frame = Frame::around(&rows[..4096.min(n) * d], d);
-        let mut coded = CodedRows::new(frame.clone(), &rows, threads);
-        let coding = best(&mut || coded = CodedRows::new(frame.clone(), &rows, threads));
+        let rows = Numbers::from(rows);
+        let mut coded = CodedRows::new(frame.clone(), &rows, threads, None).unwrap();
+        let coding = best(&mut || coded = CodedRows::new(frame.clone(), &rows, threads, None).unwrap());
         let mut labels = vec![0u32; n];
         let search = best(&mut || {
             let centres = Centres::within(frame.clone(), &groups);

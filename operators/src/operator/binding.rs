@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use tessera_schemas::features;
 
 /// An input of an operator.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub enum ColumnKind {
     Bytes,
     /// `FixedSizeList<UInt8>` with a shape.
     Octets,
-    /// `FixedSizeList<Float32>`.
+    /// `FixedSizeList<Float32>`, or of Float16.
     Vector,
     /// Whatever it is.
     Any,
@@ -96,7 +97,7 @@ impl ColumnKind {
             Self::Integer => "Int32",
             Self::Bytes => "encoded images (a `source` column, as `images` makes)",
             Self::Octets => "FixedSizeList<UInt8> with a shape",
-            Self::Vector => "FixedSizeList<Float32>",
+            Self::Vector => "FixedSizeList<Float32 or Float16>",
             Self::Any => "any type",
         }
     }
@@ -106,7 +107,7 @@ impl ColumnKind {
         match (self, found) {
             (Self::Any, _) | (Self::Text, DataType::Utf8) | (Self::Integer, DataType::Int32) => true,
             (Self::Octets, DataType::FixedSizeList(item, _)) => item.data_type() == &DataType::UInt8,
-            (Self::Vector, DataType::FixedSizeList(item, _)) => item.data_type() == &DataType::Float32,
+            (Self::Vector, DataType::FixedSizeList(item, _)) => features::is_element(item.data_type()),
             (Self::Bytes, DataType::Binary) => true,
             _ => false,
         }

@@ -18,6 +18,8 @@ pub struct Context {
     pub threads: usize,
     /// The folder that relative paths start from.
     pub base: PathBuf,
+    /// A folder on the store's disk, for nameless files of what does not fit into memory.
+    pub scratch: PathBuf,
 }
 
 /// How an operator runs.

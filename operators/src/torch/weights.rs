@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
-        match weights.kernel(&Context { seed, threads: 1, base: "/base".into() }).unwrap() {
+        match weights.kernel(&Context { seed, threads: 1, base: "/base".into(), scratch: std::env::temp_dir() }).unwrap() {
             Kernel::Source(source) => source,
             _ => panic!("`weights` is a source"),
         }

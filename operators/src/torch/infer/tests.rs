@@ -57,7 +57,7 @@ fn bind(config: Value, side: usize, weights: Option<SchemaRef>) -> Result<Infer,
 }
 
 fn context() -> Context {
-    Context { seed: 1, threads: 2, base: "/nowhere".into() }
+    Context { seed: 1, threads: 2, base: "/nowhere".into(), scratch: std::env::temp_dir() }
 }
 
 fn map(infer: Infer) -> Box<dyn Map> {

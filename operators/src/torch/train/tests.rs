@@ -117,7 +117,7 @@ fn run_on(
     record: &mut Record,
 ) -> Result<(), RunError> {
     let train = bind(config.clone(), table.schema()).unwrap();
-    let context = Context { seed, threads, base: "/nowhere".into() };
+    let context = Context { seed, threads, base: "/nowhere".into(), scratch: std::env::temp_dir() };
     let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
     kernel.run(&Memory { table: table.clone(), rows, validates: false }, record)
 }
@@ -184,7 +184,7 @@ fn validation_is_measured_and_changes_nothing() {
     let trained = |validates: bool| {
         let mut record = Record::default();
         let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
-        let context = Context { seed: 1, threads: 1, base: "/nowhere".into() };
+        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
         let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
         kernel.run(&Memory { table: table.clone(), rows: 10, validates }, &mut record).unwrap();
         record
@@ -292,7 +292,7 @@ fn the_probe_measures_features_and_changes_nothing() {
         }
         let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
         let train = Train::bind(config, &binding).unwrap();
-        let Kernel::Whole(kernel) = train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into() }).unwrap() else {
+        let Kernel::Whole(kernel) = train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap() else {
             panic!("`train` sees whole tables")
         };
         let mut record = Record::default();

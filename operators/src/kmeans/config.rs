@@ -1,0 +1,116 @@
+//! Keys of a `kmeans` stage.
+
+use serde::{Deserialize, Serialize};
+use tessera_schemas::features;
+
+use crate::memory::Memory;
+use crate::nearest;
+use crate::operator::BindError;
+
+/// Keys of a `kmeans` stage.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The number of clusters. Required, unless `centroids` are given.
+    #[serde(default)]
+    pub k: Option<usize>,
+    /// The column of vectors. Default `"feature"`.
+    #[serde(default = "feature")]
+    pub column: String,
+    /// The most iterations; it stops before when no image moves. Default 100, which `tolerance` seldom lets it reach. With
+    /// `mini_batch`, how many batches are looked at.
+    #[serde(default = "iterations")]
+    pub iterations: usize,
+    /// It stops when an iteration lowers the objective by no more than this share of it; 0: only when no image moves.
+    /// Default 1e-4.
+    #[serde(default = "tolerance")]
+    pub tolerance: f64,
+    /// How it starts, where no `centroids` are given. Default `"k-means++"`.
+    #[serde(default)]
+    pub init: Init,
+    /// How many starts to try; the lowest objective wins. Default 1.
+    #[serde(default = "restarts")]
+    pub restarts: usize,
+    /// What becomes of a cluster that no image is nearest to. Default `"split"`.
+    #[serde(default)]
+    pub empty: Empty,
+    /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001). Default false.
+    #[serde(default)]
+    pub spherical: bool,
+    /// Moves the centroids by batches of so many images, drawn at random (Sculley, WWW 2010), in place of all images at once:
+    /// faster and less exact. Default: all images.
+    #[serde(default)]
+    pub mini_batch: Option<usize>,
+    /// The most memory for features, such as `"2GiB"`. What does not fit is kept in a temporary file in the store, with the same
+    /// result. Default: three quarters of what is free.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+}
+
+/// Where the first centroids come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Init {
+    /// Rows, each drawn in proportion to its squared distance from those drawn before.
+    #[default]
+    #[serde(rename = "k-means++")]
+    PlusPlus,
+    /// Rows, each as likely.
+    #[serde(rename = "random")]
+    Random,
+}
+
+/// What becomes of empty clusters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Empty {
+    /// They take half of the biggest cluster.
+    #[default]
+    Split,
+    /// They keep their centroids.
+    Keep,
+    /// They keep them, and are left out of the table.
+    Drop,
+}
+
+fn feature() -> String {
+    features::FEATURE.to_owned()
+}
+
+fn iterations() -> usize {
+    100
+}
+
+fn tolerance() -> f64 {
+    1e-4
+}
+
+fn restarts() -> usize {
+    1
+}
+
+impl Config {
+    /// What is wrong with the keys alone.
+    pub fn faults(&self, starts_given: bool) -> Vec<BindError> {
+        let mut faults = Vec::new();
+        let mut refuse = |key: &str, message: String| faults.push(BindError::key(key, message));
+        match self.k {
+            Some(0) => refuse("k", "0 clusters hold nothing: at least 1".into()),
+            Some(k) if k > nearest::MOST_CENTRES => refuse("k", format!("{k} clusters: at most {}", nearest::MOST_CENTRES)),
+            _ => {}
+        }
+        if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
+            refuse("tolerance", format!("{} is no share of the objective: 0 or more", self.tolerance));
+        }
+        if self.restarts == 0 {
+            refuse("restarts", "0 starts find nothing: at least 1".into());
+        }
+        if self.mini_batch == Some(0) {
+            refuse("mini_batch", "a batch of 0 images moves nothing: at least 1".into());
+        }
+        if starts_given && self.restarts > 1 && self.mini_batch.is_none() {
+            let message = format!("{} starts from the same `centroids` find the same: leave it out", self.restarts);
+            refuse("restarts", message);
+        }
+        faults
+    }
+}

@@ -1,0 +1,166 @@
+//! One run: rows are gathered, starts tried, and the best written.
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use tessera_schemas::clusters;
+
+use super::config::{Config, Empty, Init};
+use super::lloyd::{Lloyd, Round};
+use super::rows::{Incoming, to_unit_length};
+use super::{CENTROIDS, FEATURES, Kmeans, mini_batch, start};
+use crate::memory::Memory;
+use crate::nearest::{self, CodedRows};
+use crate::operator::{Context, Operator, Order, RunError, Sink, Tables, Whole};
+use crate::random::Draw;
+
+/// Bytes beside its feature that a row takes.
+const ROW: usize = 50;
+/// Bytes that a value of a centroid takes: itself, its code, and its sum.
+const CENTROID: usize = 14;
+
+/// A run.
+pub struct Run {
+    pub operator: Kmeans,
+    pub context: Context,
+}
+
+/// A number for the `metrics` table: its iteration, name and value.
+type Metric = (usize, &'static str, f64);
+
+/// What one start led to.
+struct Found {
+    objective: f64,
+    sizes: Vec<i64>,
+    centroids: Vec<f32>,
+    metrics: Vec<Metric>,
+}
+
+impl Whole for Run {
+    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let Kmeans { config, k, dimension, centroids } = &self.operator;
+        let (k, dimension, threads, seed) = (*k, *dimension, self.context.threads, self.context.seed);
+        let given = if centroids.is_empty() { None } else { Some(given(tables, k, config.spherical)?) };
+        let expected = tables.rows(FEATURES)?;
+        // Known before anything is read, as a rule: bad rows may have been dropped.
+        enough(k, expected)?;
+        let folder = self.spools(expected, sink).then_some(self.context.scratch.as_path());
+        let mut rows = Incoming::new(dimension, expected, config.spherical, folder)?;
+        let mut read = 0;
+        for batch in tables.scan(FEATURES, Order::Stored)? {
+            let batch = batch?;
+            rows.add(&batch, &config.column)?;
+            read += batch.num_rows();
+            sink.progress(read, expected, "reading features");
+            if sink.cancelled() {
+                return Err(RunError::Cancelled);
+            }
+        }
+        let rows = rows.finish()?;
+        enough(k, rows.count())?;
+        let coded = CodedRows::new(rows.frame(), &rows.values, threads, folder)?;
+        let mut best: Option<Found> = None;
+        for restart in 0..config.restarts {
+            let done = restart * config.iterations;
+            sink.progress(done, config.restarts * config.iterations, "first centroids");
+            let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
+            let centroids = match (&given, config.init) {
+                (Some(given), _) => given.clone(),
+                (None, Init::PlusPlus) => start::plus_plus(&rows, &coded, k, &mut draw, threads, &|| sink.cancelled())?,
+                (None, Init::Random) => start::random(&rows, k, &mut draw),
+            };
+            let lloyd = |centroids| Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
+            let found = match config.mini_batch {
+                None => climb(lloyd(centroids), config, done, sink)?,
+                Some(size) => {
+                    let mut draw = Draw::new(seed, Kmeans::NAME, "batches", "", restart as u64);
+                    let (centroids, mut metrics) =
+                        mini_batch::run(&rows, coded.frame(), centroids, config, size, threads, &mut draw, done, sink)?;
+                    let mut lloyd = lloyd(centroids);
+                    let round = lloyd.assign(&|| sink.cancelled())?;
+                    metrics.extend(round.metrics().map(|(name, value)| (config.iterations, name, value)));
+                    Found::of(lloyd, metrics)
+                }
+            };
+            if best.as_ref().is_none_or(|best| found.objective < best.objective) {
+                best = Some(found);
+            }
+        }
+        let Found { sizes, centroids, metrics, .. } = best.expect("there is at least one start");
+        for (iteration, name, value) in metrics {
+            sink.metric(iteration, iteration, name, value);
+        }
+        let kept: BooleanArray = sizes.iter().map(|&size| Some(config.empty != Empty::Drop || size > 0)).collect();
+        let whole = clusters::batch(&clusters::schema(k, dimension), sizes, centroids)?;
+        sink.write(filter_record_batch(&whole, &kept)?)
+    }
+}
+
+impl Run {
+    /// Whether features must go to a file; then it says so.
+    fn spools(&self, rows: usize, sink: &mut dyn Sink) -> bool {
+        let Kmeans { config, k, dimension, .. } = &self.operator;
+        let features = rows * (size_of::<f32>() * dimension + CodedRows::bytes(*dimension));
+        let needed = Memory((features + rows * ROW + k * dimension * CENTROID) as u64);
+        let (budget, whose) = match config.memory {
+            Some(memory) => (memory, "`memory` is"),
+            None => (Memory::free(), "what is free is"),
+        };
+        let spools = needed > budget;
+        if spools {
+            let values = Memory(features as u64);
+            sink.say(&format!("features go to a temporary file of {values} in the store: {whose} {budget}, and {needed} are needed"));
+        }
+        spools
+    }
+}
+
+fn enough(k: usize, n: usize) -> Result<(), RunError> {
+    if k <= n {
+        return Ok(());
+    }
+    Err(RunError::Input(format!("k is {k}, but there are {n} images: a cluster needs at least one")))
+}
+
+/// The centroids to start from, `k x dimension`.
+fn given(tables: &dyn Tables, k: usize, spherical: bool) -> Result<Vec<f32>, RunError> {
+    let batches = tables.scan(CENTROIDS, Order::Stored)?.collect::<Result<Vec<_>, _>>()?;
+    let clusters::Sorted { numbers, mut centroids, dimension } = clusters::sorted(&batches)?;
+    if numbers.len() != k {
+        return Err(RunError::Input(format!("k is {k}, but `{CENTROIDS}` has {} rows", numbers.len())));
+    }
+    if let Err(fault) = nearest::check(&centroids, dimension) {
+        return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));
+    }
+    for (row, centroid) in centroids.chunks_exact_mut(dimension).enumerate().filter(|_| spherical) {
+        if !to_unit_length(centroid) {
+            return Err(RunError::Input(format!("row {row} of `{CENTROIDS}` is all zeros, which have no direction")));
+        }
+    }
+    Ok(centroids)
+}
+
+impl Found {
+    fn of(lloyd: Lloyd<'_>, metrics: Vec<Metric>) -> Self {
+        Self { objective: lloyd.objective(), sizes: lloyd.sizes().to_vec(), centroids: lloyd.into_centroids(), metrics }
+    }
+}
+
+/// Iterates until nothing is left to gain.
+fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink) -> Result<Found, RunError> {
+    let mut rounds: Vec<Round> = vec![lloyd.assign(&|| sink.cancelled())?];
+    for iteration in 1..=config.iterations {
+        lloyd.update();
+        let split = if config.empty == Empty::Split { lloyd.split() } else { 0 };
+        let (before, round) = (rounds[iteration - 1], lloyd.assign(&|| sink.cancelled())?);
+        rounds.push(round);
+        let note = format!("objective {:.6e}, {:.2} % moved", round.objective, 100.0 * round.moved);
+        sink.progress(done + iteration, config.restarts * config.iterations, &note);
+        let gained = before.objective - round.objective;
+        if round.moved == 0.0 || (config.tolerance > 0.0 && split == 0 && gained <= config.tolerance * before.objective) {
+            break;
+        }
+    }
+    let rounds = rounds.iter().enumerate();
+    let metrics = rounds.flat_map(|(number, round)| round.metrics().map(|(name, value)| (number, name, value))).collect();
+    Ok(Found::of(lloyd, metrics))
+}

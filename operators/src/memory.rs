@@ -1,0 +1,115 @@
+//! How much memory an operator may take.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The share of the machine's free memory that is taken where nothing is said.
+const SHARE: f64 = 0.75;
+
+/// A number of bytes: `2147483648`, `"2GiB"`, `"500 MB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Memory(pub u64);
+
+impl Memory {
+    /// Three quarters of what is free on this machine, and of what its control group leaves to the process; no end where the system
+    /// does not say.
+    pub fn free() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let number = |path: &str| read(path).trim().parse::<u64>().ok();
+        let machine = available(&read("/proc/meminfo"));
+        let group = number("/sys/fs/cgroup/memory.max")
+            .map(|most| most.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or_default()));
+        let least = machine.into_iter().chain(group).min();
+        Self(least.map_or(u64::MAX, |bytes| (bytes as f64 * SHARE) as u64))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+        let (number, unit) = text.split_at(at);
+        let factor = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "tb" => 1e12,
+            "kib" | "k" => (1u64 << 10) as f64,
+            "mib" | "m" => (1u64 << 20) as f64,
+            "gib" | "g" => (1u64 << 30) as f64,
+            "tib" | "t" => (1u64 << 40) as f64,
+            _ => return None,
+        };
+        let bytes = number.parse::<f64>().ok()? * factor;
+        (bytes >= 1.0 && bytes < u64::MAX as f64).then_some(Self(bytes as u64))
+    }
+}
+
+/// `MemAvailable` in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 as f64 / (1u64 << 30) as f64 {
+            gib if gib >= 1.0 => write!(f, "{gib:.1} GiB"),
+            gib => write!(f, "{:.1} MiB", gib * 1024.0),
+        }
+    }
+}
+
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Memory;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes such as \"2GiB\" or \"500MB\"")
+            }
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Memory, E> {
+                Ok(Memory(bytes))
+            }
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Memory, E> {
+                u64::try_from(bytes).map(Memory).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Memory, E> {
+                Memory::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        from.deserialize_any(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let parse = |text| serde_json::from_str::<Memory>(text).map(|memory| memory.0);
+        assert_eq!(parse("\"2GiB\"").unwrap(), 2 << 30);
+        assert_eq!(parse("\"1.5 gb\"").unwrap(), 1_500_000_000);
+        assert_eq!(parse("\"512 MiB\"").unwrap(), 512 << 20);
+        assert_eq!(parse("4096").unwrap(), 4096);
+        for wrong in ["\"2 apples\"", "\"\"", "\"-1GB\"", "-5", "\"GiB\"", "true"] {
+            assert!(parse(wrong).unwrap_err().to_string().contains("bytes such as"), "{wrong}");
+        }
+        assert_eq!((Memory(3 << 29).to_string(), Memory(5 << 20).to_string()), ("1.5 GiB".into(), "5.0 MiB".into()));
+    }
+
+    #[test]
+    fn free_memory_is_found() {
+        assert_eq!(available("MemTotal:  9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(available("nothing"), None);
+        assert!(Memory::free().0 > 1 << 20);
+    }
+}
