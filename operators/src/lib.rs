@@ -25,6 +25,7 @@ mod sql;
 mod table;
 mod tile;
 mod torch;
+mod wide;
 #[cfg(test)]
 mod trial;
 

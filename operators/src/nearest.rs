@@ -25,6 +25,7 @@ use tessera_schemas::features;
 use crate::numbers::Numbers;
 use crate::operator::{BindError, RunError};
 use crate::parallel;
+use crate::wide::wide;
 use bounds::Terms;
 use code::{Code, Coded, ROUNDING};
 use kernel::{Kernel, Scratch, VECTORS};
@@ -330,9 +331,25 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
     Err(BindError::key("column", fault).help(help))
 }
 
+wide! {
+    /// `|x - y|²` in f64, the same everywhere.
+    pub fn squared_distance(x: &[f32], y: &[f32]) -> f64 {
+        squared(x, y)
+    }
+}
+
+wide! {
+    /// Whether `|x - y|²`, as [`squared_distance`] gives it, is at most `limit`.
+    pub fn is_within(x: &[f32], y: &[f32], limit: f64) -> bool {
+        let near = f64::from(bounds::near_squared(x, y));
+        let slack = near * f64::from(bounds::slack(x.len())) + f64::from(f32::MIN_POSITIVE);
+        if (near - limit).abs() > slack { near < limit } else { squared(x, y) <= limit }
+    }
+}
+
 /// `|x - y|²`, summed in 16 chains so that it is quick and the same everywhere.
 #[inline(always)]
-pub fn squared_distance(x: &[f32], y: &[f32]) -> f64 {
+fn squared(x: &[f32], y: &[f32]) -> f64 {
     let mut sums = [0.0; 16];
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
     for (x, y) in x.iter().zip(y) {

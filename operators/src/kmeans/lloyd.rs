@@ -13,9 +13,12 @@ use crate::nearest::{Centres, CodedRows, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
+use crate::wide::wide;
 
 /// Rows that join or leave, in one unit of summing.
 const MOVES: usize = 1024;
+/// So few of them are added while others wait for the cluster's sums.
+const FEW: usize = 8;
 /// The cluster of a row before the first assignment.
 const NONE: u32 = u32::MAX;
 /// A cluster's objective that is below this share of its squares is not taken from them, but from each row: else the difference
@@ -181,16 +184,26 @@ impl<'a> Lloyd<'a> {
             moves.sort_unstable_by_key(|change| (change.cluster, change.row));
             let mut change = vec![0; rows.dimension];
             for moves in moves.chunk_by(|a, b| a.cluster == b.cluster) {
-                change.fill(0);
-                let mut squares = 0;
-                for Move { row, joins, .. } in moves {
-                    let (row, sign) = (rows.row(*row as usize), if *joins { 1.0 } else { -1.0 });
-                    add(&mut change, row, scales, sign);
-                    squares += (squared_distance(row, mean) * sign * square_scale) as i128;
+                let add = |to: &mut [i64]| {
+                    let mut squares = 0;
+                    for Move { row, joins, .. } in moves {
+                        let (row, sign) = (rows.row(*row as usize), if *joins { 1.0 } else { -1.0 });
+                        add(to, row, scales, sign);
+                        squares += (squared_distance(row, mean) * sign * square_scale) as i128;
+                    }
+                    squares
+                };
+                let cluster = &sums[moves[0].cluster as usize];
+                if moves.len() < FEW {
+                    let (sums, squares) = &mut *cluster.lock().expect("adding does not panic");
+                    **squares += add(sums);
+                } else {
+                    change.fill(0);
+                    let more = add(&mut change);
+                    let (sums, squares) = &mut *cluster.lock().expect("adding does not panic");
+                    **squares += more;
+                    sums.iter_mut().zip(&change).for_each(|(sum, change)| *sum += change);
                 }
-                let (sums, all) = &mut *sums[moves[0].cluster as usize].lock().expect("adding does not panic");
-                **all += squares;
-                sums.iter_mut().zip(&change).for_each(|(sum, change)| *sum += change);
             }
             rows.values.release(read.start * rows.dimension..read.end * rows.dimension);
         });
@@ -290,11 +303,13 @@ fn exponent(value: f64) -> i32 {
     if value == 0.0 { 0 } else { ((value.to_bits() >> 52) & 0x7ff) as i32 - 1022 }
 }
 
-/// Adds a row, scaled, rounded to whole numbers, and negated where `sign` is -1.
-fn add(sums: &mut [i64], row: &[f32], scales: &[f64], sign: f64) {
-    for ((sum, value), scale) in sums.iter_mut().zip(row).zip(scales) {
-        let rounded = f64::from(*value) * scale * sign + ROUNDER;
-        *sum += rounded.to_bits() as i64 - ROUNDER.to_bits() as i64;
+wide! {
+    /// Adds a row, scaled, rounded to whole numbers, and negated where `sign` is -1.
+    fn add(sums: &mut [i64], row: &[f32], scales: &[f64], sign: f64) {
+        for ((sum, value), scale) in sums.iter_mut().zip(row).zip(scales) {
+            let rounded = f64::from(*value) * scale * sign + ROUNDER;
+            *sum += rounded.to_bits() as i64 - ROUNDER.to_bits() as i64;
+        }
     }
 }
 

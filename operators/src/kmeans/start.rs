@@ -1,7 +1,7 @@
 //! First centroids, drawn from the rows.
 
 use super::rows::Rows;
-use crate::nearest::{Centres, CodedRows, Near, squared_distance};
+use crate::nearest::{Centres, CodedRows, Near, is_within};
 use crate::operator::RunError;
 use crate::random::Draw;
 
@@ -59,9 +59,10 @@ pub fn plus_plus(
         for _ in 0..2 * most {
             let row = pick(&sums, draw.unit() * total);
             let at = |place: usize| rows.row(rows.order[place] as usize);
-            let near = |&other: &usize| squared_distance(at(row), at(other));
-            let weight = chosen[up_to_date..].iter().map(near).fold(weights[row], f64::min);
-            if draw.unit() * weights[row] < weight {
+            // It is taken if no row drawn since lies within that of it.
+            let least = draw.unit() * weights[row];
+            let near = |&other: &usize| is_within(at(row), at(other), least);
+            if !chosen[up_to_date..].iter().any(near) {
                 chosen.push(row);
             }
             if chosen.len() - up_to_date == most {

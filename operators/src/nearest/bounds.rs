@@ -100,16 +100,21 @@ pub unsafe fn gather<V: Lanes>(upper: &[f32], least: f32, start: usize, candidat
     }
 }
 
+/// What a squared distance in f32 may be off by, as a share of it: a part in 2^24 for each of its roundings, of a difference, its
+/// square, and the sums.
+#[inline(always)]
+pub fn slack(dimension: usize) -> f32 {
+    (dimension / LANES + 2 * LANES + 8) as f32 / (1 << 23) as f32
+}
+
 /// Leaves the candidates that may be nearest by distances in f32, where there are more than are wanted.
-///
-/// Such a distance is off by a part in 2^24 for each of its roundings: of a difference, its square, and the sums.
 #[inline(always)]
 pub fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec<(u32, f32)>) {
     let wanted = if F::TWO { 2 } else { 1 };
     if candidates.len() <= wanted {
         return;
     }
-    let slack = (row.len() / LANES + 2 * LANES + 8) as f32 / (1 << 23) as f32;
+    let slack = slack(row.len());
     let mut farthest = [f32::INFINITY; 2];
     for (centre, near) in candidates.iter_mut() {
         *near = near_squared(row, centres.centre(*centre));
@@ -127,7 +132,7 @@ pub fn narrow<F: Found>(centres: &Centres<'_>, row: &[f32], candidates: &mut Vec
 
 /// `|x - y|²` in f32.
 #[inline(always)]
-fn near_squared(x: &[f32], y: &[f32]) -> f32 {
+pub fn near_squared(x: &[f32], y: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {

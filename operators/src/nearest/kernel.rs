@@ -8,7 +8,7 @@
 use super::bounds::{bound, gather, narrow};
 use super::code::{self, Code, Coded, Frame, GROUP, Packing};
 use super::lanes::{Lanes, Portable};
-use super::{Centres, Found, squared_distance};
+use super::{Centres, Found, squared};
 
 /// Rows in a block, a multiple of [`GROUP`].
 pub const BLOCK: usize = 96;
@@ -249,7 +249,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
         } else {
             narrow::<F>(centres, values, candidates);
         }
-        *found = F::settle(candidates, &|centre| squared_distance(values, centres.centre(centre)));
+        *found = F::settle(candidates, &|centre| squared(values, centres.centre(centre)));
     }
 }
 
