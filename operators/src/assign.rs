@@ -9,12 +9,13 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
+use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, vector};
 
 use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
+use crate::vectors;
 
 const FEATURES: &str = "features";
 const CLUSTERS: &str = "clusters";
@@ -54,7 +55,7 @@ impl Operator for Assign {
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (rows, centres) = (inputs.inputs.required(FEATURES), inputs.inputs.required(CLUSTERS));
         let mut errors = Vec::new();
-        let of_rows = nearest::dimension(rows, &config.column).map_err(|error| errors.push(error)).ok();
+        let of_rows = vectors::dimension(rows, &config.column).map_err(|error| errors.push(error)).ok();
         let of_centres = features::dimension(centres, clusters::CENTROID)
             .map_err(|error| errors.push(BindError::input(CLUSTERS, error.to_string())))
             .ok();
@@ -128,7 +129,7 @@ impl Numbered {
         if numbers.is_empty() {
             return Err(RunError::Input("the table of clusters is empty: there is nothing to assign images to".into()));
         }
-        if let Err(fault) = nearest::check(&centroids, dimension) {
+        if let Err(fault) = vectors::check(&centroids, dimension) {
             return Err(RunError::Input(format!("the centroid of cluster {} {fault}", numbers[fault.row])));
         }
         Ok(Self { numbers, centres: Centres::new(centroids, dimension) })
@@ -153,10 +154,7 @@ struct Worker {
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let (rows, dimension) = vector(batch, &self.column)?;
-        if let Err(fault) = nearest::check(&rows, dimension) {
-            let image_id = text(batch, IMAGE_ID)?.value(fault.row).to_owned();
-            return Err(RunError::Row { image_id, reason: format!("`{}` {fault}", self.column) });
-        }
+        vectors::check_images(batch, &self.column, &rows, dimension)?;
         let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
         Ok(assignments::batch(&self.schema, ids, &self.centres.nearest(&rows))?)
     }

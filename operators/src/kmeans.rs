@@ -28,6 +28,7 @@ use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
 use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use crate::vectors;
 use config::Config;
 
 const FEATURES: &str = "features";
@@ -57,7 +58,7 @@ impl Operator for Kmeans {
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let given = inputs.inputs.get(CENTROIDS);
         let mut errors = config.faults(given.is_some());
-        let dimension = nearest::dimension(inputs.inputs.required(FEATURES), &config.column);
+        let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
         let dimension = dimension.map_err(|error| errors.push(error)).ok();
         if let (Some(given), Some(dimension)) = (given, dimension) {
             match features::dimension(given, clusters::CENTROID) {

@@ -19,12 +19,16 @@ mod kmeans;
 mod label_join;
 mod memory;
 mod nearest;
+mod normalize;
 mod numbers;
+mod pca;
 mod picture;
+mod project;
 mod sql;
 mod table;
 mod tile;
 mod torch;
+mod vectors;
 mod wide;
 #[cfg(test)]
 mod trial;
@@ -42,6 +46,9 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<label_join::LabelJoin>::new(),
+    &Of::<normalize::Normalize>::new(),
+    &Of::<pca::Pca>::new(),
+    &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),
     &Of::<table::Table>::new(),
     &Of::<tile::Tile>::new(),

@@ -19,11 +19,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Mutex;
 
-use arrow::datatypes::{DataType, SchemaRef};
-use tessera_schemas::features;
-
 use crate::numbers::Numbers;
-use crate::operator::{BindError, RunError};
+use crate::operator::RunError;
 use crate::parallel;
 use crate::wide::wide;
 use bounds::Terms;
@@ -33,8 +30,6 @@ use kernel::{Kernel, Scratch, VECTORS};
 pub use code::Frame;
 pub use kernel::BLOCK;
 
-/// The largest magnitude that a value may have: squares of differences then fit f32 in 2^20 dimensions.
-pub const LARGEST: f32 = 1e15;
 /// The most centres: enough for any use, and few enough for every sum of their sizes.
 pub const MOST_CENTRES: usize = 1 << 24;
 
@@ -118,7 +113,7 @@ pub struct CodedRows<'a> {
 }
 
 impl<'a> CodedRows<'a> {
-    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`]; into a file in `folder`, if one is given.
+    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`](crate::vectors::LARGEST); into a file in `folder`, if one is given.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -161,7 +156,7 @@ pub struct Centres<'a> {
 }
 
 impl<'a> Centres<'a> {
-    /// From `k x dimension` finite values of magnitude up to [`LARGEST`].
+    /// From `k x dimension` finite values of magnitude up to [`LARGEST`](crate::vectors::LARGEST).
     ///
     /// # Panics
     /// There is no centre, or more than [`MOST_CENTRES`], or the values do not fill the last one.
@@ -230,7 +225,7 @@ impl<'a> Centres<'a> {
 
     /// What is nearest to each of the `n x D` rows, on that many threads.
     ///
-    /// Rows must be finite, of magnitude up to [`LARGEST`]; of others, the result has no meaning.
+    /// Rows must be finite, of magnitude up to [`LARGEST`](crate::vectors::LARGEST); of others, the result has no meaning.
     pub fn find<F: Found + Default + Clone>(&self, rows: &[f32], threads: usize) -> Vec<F> {
         let (dimension, kernel) = (self.dimension(), self.frame.kernel);
         let mut found = vec![F::default(); rows.len() / dimension];
@@ -283,52 +278,6 @@ impl<'a> Centres<'a> {
             !cancelled()
         })
     }
-}
-
-/// A value that [`Centres`] cannot work with.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("has {value:?} in dimension {dimension}; values must be finite, of magnitude up to {LARGEST:e}")]
-pub struct Unfit {
-    /// Its row.
-    pub row: usize,
-    /// Its place in the row.
-    pub dimension: usize,
-    /// What it is.
-    pub value: f32,
-}
-
-/// Checks `n x dimension` values.
-///
-/// # Errors
-/// One is not finite, or its magnitude is above [`LARGEST`]: the first such.
-pub fn check(rows: &[f32], dimension: usize) -> Result<(), Unfit> {
-    let fits = |value: &f32| value.abs() <= LARGEST;
-    if rows.iter().fold(true, |all, value| all & fits(value)) {
-        return Ok(());
-    }
-    let at = rows.iter().position(|value| !fits(value)).expect("the fold found one");
-    Err(Unfit { row: at / dimension, dimension: at % dimension, value: rows[at] })
-}
-
-/// The length of the vectors in the column that a stage's `column` names.
-///
-/// # Errors
-/// There is no such column, it holds no vectors, or empty ones.
-pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
-    let fault = match features::dimension(schema, column) {
-        Ok(0) => format!("column `{column}` holds vectors of no values"),
-        Ok(dimension) => return Ok(dimension),
-        Err(error) => error.to_string(),
-    };
-    let is_vector =
-        |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, 1..) if features::is_element(item.data_type()));
-    let known: Vec<_> = schema.fields().iter().filter(|f| is_vector(f.data_type())).map(|f| f.name().as_str()).collect();
-    let help = if known.is_empty() {
-        "the input has no column of vectors; `infer` makes one".to_owned()
-    } else {
-        format!("columns of vectors: {}", known.join(", "))
-    };
-    Err(BindError::key("column", fault).help(help))
 }
 
 wide! {

@@ -26,7 +26,7 @@ mod precision;
 mod response;
 mod schedule;
 mod tensors;
-mod threads;
+pub mod threads;
 pub mod train;
 pub mod weights;
 

@@ -9,7 +9,9 @@ use arrow::datatypes::SchemaRef;
 use tessera_schemas::features;
 
 use crate::config;
-use crate::operator::{Batches, BindError, Binding, Inputs, Operator, Order, QueryPlanner, RunError, Sink, Tables};
+use crate::operator::{
+    Batches, BindError, Binding, Context, Inputs, Kernel, Operator, Order, QueryPlanner, RunError, Scope, Sink, Tables,
+};
 
 struct NoQueries;
 
@@ -33,6 +35,14 @@ pub fn features(rows: &[(&str, &[f32])]) -> RecordBatch {
     let vectors = features::array(rows.iter().flat_map(|row| row.1).copied().collect(), dimension);
     let schema = features::schema([(features::FEATURE, dimension)]);
     RecordBatch::try_new(schema, vec![Arc::new(ids), vectors]).unwrap()
+}
+
+/// What a map makes of one batch.
+pub fn call<O: Operator>(operator: O, sides: &[(&str, Vec<RecordBatch>)], rows: &RecordBatch) -> Result<RecordBatch, RunError> {
+    let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
+    let Kernel::Map(map) = operator.kernel(&context)? else { panic!("a map") };
+    let sides = Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect());
+    map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
 }
 
 /// Tables that lie in memory, in the order that they have there.

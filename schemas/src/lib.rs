@@ -7,6 +7,7 @@
 pub mod assignments;
 pub mod clusters;
 pub mod column;
+pub mod components;
 pub mod digest;
 pub mod features;
 pub mod images;

@@ -8,11 +8,12 @@
 
 use std::sync::Mutex;
 
-use super::rows::{Rows, to_unit_length};
+use super::rows::Rows;
 use crate::nearest::{Centres, CodedRows, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
+use crate::vectors::to_unit_length;
 use crate::wide::wide;
 
 /// Rows that join or leave, in one unit of summing.

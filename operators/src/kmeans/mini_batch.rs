@@ -1,10 +1,11 @@
 //! Centroids moved by batches drawn at random (Sculley, "Web-scale k-means clustering", WWW 2010).
 
 use super::config::Config;
-use super::rows::{Rows, to_unit_length};
+use super::rows::Rows;
 use crate::nearest::{Centres, Frame, Near};
 use crate::operator::{RunError, Sink};
 use crate::random::Draw;
+use crate::vectors::to_unit_length;
 
 /// Centroids after `config.iterations` batches of `size` rows each, and for each batch its mean squared distance from the
 /// centroids before they moved.

@@ -5,9 +5,10 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use tessera_schemas::{IMAGE_ID, SchemaError, text, vector};
 
-use crate::nearest::{self, Frame};
+use crate::nearest::Frame;
 use crate::numbers::{Numbers, Writer};
 use crate::operator::RunError;
+use crate::vectors::{self, to_unit_length};
 
 /// Features as they come.
 pub struct Incoming {
@@ -53,13 +54,12 @@ impl Incoming {
             let message = format!("column `{column}` has {dimension} dimensions, not {}", self.dimension);
             return Err(SchemaError::Build(message).into());
         }
-        let fault = |row: usize, reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-        nearest::check(&values, dimension).map_err(|unfit| fault(unfit.row, format!("`{column}` {unfit}")))?;
+        vectors::check_images(batch, column, &values, dimension)?;
         if self.spherical {
             for (number, row) in values.to_mut().chunks_exact_mut(dimension).enumerate() {
                 if !to_unit_length(row) {
                     let reason = format!("`{column}` is all zeros, which have no direction: `spherical` cannot place it");
-                    return Err(fault(number, reason));
+                    return Err(RunError::Row { image_id: ids.value(number).to_owned(), reason });
                 }
             }
         }
@@ -92,8 +92,8 @@ impl Rows {
     /// A frame around a sample of the rows, evenly spread over their ids.
     pub fn frame(&self) -> Frame {
         let step = self.count().div_ceil(SAMPLE).max(1);
-        let sample: Vec<f32> = self.order.iter().step_by(step).flat_map(|&row| self.row(row as usize)).copied().collect();
-        Frame::around(&sample, self.dimension)
+        let places: Vec<_> = (0..self.count()).step_by(step).collect();
+        Frame::around(&self.gather(&places), self.dimension)
     }
 
     /// How many rows there are.
@@ -108,17 +108,11 @@ impl Rows {
 
     /// Copies of the rows at those places in the order of ids.
     pub fn gather(&self, places: &[usize]) -> Vec<f32> {
-        places.iter().flat_map(|&place| self.row(self.order[place] as usize)).copied().collect()
+        let rows = places.iter().flat_map(|&place| self.row(self.order[place] as usize)).copied().collect();
+        // The system may have brought in megabytes around each of them.
+        self.values.release(0..self.values.len());
+        rows
     }
-}
-
-/// Divides a vector by its length; false if that is zero.
-pub fn to_unit_length(vector: &mut [f32]) -> bool {
-    let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
-    }
-    length > 0.0
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use tessera_schemas::clusters;
 
 use super::config::{Config, Empty, Init};
 use super::lloyd::{Lloyd, Round};
-use super::rows::{Incoming, to_unit_length};
+use super::rows::Incoming;
 use super::{CENTROIDS, FEATURES, Kmeans, mini_batch, start};
 use crate::memory::Memory;
-use crate::nearest::{self, CodedRows};
+use crate::nearest::CodedRows;
 use crate::operator::{Context, Operator, Order, RunError, Sink, Tables, Whole};
 use crate::random::Draw;
+use crate::vectors::{self, to_unit_length};
 
 /// Bytes beside its feature that a row takes.
 const ROW: usize = 50;
@@ -128,7 +129,7 @@ fn given(tables: &dyn Tables, k: usize, spherical: bool) -> Result<Vec<f32>, Run
     if numbers.len() != k {
         return Err(RunError::Input(format!("k is {k}, but `{CENTROIDS}` has {} rows", numbers.len())));
     }
-    if let Err(fault) = nearest::check(&centroids, dimension) {
+    if let Err(fault) = vectors::check(&centroids, dimension) {
         return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));
     }
     for (row, centroid) in centroids.chunks_exact_mut(dimension).enumerate().filter(|_| spherical) {

@@ -1,0 +1,243 @@
+//! `pca`: the directions in which features vary most. `project` makes shorter features by them.
+//!
+//! Input: `features`. Output: [`components`](tessera_schemas::components), by falling variance; the largest value of a direction is
+//! positive. Metrics: `explained` (the share of all variance that they have together), `images`. Config: `components`, `column`.
+//!
+//! All features are looked at, once, in the order in which they are stored; memory is needed for a few thousand of them and three
+//! matrices of `dimension x dimension` values in f64 (0.7 GB each for 9,600). Products and sums are in f64: the same to 1e-6, and
+//! nearly always to the last bit of f32, for any order or number of threads. Reference: Pearson, 1901; Jolliffe, 2002.
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+use tessera_schemas::components::{self, Components};
+use tessera_schemas::{IMAGE_ID, features, vector};
+
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
+};
+use crate::torch::threads::Threads;
+use crate::vectors;
+
+const FEATURES: &str = "features";
+/// The most values of rows that are multiplied at once: 64 MiB.
+const AT_ONCE: usize = 1 << 23;
+/// The most rows that are multiplied at once.
+const ROWS: usize = 4096;
+
+/// Keys of a `pca` stage.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How many directions are kept, at most the features' dimensions. Default 256, as DeepCluster has it, or all if there are fewer.
+    #[serde(default)]
+    components: Option<usize>,
+    /// The column of vectors. Default `"feature"`.
+    #[serde(default = "feature")]
+    column: String,
+}
+
+fn feature() -> String {
+    features::FEATURE.to_owned()
+}
+
+/// The bound operator.
+pub struct Pca {
+    column: String,
+    components: usize,
+    dimension: usize,
+    threads: usize,
+}
+
+impl Operator for Pca {
+    const NAME: &'static str = "pca";
+    const SUMMARY: &'static str = "the directions in which features vary most";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
+        let dimension = dimension.map_err(|error| vec![error])?;
+        let components = config.components.unwrap_or(dimension.min(256));
+        if !(1..=dimension).contains(&components) {
+            let message = format!("{components} components, but `{}` has {dimension} dimensions", config.column);
+            return Err(vec![BindError::key("components", message).help(format!("1 to {dimension}"))]);
+        }
+        Ok(Self { column: config.column, components, dimension, threads: 1 })
+    }
+
+    fn schema(&self) -> SchemaRef {
+        components::schema(self.components, self.dimension)
+    }
+
+    fn reads(&self, _: &str, _: &'static Port) -> Vec<String> {
+        vec![IMAGE_ID.to_owned(), self.column.clone()]
+    }
+
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("components", self.components.into())]
+    }
+
+    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Whole(Box::new(Self { threads: context.threads, ..self })))
+    }
+}
+
+impl Whole for Pca {
+    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let _threads = Threads::new(self.threads)?;
+        let expected = tables.rows(FEATURES)?;
+        let mut moments = Moments::new(self.dimension)?;
+        for batch in tables.scan(FEATURES, Order::Stored)? {
+            let batch = batch?;
+            let (values, dimension) = vector(&batch, &self.column)?;
+            vectors::check_images(&batch, &self.column, &values, dimension)?;
+            moments.add(&values)?;
+            sink.progress(moments.rows, expected, "reading features");
+            if sink.cancelled() {
+                return Err(RunError::Cancelled);
+            }
+        }
+        if moments.rows <= self.components {
+            let n = moments.rows;
+            let message = format!("{} components, but {n} images vary in at most {}", self.components, n.saturating_sub(1));
+            return Err(RunError::Input(message));
+        }
+        let images = moments.rows;
+        sink.progress(images, expected, "finding directions");
+        let (components, total) = moments.components(self.components)?;
+        let kept: f64 = components.variances.iter().sum();
+        sink.metric(0, 0, "images", images as f64);
+        sink.metric(0, 0, "explained", if total > 0.0 { kept / total } else { 1.0 });
+        sink.write(components.batch(total)?)
+    }
+}
+
+/// Sums of rows and of their products, in f64.
+struct Moments {
+    dimension: usize,
+    rows: usize,
+    /// Rows that wait to be multiplied.
+    pending: Vec<f64>,
+    /// D.
+    sums: Vec<f64>,
+    /// D x D.
+    products: Tensor,
+}
+
+impl Moments {
+    fn new(dimension: usize) -> Result<Self, RunError> {
+        let side = dimension as i64;
+        let products = Tensor::f_zeros([side, side], (Kind::Double, Device::Cpu))?;
+        Ok(Self { dimension, rows: 0, pending: Vec::new(), sums: vec![0.0; dimension], products })
+    }
+
+    fn add(&mut self, values: &[f32]) -> Result<(), RunError> {
+        let most = (AT_ONCE / self.dimension).clamp(1, ROWS) * self.dimension;
+        for row in values.chunks_exact(self.dimension) {
+            self.pending.extend(row.iter().map(|&value| f64::from(value)));
+            self.sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+            if self.pending.len() == most {
+                self.multiply()?;
+            }
+        }
+        self.rows += values.len() / self.dimension;
+        Ok(())
+    }
+
+    /// Adds the products of the rows that wait.
+    fn multiply(&mut self) -> Result<(), RunError> {
+        let rows = Tensor::f_from_slice(&self.pending)?.f_view([-1, self.dimension as i64])?;
+        let _ = self.products.f_addmm_(&rows.f_tr()?, &rows)?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// The first `count` components, and the variance in all directions together.
+    fn components(mut self, count: usize) -> Result<(Components, f64), RunError> {
+        self.multiply()?;
+        let n = self.rows as f64;
+        let sums = Tensor::f_from_slice(&self.sums)?;
+        let covariance = (self.products.f_sub_(&(sums.f_outer(&sums)? / n))?) / (n - 1.0);
+        let total = covariance.f_trace()?.f_double_value(&[])?.max(0.0);
+        // By rising variance, a direction a column.
+        let (values, directions) = covariance.f_linalg_eigh("L")?;
+        let count = count as i64;
+        let variances = values.f_narrow(0, values.size()[0] - count, count)?.f_flip([0])?;
+        let directions = directions.f_narrow(1, values.size()[0] - count, count)?.f_flip([1])?.f_tr()?;
+        let largest = directions.f_abs()?.f_argmax(1, true)?;
+        let directions = &directions * directions.f_gather(1, &largest, false)?.f_sign()?;
+        let offsets = directions.f_mv(&(sums / n))?;
+        let list = |tensor: &Tensor| -> Result<Vec<f64>, RunError> { Ok(Vec::try_from(tensor.f_contiguous()?)?) };
+        let directions = directions.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
+        let components = Components {
+            directions: Vec::try_from(directions)?,
+            variances: list(&variances)?.into_iter().map(|variance| variance.max(0.0)).collect(),
+            offsets: list(&offsets)?,
+            dimension: self.dimension,
+        };
+        Ok((components, total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::random::Draw;
+    use crate::trial::{self, Memory, Record};
+
+    fn run(config: serde_json::Value, rows: &[arrow::array::RecordBatch]) -> Result<Record, RunError> {
+        let operator: Pca = trial::bind(config, &[(FEATURES, rows[0].schema())]).unwrap();
+        let context = Context { seed: 0, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
+        let Kernel::Whole(kernel) = operator.kernel(&context)? else { panic!("whole") };
+        let mut record = Record::default();
+        kernel.run(&Memory([(FEATURES, rows.to_vec())].into()), &mut record)?;
+        Ok(record)
+    }
+
+    #[test]
+    fn directions_are_those_of_an_ellipse() {
+        // Points on the axes (0.6, 0.8) and (-0.8, 0.6) around (10, -5), three and one away.
+        let points = [[1.8f32, 2.4], [-1.8, -2.4], [-0.8, 0.6], [0.8, -0.6]].map(|[x, y]| [10.0 + x, y - 5.0]);
+        let rows: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(points.iter().map(|point| point.as_slice())).collect();
+        let record = run(json!({"components": 2}), &[trial::features(&rows)]).unwrap();
+        let found = Components::of(&record.batches, None).unwrap();
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-5, "{a} {b}");
+        [18.0 / 3.0, 2.0 / 3.0].iter().zip(&found.variances).for_each(|(a, b)| close(*a, *b));
+        [0.6, 0.8, 0.8, -0.6].iter().zip(&found.directions).for_each(|(a, b)| close(*a, f64::from(*b)));
+        [6.0 - 4.0, 8.0 + 3.0].iter().zip(&found.offsets).for_each(|(a, b)| close(*a, *b));
+        assert_eq!(record.values("images"), [4.0]);
+        close(record.values("explained")[0], 1.0);
+    }
+
+    #[test]
+    fn many_batches_give_what_one_gives() {
+        let mut draw = Draw::new(1, "test", "pca", "", 0);
+        let rows: Vec<(String, Vec<f32>)> = (0..5000)
+            .map(|number| (format!("{number:04}"), (0..6).map(|place| (draw.unit() * f64::from(place + 1)) as f32).collect()))
+            .collect();
+        let table = trial::features(&rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
+        let one = run(json!({"components": 3}), std::slice::from_ref(&table)).unwrap();
+        let parts: Vec<_> = (0..50).map(|part| table.slice((49 - part) * 100, 100)).collect();
+        let many = run(json!({"components": 3}), &parts).unwrap();
+        let [one, many] = [one, many].map(|record| Components::of(&record.batches, None).unwrap());
+        for (a, b) in one.variances.iter().zip(&many.variances) {
+            assert!((a / b - 1.0).abs() < 1e-6, "{a} {b}");
+        }
+        // Uniform over a width of 6 varies by 36 / 12.
+        assert!((one.variances[0] - 3.0).abs() < 0.15, "{:?}", one.variances);
+        assert!(one.directions.iter().zip(&many.directions).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+
+    #[test]
+    fn too_few_images_or_dimensions_are_said() {
+        let rows = trial::features(&[("a", &[1.0, 2.0]), ("b", &[2.0, 2.0])]);
+        let error = run(json!({}), std::slice::from_ref(&rows)).err().unwrap();
+        assert_eq!(error.to_string(), "2 components, but 2 images vary in at most 1");
+        let error = trial::bind::<Pca>(json!({"components": 3}), &[(FEATURES, rows.schema())]).err().unwrap();
+        assert_eq!(error[0].message, "3 components, but `feature` has 2 dimensions");
+    }
+}
