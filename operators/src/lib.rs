@@ -28,10 +28,10 @@ mod sql;
 mod table;
 mod tile;
 mod torch;
-mod vectors;
-mod wide;
 #[cfg(test)]
 mod trial;
+mod vectors;
+mod wide;
 
 use spec::{Of, Spec};
 

@@ -18,6 +18,9 @@ use crate::parallel;
 /// A buffer that is written at once.
 const BUFFER: usize = 1 << 20;
 
+/// The largest page by which systems bring a file into memory.
+const PAGE: usize = 2 << 20;
+
 /// Numbers that are there to be read.
 pub struct Numbers<T>(Place<T>);
 
@@ -79,7 +82,8 @@ impl<T: Pod + Send + Sync> Numbers<T> {
     /// Says that these will not be read soon: if they are a file's, their memory is given back.
     pub fn release(&self, range: Range<usize>) {
         if let Place::File(map, _) = &self.0 {
-            let (start, end) = (range.start * size_of::<T>(), range.end * size_of::<T>());
+            let start = range.start * size_of::<T>() / PAGE * PAGE;
+            let end = (range.end * size_of::<T>()).next_multiple_of(PAGE).min(map.len());
             // SAFETY: pages of a map of a file that nobody writes to are read anew when they are looked at again. A refusal
             // costs memory only.
             let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };

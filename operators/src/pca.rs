@@ -217,7 +217,9 @@ mod tests {
     fn many_batches_give_what_one_gives() {
         let mut draw = Draw::new(1, "test", "pca", "", 0);
         let rows: Vec<(String, Vec<f32>)> = (0..5000)
-            .map(|number| (format!("{number:04}"), (0..6).map(|place| (draw.unit() * f64::from(place + 1)) as f32).collect()))
+            .map(|number| {
+                (format!("{number:04}"), (0..6).map(|place| (draw.unit() * f64::from(place + 1)) as f32).collect())
+            })
             .collect();
         let table = trial::features(&rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
         let one = run(json!({"components": 3}), std::slice::from_ref(&table)).unwrap();

@@ -76,11 +76,9 @@ impl Operator for Project {
         let of_rows = of_rows.map_err(|error| errors.push(error)).ok();
         let components = inputs.inputs.required(COMPONENTS);
         let of_components = features::dimension(components, components::DIRECTION);
-        let of_components =
-            of_components.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
+        let of_components = of_components.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
         let number = column::field(components, components::COMPONENT).and_then(|field| meta::number(field, meta::CLASSES));
-        let there: Option<usize> =
-            number.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
+        let there: Option<usize> = number.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
         if let (Some(rows), Some(directions)) = (of_rows, of_components)
             && rows != directions
         {
@@ -91,7 +89,8 @@ impl Operator for Project {
         if let (Some(count), Some(there)) = (count, there)
             && !(1..=there).contains(&count)
         {
-            errors.push(BindError::key("components", format!("{count} components of {there}")).help(format!("1 to {there}")));
+            errors
+                .push(BindError::key("components", format!("{count} components of {there}")).help(format!("1 to {there}")));
         }
         match count {
             Some(count) if errors.is_empty() => {
@@ -190,8 +189,25 @@ impl Directions {
         // BLOCK x c, all row by row.
         unsafe {
             gemm::gemm(
-                BLOCK, c, d, product.as_mut_ptr(), 1, c as isize, false, block.as_ptr(), 1, d as isize,
-                self.rows.as_ptr(), d as isize, 1, 0.0, 1.0, false, false, false, Parallelism::None,
+                BLOCK,
+                c,
+                d,
+                product.as_mut_ptr(),
+                1,
+                c as isize,
+                false,
+                block.as_ptr(),
+                1,
+                d as isize,
+                self.rows.as_ptr(),
+                d as isize,
+                1,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
             );
         }
         for row in product.chunks_exact(c).take(rows.len() / d) {
@@ -266,7 +282,10 @@ mod tests {
         let error = bound(json!({"components": 2}), &three).err().unwrap();
         assert_eq!(error[0].message, "components have 2 dimensions, but `feature` has 3");
         let two = trial::features(&[("a", &[1.0, 2.0])]);
-        assert_eq!(bound(json!({"components": 3}), &two).err().unwrap()[0].at, crate::operator::At::Key("components".into()));
+        assert_eq!(
+            bound(json!({"components": 3}), &two).err().unwrap()[0].at,
+            crate::operator::At::Key("components".into())
+        );
         let operator = bound(json!({}), &two).unwrap();
         let error = trial::call(operator, &[(COMPONENTS, vec![axes().slice(0, 1)])], &two).unwrap_err();
         assert_eq!(error.to_string(), "components is 2, but `components` has 1 rows");

@@ -38,7 +38,11 @@ pub fn features(rows: &[(&str, &[f32])]) -> RecordBatch {
 }
 
 /// What a map makes of one batch.
-pub fn call<O: Operator>(operator: O, sides: &[(&str, Vec<RecordBatch>)], rows: &RecordBatch) -> Result<RecordBatch, RunError> {
+pub fn call<O: Operator>(
+    operator: O,
+    sides: &[(&str, Vec<RecordBatch>)],
+    rows: &RecordBatch,
+) -> Result<RecordBatch, RunError> {
     let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
     let Kernel::Map(map) = operator.kernel(&context)? else { panic!("a map") };
     let sides = Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect());
@@ -71,6 +75,8 @@ pub struct Record {
     pub metrics: Vec<(usize, String, f64)>,
     /// Done, of how many.
     pub progress: Vec<(usize, usize)>,
+    /// Lines for the user.
+    pub said: Vec<String>,
     /// Whether to say that the run was interrupted.
     pub cancel: bool,
 }
@@ -90,6 +96,10 @@ impl Sink for Record {
 
     fn metric(&mut self, epoch: usize, _: usize, name: &str, value: f64) {
         self.metrics.push((epoch, name.to_owned(), value));
+    }
+
+    fn say(&mut self, line: &str) {
+        self.said.push(line.to_owned());
     }
 
     fn progress(&mut self, done: usize, total: usize, _: &str) {

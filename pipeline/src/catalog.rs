@@ -159,7 +159,12 @@ impl Catalog {
         let taken = self.plan.stages[node].operator.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operator = taken.with_context(|| format!("the kernel of stage `{}` was made before", self.name(node)))?;
         let file = &self.plan.graph.file;
-        let context = Context { seed: file.seed, threads: self.engine.threads, base: file.base.clone(), scratch: self.store.root().to_owned() };
+        let context = Context {
+            seed: file.seed,
+            threads: self.engine.threads,
+            base: file.base.clone(),
+            scratch: self.store.root().to_owned(),
+        };
         operator.kernel(&context).map_err(|error| self.failed(node, error))
     }
 

@@ -31,7 +31,10 @@ fn bind(config: serde_json::Value) -> Result<Augment, Vec<BindError>> {
 }
 
 fn views(config: serde_json::Value, batch: &RecordBatch, seed: u64, epoch: u64) -> RecordBatch {
-    let kernel = bind(config).unwrap().kernel(&Context { seed, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap();
+    let kernel = bind(config)
+        .unwrap()
+        .kernel(&Context { seed, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() })
+        .unwrap();
     let Kernel::Map(map) = kernel else { panic!("`augment` is a map") };
     let mut scope = Scope { epoch, lead: None, unread: &[], dropped: &mut Vec::new() };
     map.open(&Inputs::default()).unwrap().call(batch, &mut scope).unwrap()

@@ -35,7 +35,9 @@ fn bound(config: Value, size: (usize, usize)) -> Result<Jigsaw, Vec<BindError>> 
 
 fn open(config: Value, side: usize) -> Box<dyn MapFn> {
     let operator = bound(config, (side, side)).unwrap();
-    let Kernel::Map(map) = operator.kernel(&Context { seed: 7, threads: 1, base: "".into(), scratch: std::env::temp_dir() }).unwrap() else {
+    let Kernel::Map(map) =
+        operator.kernel(&Context { seed: 7, threads: 1, base: "".into(), scratch: std::env::temp_dir() }).unwrap()
+    else {
         panic!("a map")
     };
     map.open(&Inputs::default()).unwrap()

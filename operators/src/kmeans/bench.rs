@@ -20,7 +20,9 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
 #[ignore = "a benchmark"]
 fn rates() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    for (n, d, k) in [(100_000, 256, 1000), (100_000, 64, 1000), (50_000, 1024, 1000), (100_000, 256, 10_000), (10_000, 9600, 1000)] {
+    for (n, d, k) in
+        [(100_000, 256, 1000), (100_000, 64, 1000), (50_000, 1024, 1000), (100_000, 256, 10_000), (10_000, 9600, 1000)]
+    {
         let mut draw = Draw::new(1, "bench", "values", "", 0);
         let mut normal = |count: usize| -> Vec<f32> {
             (0..count).map(|_| ((0..4).map(|_| draw.unit()).sum::<f64>() - 2.0) as f32).collect()
@@ -38,8 +40,9 @@ fn rates() {
         }
         let rows = incoming.finish().unwrap();
         let (coding, coded) = timed(|| CodedRows::new(rows.frame(), &rows.values, threads, None).unwrap());
-        let (starting, centroids) =
-            timed(|| start::plus_plus(&rows, &coded, k, &mut Draw::new(1, "bench", "start", "", 0), threads, &|| false).unwrap());
+        let (starting, centroids) = timed(|| {
+            start::plus_plus(&rows, &coded, k, &mut Draw::new(1, "bench", "start", "", 0), threads, &|| false).unwrap()
+        });
         let mut lloyd = Lloyd::new(&rows, &coded, centroids, false, 1, threads);
         let (first, _) = timed(|| lloyd.assign(&|| false).unwrap());
         let mut iterations: Vec<_> = (0..10)

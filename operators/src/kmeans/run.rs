@@ -109,7 +109,9 @@ impl Run {
         let spools = needed > budget;
         if spools {
             let values = Memory(features as u64);
-            sink.say(&format!("features go to a temporary file of {values} in the store: {whose} {budget}, and {needed} are needed"));
+            sink.say(&format!(
+                "features go to a temporary file of {values} in the store: {whose} {budget}, and {needed} are needed"
+            ));
         }
         spools
     }

@@ -15,7 +15,11 @@ fn bound(config: Value, rows: &RecordBatch, centroids: Option<&RecordBatch>) -> 
 
 fn run(config: Value, batches: &[RecordBatch], centroids: Option<&RecordBatch>, threads: usize) -> Result<Record, RunError> {
     let operator = bound(config, &batches[0], centroids).unwrap();
-    let Kernel::Whole(kernel) = operator.kernel(&Context { seed: 17, threads, base: "".into(), scratch: std::env::temp_dir() })? else { panic!("whole") };
+    let Kernel::Whole(kernel) =
+        operator.kernel(&Context { seed: 17, threads, base: "".into(), scratch: std::env::temp_dir() })?
+    else {
+        panic!("whole")
+    };
     let tables = [(FEATURES, batches.to_vec())].into_iter().chain(centroids.map(|table| (CENTROIDS, vec![table.clone()])));
     let mut record = Record::default();
     kernel.run(&Memory(tables.collect()), &mut record)?;
@@ -193,4 +197,61 @@ fn it_reads_what_it_names() {
     assert_eq!(operator.reads(FEATURES, &Kmeans::INPUTS[0]), ["image_id", "feature"]);
     assert_eq!(operator.reads(CENTROIDS, &Kmeans::INPUTS[1]), ["cluster", "centroid"]);
     assert_eq!(operator.schema(), clusters::schema(4, 3));
+}
+
+#[test]
+fn a_file_holds_what_memory_holds() {
+    let points = table(&points(3000, 70, 9, 5));
+    let one = run(json!({"k": 9, "iterations": 5}), std::slice::from_ref(&points), None, 2).unwrap();
+    let other =
+        run(json!({"k": 9, "iterations": 5, "memory": "1KiB"}), &[points.slice(1000, 2000), points.slice(0, 1000)], None, 2);
+    let other = other.unwrap();
+    assert_eq!((one.batches, one.metrics), (other.batches, other.metrics));
+    assert!(one.said.is_empty());
+    assert!(other.said[0].starts_with("features go to a temporary file of 1"), "{:?}", other.said);
+}
+
+#[test]
+fn empty_clusters_are_kept_or_left_out() {
+    let points: Vec<_> = (0..30).map(|number| (format!("{number:02}"), vec![number as f32, 0.0])).collect();
+    let far = clusters::batch(&clusters::schema(3, 2), vec![1; 3], vec![5.0, 0.0, 900.0, 900.0, 20.0, 0.0]).unwrap();
+    let of = |empty: &str| run(json!({"empty": empty}), &[table(&points)], Some(&far), 2).unwrap().batches.remove(0);
+    let kept = of("keep");
+    assert_eq!(clusters::sorted(std::slice::from_ref(&kept)).unwrap().centroids[2..4], [900.0, 900.0]);
+    let dropped = clusters::sorted(&[of("drop")]).unwrap();
+    assert_eq!((dropped.numbers, dropped.centroids.len()), (vec![0, 2], 4));
+    assert_eq!(clusters::sorted(&[of("split")]).unwrap().centroids[3], 0.0);
+}
+
+#[test]
+fn directions_are_clustered() {
+    // Two directions, each of many lengths; a plain k-means would part the long from the short.
+    let point = |number: usize| {
+        let (length, angle) =
+            (1.0 + (number % 50) as f32, if number < 100 { 0.1f32 } else { 0.5 } + (number % 7) as f32 * 0.01);
+        (format!("{number:03}"), vec![length * angle.cos(), length * angle.sin()])
+    };
+    let points: Vec<_> = (0..200).map(point).collect();
+    let record = run(json!({"k": 2, "spherical": true, "restarts": 2}), &[table(&points)], None, 2).unwrap();
+    let centroids = centroids(&record);
+    assert!(centroids.chunks(2).all(|centroid| (centroid[0].hypot(centroid[1]) - 1.0).abs() < 1e-6));
+    let sizes = record.batches[0].column(1).as_any().downcast_ref::<arrow::array::Int64Array>().unwrap();
+    assert_eq!(sizes.values(), &[100, 100]);
+    // 2 (1 - cos) of what is left of the angle.
+    assert!(*record.values("objective").last().unwrap() < 200.0 * 0.0005);
+}
+
+#[test]
+fn batches_come_near_to_what_all_images_give() {
+    let points = points(4000, 8, 10, 3);
+    let whole = run(json!({"k": 10}), &[table(&points)], None, 2).unwrap();
+    let config = json!({"k": 10, "mini_batch": 256, "iterations": 40});
+    let batches = run(config.clone(), &[table(&points)], None, 1).unwrap();
+    let last = |record: &Record| *record.values("objective").last().unwrap();
+    assert!(last(&batches) < 1.1 * last(&whole), "{} {}", last(&batches), last(&whole));
+    assert_eq!(batches.values("batch_objective").len(), 40);
+    assert_eq!(batches.values("objective").len(), 1);
+    let mut turned = points;
+    turned.reverse();
+    assert_eq!(run(config, &[table(&turned)], None, 3).unwrap().batches, batches.batches);
 }

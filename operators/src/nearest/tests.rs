@@ -141,7 +141,9 @@ fn a_limit_is_met_exactly() {
     for d in [1, 7, 64, 300] {
         let (x, y) = (normal(d, 1), normal(d, 2));
         let squared = squared_distance(&x, &y);
-        for (factor, within) in [(0.0, false), (0.9, false), (1.0 - 1e-9, false), (1.0, true), (1.0 + 1e-9, true), (2.0, true)] {
+        for (factor, within) in
+            [(0.0, false), (0.9, false), (1.0 - 1e-9, false), (1.0, true), (1.0 + 1e-9, true), (2.0, true)]
+        {
             assert_eq!(is_within(&x, &y, squared * factor), within, "{d} {factor}");
         }
         assert!(is_within(&x, &x, 0.0));

@@ -292,7 +292,9 @@ fn the_probe_measures_features_and_changes_nothing() {
         }
         let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
         let train = Train::bind(config, &binding).unwrap();
-        let Kernel::Whole(kernel) = train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap() else {
+        let Kernel::Whole(kernel) =
+            train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap()
+        else {
             panic!("`train` sees whole tables")
         };
         let mut record = Record::default();
