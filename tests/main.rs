@@ -7,6 +7,7 @@ mod diagnostics;
 mod end_to_end;
 mod exactness;
 mod export;
+mod features;
 mod full_disk;
 mod init;
 mod interrupt;
