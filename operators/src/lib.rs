@@ -23,6 +23,7 @@ mod normalize;
 mod numbers;
 mod pca;
 mod picture;
+mod probe;
 mod project;
 mod sql;
 mod table;
@@ -48,6 +49,7 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<label_join::LabelJoin>::new(),
     &Of::<normalize::Normalize>::new(),
     &Of::<pca::Pca>::new(),
+    &Of::<probe::Probe>::new(),
     &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),
     &Of::<table::Table>::new(),

@@ -119,7 +119,8 @@ def problems(a, folder):
         k = int(rng.integers(1, min(n, 150)))
         x = made(n, d, max(2, k // 3), seed, float(rng.uniform(0.3, 10)))
         c = x[rng.choice(n, k, replace=False)].copy()
-        peer = KMeans(k, init=c, n_init=1, max_iter=300, tol=0, algorithm="lloyd").fit(x)
+        # In float64, so that it sees the same distances.
+        peer = KMeans(k, init=c.astype("f8"), n_init=1, max_iter=300, tol=0, algorithm="lloyd").fit(x.astype("f8"))
         _, metrics, _ = Tessera(a.tessera, x, folder).run("iterations = 300, tolerance = 0", c)
         ratios.append([row["value"] for row in metrics if row["name"] == "objective"][-1] / peer.inertia_ - 1)
     worse = [ratio for ratio in ratios if ratio > 1e-5]

@@ -1,0 +1,296 @@
+//! `probe`: how well a linear classifier tells labelled images apart by their features, layer by layer (paper, tables 4 and 6).
+//!
+//! Input: `features`, one or more vectors an image, and `labels`, any table with `image_id` and what its images show: a column
+//! `label`, or one column a class with -1, 0 (difficult: ignored) and 1, as PASCAL VOC has it, named by `classes`. Images that `labels`
+//! says nothing of are left out, and counted as the metric `unlabelled`.
+//!
+//! Each layer's features are standardised by the training images' mean and deviation; a multinomial logistic regression is fitted for
+//! each `c`, one against the rest with `classes`. The one that is best on the images of the split `validation` is chosen and measured
+//! on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
+//! the choice is made. Without a column `split` a fifth of all images, drawn by seed and `image_id`, is the test.
+//!
+//! Output: a number a row: `layer`, `c`, `chosen`, `split`, `metric` (`top1` and `top5`; with `classes` `ap`, for each `class`, and
+//! `map`), `value`, `images`. AP is VOC 2007's, over 11 recalls. Metrics of the run: each layer's on the test, such as `conv4_top1`.
+//!
+//! The objective is scikit-learn's `LogisticRegression(C=c)`, minimised by L-BFGS (Liu, Nocedal, 1989). Sums are in f32 on all threads:
+//! the same to 1e-6, not to the last bit.
+
+mod data;
+mod fit;
+mod score;
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use tessera_schemas::{IMAGE_ID, column, features};
+
+use crate::operator::{
+    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
+};
+use crate::torch::threads::Threads;
+use crate::vectors;
+use data::{Examples, Split};
+use fit::Fitter;
+
+const FEATURES: &str = "features";
+const LABELS: &str = "labels";
+/// What they both have.
+const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
+
+/// Keys of a `probe` stage.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The columns of vectors, each probed by itself. Default: all that `features` has.
+    #[serde(default)]
+    columns: Option<Vec<String>>,
+    /// The column of `labels` with what an image shows: text or whole numbers. Default `"label"`.
+    #[serde(default)]
+    label: Option<String>,
+    /// In place of `label`: columns of `labels` that say for one class each whether an image shows it: 1, -1, or 0 for one that is
+    /// not to count.
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+    /// The column of `labels` with `train`, `validation` (or `val`) or `test`; images of other splits are left out. Default `"split"`
+    /// if there is one.
+    #[serde(default)]
+    split: Option<String>,
+    /// Regularisations to try, scikit-learn's C: smaller is stronger. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
+    #[serde(default = "strengths")]
+    c: Vec<f64>,
+    /// The most iterations of a fit. Default 200.
+    #[serde(default = "iterations")]
+    iterations: usize,
+}
+
+fn strengths() -> Vec<f64> {
+    vec![1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+}
+
+fn iterations() -> usize {
+    200
+}
+
+/// What an image's label is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One of several, in that column.
+    One(String),
+    /// Each of those columns says whether it shows that.
+    Each(Vec<String>),
+}
+
+/// The bound operator.
+pub struct Probe {
+    columns: Vec<String>,
+    target: Target,
+    split: Option<String>,
+    strengths: Vec<f64>,
+    iterations: usize,
+}
+
+impl Operator for Probe {
+    const NAME: &'static str = "probe";
+    const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
+    const VERSION: u32 = 1;
+    const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
+    const SEEDED: bool = true;
+    type Config = Config;
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let (rows, labels) = (inputs.inputs.required(FEATURES), inputs.inputs.required(LABELS));
+        let mut errors = Vec::new();
+        let columns = config.columns.unwrap_or_else(|| vectors_of(rows));
+        if columns.is_empty() {
+            let error = BindError::input(FEATURES, "it has no column of vectors").help("`infer` and `hog` make some");
+            errors.push(error);
+        }
+        for name in &columns {
+            if let Err(BindError { message, help, .. }) = vectors::dimension(rows, name) {
+                errors.push(BindError { help, ..BindError::key("columns", message) });
+            }
+        }
+        let target = target(config.label, config.classes, labels).map_err(|more| errors.extend(more)).ok();
+        let split = match config.split {
+            None => labels.field_with_name("split").is_ok().then(|| "split".to_owned()),
+            some => some,
+        };
+        if let Some(split) = &split
+            && let Err(fault) = of_kind(labels, split, |kind| kind == &DataType::Utf8, "text")
+        {
+            errors.push(BindError::key("split", fault));
+        }
+        if config.c.is_empty() || !config.c.iter().all(|&c| c > 0.0 && c.is_finite()) {
+            errors.push(BindError::key("c", "should be one or more numbers above 0"));
+        }
+        if config.iterations == 0 {
+            errors.push(BindError::key("iterations", "0 iterations fit nothing: at least 1"));
+        }
+        let mut strengths = config.c;
+        strengths.sort_by(f64::total_cmp);
+        match target {
+            Some(target) if errors.is_empty() => {
+                Ok(Self { columns, target, split, strengths, iterations: config.iterations })
+            }
+            _ => Err(errors),
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+
+    fn reads(&self, input: &str, _: &'static Port) -> Vec<String> {
+        let of_labels = || {
+            let targets = match &self.target {
+                Target::One(label) => vec![label.clone()],
+                Target::Each(classes) => classes.clone(),
+            };
+            targets.into_iter().chain(self.split.clone()).collect()
+        };
+        let more = if input == FEATURES { self.columns.clone() } else { of_labels() };
+        std::iter::once(IMAGE_ID.to_owned()).chain(more).collect()
+    }
+
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("columns", self.columns.clone().into()), ("split", self.split.clone().into())]
+    }
+
+    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+        Ok(Kernel::Whole(Box::new(Run { probe: self, context: context.clone() })))
+    }
+}
+
+/// The names of all columns of vectors.
+fn vectors_of(schema: &SchemaRef) -> Vec<String> {
+    let names = schema.fields().iter().map(|field| field.name());
+    names.filter(|name| features::dimension(schema, name).is_ok()).cloned().collect()
+}
+
+/// Which columns say what images show.
+fn target(label: Option<String>, classes: Option<Vec<String>>, labels: &SchemaRef) -> Result<Target, Vec<BindError>> {
+    let Some(classes) = classes else {
+        let label = label.unwrap_or_else(|| "label".to_owned());
+        let fits = |kind: &DataType| kind == &DataType::Utf8 || kind.is_integer();
+        let fault = of_kind(labels, &label, fits, "text or whole numbers").err();
+        return match fault {
+            Some(fault) => Err(vec![BindError::key("label", fault)]),
+            None => Ok(Target::One(label)),
+        };
+    };
+    let mut errors = Vec::new();
+    if label.is_some() {
+        errors.push(BindError::key("label", "`classes` takes its place: leave one of them out"));
+    }
+    if classes.is_empty() {
+        errors.push(BindError::key("classes", "should name one column or more"));
+    }
+    let faults = classes.iter().filter_map(|class| of_kind(labels, class, DataType::is_integer, "whole numbers").err());
+    errors.extend(faults.map(|fault| BindError::key("classes", fault)));
+    if errors.is_empty() { Ok(Target::Each(classes)) } else { Err(errors) }
+}
+
+/// Complains about a column of `labels` that is missing or of another type.
+fn of_kind(labels: &SchemaRef, name: &str, fits: impl Fn(&DataType) -> bool, what: &str) -> Result<(), String> {
+    let field = column::field(labels, name).map_err(|error| format!("`{LABELS}`: {error}"))?;
+    if fits(field.data_type()) {
+        return Ok(());
+    }
+    Err(format!("`{name}` of `{LABELS}` should be {what}, found {}", field.data_type()))
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("layer", DataType::Utf8, false),
+        Field::new("c", DataType::Float64, false),
+        Field::new("chosen", DataType::Boolean, false),
+        Field::new("split", DataType::Utf8, false),
+        Field::new("metric", DataType::Utf8, false),
+        Field::new("class", DataType::Utf8, true),
+        Field::new("value", DataType::Float64, false),
+        Field::new("images", DataType::Int64, false),
+    ]))
+}
+
+/// A number of the table.
+struct Row {
+    layer: String,
+    c: f64,
+    chosen: bool,
+    split: Split,
+    score: score::Score,
+}
+
+fn batch(rows: &[Row]) -> Result<RecordBatch, RunError> {
+    let text = |of: fn(&Row) -> &str| Arc::new(StringArray::from_iter_values(rows.iter().map(of)));
+    Ok(RecordBatch::try_new(
+        schema(),
+        vec![
+            text(|row| &row.layer),
+            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.c))),
+            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.chosen)))),
+            text(|row| row.split.name()),
+            text(|row| row.score.metric),
+            Arc::new(StringArray::from_iter(rows.iter().map(|row| row.score.class.as_deref()))),
+            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.score.value))),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.score.images as i64))),
+        ],
+    )?)
+}
+
+struct Run {
+    probe: Probe,
+    context: Context,
+}
+
+impl Whole for Run {
+    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let Self { probe, context } = *self;
+        let _threads = Threads::new(context.threads)?;
+        let _guard = tch::no_grad_guard();
+        let mut examples = Examples::read(&probe, tables, context.seed, sink)?;
+        sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
+        let held_out = examples.hold_out(context.seed);
+        let (total, mut rows) = (probe.columns.len() * (probe.strengths.len() + 1), Vec::new());
+        for (place, layer) in probe.columns.iter().enumerate() {
+            let values = std::mem::take(&mut examples.values[place]);
+            let mut fitter = Fitter::new(&values, &examples, &[Split::Train])?;
+            let mut best: Option<(f64, f64)> = None;
+            let mut done = place * (probe.strengths.len() + 1);
+            let from = rows.len();
+            // From strong to weak: each fit starts from the one before.
+            for &c in &probe.strengths {
+                fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
+                let scores = fitter.scores(Split::Validation)?;
+                let value = scores[0].value;
+                if best.is_none_or(|(_, most)| value > most) {
+                    best = Some((c, value));
+                }
+                let row = |score| Row { layer: layer.clone(), c, chosen: false, split: Split::Validation, score };
+                rows.extend(scores.into_iter().map(row));
+                done += 1;
+                sink.progress(done, total, &format!("{layer}: {value:.3} on validation with c = {c:e}"));
+            }
+            let (c, _) = best.expect("there is a strength");
+            rows[from..].iter_mut().for_each(|row| row.chosen = row.c == c);
+            if examples.count(Split::Test) > 0 {
+                let learn: &[Split] = if held_out { &[Split::Train, Split::Validation] } else { &[Split::Train] };
+                let mut fitter = Fitter::new(&values, &examples, learn)?;
+                fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
+                for score in fitter.scores(Split::Test)? {
+                    if score.class.is_none() {
+                        sink.metric(0, 0, &format!("{layer}_{}", score.metric), score.value);
+                    }
+                    rows.push(Row { layer: layer.clone(), c, chosen: true, split: Split::Test, score });
+                }
+            }
+            sink.progress((place + 1) * (probe.strengths.len() + 1), total, layer);
+        }
+        sink.write(batch(&rows)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+use arrow::array::{ArrayRef, Int32Array};
+use serde_json::json;
+
+use super::*;
+use crate::operator::At;
+use crate::trial::{self, Memory, Record};
+
+const N: usize = 90;
+
+/// Vectors of four values that tell three classes apart, more or less.
+fn values(row: usize) -> Vec<f32> {
+    let i = row as f64;
+    let one = |j: usize| {
+        let j = j as f64;
+        ((0.7 * i * (j + 1.0)).sin() * (1.0 + j) + (row % 3) as f64 * j.cos() * 0.8 + 10.0 * j) as f32
+    };
+    (0..4).map(one).collect()
+}
+
+fn id(row: usize) -> String {
+    format!("{row:02}")
+}
+
+fn rows() -> RecordBatch {
+    let all: Vec<_> = (0..N).map(|row| (id(row), values(row))).collect();
+    trial::features(&all.iter().map(|(id, values)| (id.as_str(), values.as_slice())).collect::<Vec<_>>())
+}
+
+fn split(row: usize) -> &'static str {
+    ["train", "train", "train", "val", "test"][row % 5]
+}
+
+/// Labels `label`, and of two classes `a` and `b`.
+fn labels(with_split: bool) -> RecordBatch {
+    let a = |row: usize| {
+        if row.is_multiple_of(11) {
+            0
+        } else if row % 3 == 0 {
+            1
+        } else {
+            -1
+        }
+    };
+    let b = |row: usize| if row % 3 != 0 && row % 7 != 0 { 1 } else { -1 };
+    let text = |of: &dyn Fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..N).map(of))) };
+    let number = |of: &dyn Fn(usize) -> i32| -> ArrayRef { Arc::new(Int32Array::from_iter_values((0..N).map(of))) };
+    let mut columns = vec![
+        ("image_id", text(&id)),
+        ("label", text(&|row| ["x", "y", "z"][row % 3].to_owned())),
+        ("a", number(&a)),
+        ("b", number(&b)),
+    ];
+    if with_split {
+        columns.push(("split", text(&|row| split(row).to_owned())));
+    }
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn bound(config: serde_json::Value, labels: &RecordBatch) -> Result<Probe, Vec<BindError>> {
+    trial::bind(config, &[(FEATURES, rows().schema()), (LABELS, labels.schema())])
+}
+
+fn run(config: serde_json::Value, labels: RecordBatch) -> Result<Record, RunError> {
+    let context = Context { seed: 1, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
+    let Kernel::Whole(kernel) = bound(config, &labels).unwrap().kernel(&context)? else { panic!("whole") };
+    let mut record = Record::default();
+    let parts = vec![rows().slice(40, 50), rows().slice(0, 40)];
+    kernel.run(&Memory([(FEATURES, parts), (LABELS, vec![labels])].into()), &mut record)?;
+    Ok(record)
+}
+
+fn examples(config: serde_json::Value) -> Examples {
+    let probe = bound(config, &labels(true)).unwrap();
+    let tables = Memory([(FEATURES, vec![rows()]), (LABELS, vec![labels(true)])].into());
+    Examples::read(&probe, &tables, 1, &mut Record::default()).unwrap()
+}
+
+fn close(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-3), "{found:?} {expected:?}");
+}
+
+/// Coefficients, and then intercepts, of scikit-learn 1.9.1 with a tolerance of 1e-10.
+#[test]
+fn weights_are_scikit_learns() {
+    let all = examples(json!({}));
+    let mut fitter = Fitter::new(&all.values[0], &all, &[Split::Train]).unwrap();
+    fitter.fit(0.01, 500, &|| false).unwrap();
+    let strong = [
+        -0.12016, 0.01036, 0.10980, -0.04282, 0.00459, 0.03823, 0.05734, 0.14094, -0.19828, 0.03792, 0.00090, -0.03883,
+        0.00517, 0.01271, -0.01789,
+    ];
+    close(&fitter.weights(), &strong);
+    fitter.fit(0.5, 500, &|| false).unwrap();
+    let weak = [
+        -0.87822, 0.34399, 0.53423, -0.27135, 0.10827, 0.16309, 0.01556, 1.51459, -1.53014, 0.20443, -0.00793, -0.19650,
+        0.24511, 0.01993, -0.26504,
+    ];
+    close(&fitter.weights(), &weak);
+    let right = |split| fitter.scores(split).unwrap()[0].value;
+    close(&[right(Split::Validation), right(Split::Test)], &[16.0 / 18.0, 15.0 / 18.0]);
+}
+
+#[test]
+fn what_is_difficult_is_not_learnt_from() {
+    let all = examples(json!({"classes": ["a", "b"]}));
+    let mut fitter = Fitter::new(&all.values[0], &all, &[Split::Train]).unwrap();
+    fitter.fit(0.5, 500, &|| false).unwrap();
+    let expected = [-1.20746, 1.14846, -0.26647, 0.33946, 0.19910, 0.12077, 0.21826, -0.38664, -1.09520, 0.46301];
+    close(&fitter.weights(), &expected);
+}
+
+#[test]
+fn the_best_on_validation_is_tested() {
+    let record = run(json!({"c": [1e-6, 0.5, 0.01]}), labels(true)).unwrap();
+    let table = &record.batches[0];
+    let text =
+        |name| tessera_schemas::text(table, name).unwrap().iter().map(|value| value.unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(text("split").iter().filter(|split| *split == "validation").count(), 6);
+    assert_eq!(text("metric")[6..], ["top1", "top5"]);
+    assert_eq!(text("split")[6..], ["test", "test"]);
+    assert_eq!(record.values("unlabelled"), [0.0]);
+    // 1e-6 and 0.01 pull towards zero, which changes no order of scores by much: the first of the best is taken.
+    let top1 = record.values("feature_top1")[0];
+    assert!(top1 > 0.8, "{top1}");
+    assert_eq!(record.values("feature_top5"), [1.0]);
+}
+
+#[test]
+fn splits_are_drawn_where_none_are_given() {
+    let one = run(json!({}), labels(false)).unwrap();
+    let again = run(json!({}), labels(false)).unwrap();
+    assert_eq!(one.batches, again.batches);
+    let images = one.batches[0].column(7).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+    let (validation, test) = (images[0], *images.last().unwrap());
+    assert!((8..=28).contains(&test) && (5..=25).contains(&validation), "{images:?}");
+}
+
+#[test]
+fn classes_have_their_precisions() {
+    let record = run(json!({"classes": ["a", "b"], "c": [0.5]}), labels(true)).unwrap();
+    let table = &record.batches[0];
+    let metrics: Vec<_> = tessera_schemas::text(table, "metric").unwrap().iter().map(|metric| metric.unwrap()).collect();
+    assert_eq!(metrics, ["map", "ap", "ap", "map", "ap", "ap"]);
+    assert!(record.values("feature_map")[0] > 0.8);
+}
+
+#[test]
+fn images_without_labels_are_counted() {
+    let record = run(json!({"c": [0.1]}), labels(true).slice(0, 80)).unwrap();
+    assert_eq!(record.values("unlabelled"), [10.0]);
+    let twice = arrow::compute::concat_batches(&labels(true).schema(), [&labels(true), &labels(true).slice(3, 1)]).unwrap();
+    assert_eq!(run(json!({}), twice).err().unwrap().to_string(), "`labels` has image `03` twice");
+    let few = run(json!({}), labels(true).slice(0, 4)).err().unwrap().to_string();
+    assert!(few.contains("labelled images with features are 3 for train, 1 for validation, 0 for test"), "{few}");
+}
+
+#[test]
+fn faults_are_all_named() {
+    let config = json!({"columns": ["conv4"], "label": "what", "split": "a", "c": [-1.0], "iterations": 0});
+    let errors = bound(config, &labels(true)).err().unwrap();
+    let keys: Vec<_> = errors.iter().map(|error| error.at.clone()).collect();
+    assert_eq!(keys, ["columns", "label", "split", "c", "iterations"].map(|key| At::Key(key.into())));
+    let errors = bound(json!({"label": "label", "classes": ["a", "label"]}), &labels(true)).err().unwrap();
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        ["`classes` takes its place: leave one of them out", "`label` of `labels` should be whole numbers, found Utf8"]
+    );
+}
