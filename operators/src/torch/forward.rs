@@ -161,7 +161,9 @@ fn product(maps: &Tensor, Response { size, alpha, beta }: Response) -> Result<Te
 /// As [`run`].
 pub fn scores(form: &Form, tensors: &Tensors, pieces: Tensor, mode: Mode, tape: &mut Tape) -> Result<Tensor, TchError> {
     let mut none = |_: &str, _: &Tensor| Ok(());
-    let mut value = run(&form.shared, tensors, pieces, mode, tape, &mut none)?;
+    let (still, shared) = form.shared.split_at(form.frozen);
+    let value = run(still, tensors, pieces, Mode::Evaluate, tape, &mut none)?;
+    let mut value = run(shared, tensors, value, mode, tape, &mut none)?;
     if form.pieces > 1 {
         let examples = value.size()[0] / form.pieces as i64;
         value = value.f_reshape([examples, -1])?;

@@ -194,7 +194,7 @@ impl Infer {
         });
         let name = network_of(config, &said).map_err(|fault| faults.push(fault)).ok();
         let network = name.map(|name| (name, name.network()));
-        let normalisation = given.or_else(|| of_weights(&said));
+        let normalisation = given.or_else(|| Normalisation::of_weights(&said));
         faults.extend(unsaid(config, normalisation, "the weights do not say"));
         match (&network, &config.layer) {
             (Some((name, network)), Some(layers)) => faults.extend(layers.faults(&network.layers(), *name)),
@@ -277,12 +277,6 @@ fn unsaid(config: &Config, found: Option<Normalisation>, who: &str) -> Option<Bi
         BindError::stage(format!("needs `mean` and `deviation`: {who} how images were normalised"))
             .help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]")
     })
-}
-
-/// The normalisation that a weights table tells of.
-fn of_weights(network: &weights::Network) -> Option<Normalisation> {
-    let fixed = network.mean.zip(network.deviation).map(|(mean, deviation)| Normalisation::Fixed { mean, deviation });
-    fixed.or_else(|| network.normalisation.as_deref().and_then(Normalisation::of_tiles))
 }
 
 /// The length of a feature: an output of that shape, pooled if asked for.

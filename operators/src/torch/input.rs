@@ -1,6 +1,7 @@
 //! Bytes to normalised tensors, and tensors to vectors.
 
 use tch::{Device, Kind, TchError, Tensor};
+use tessera_schemas::weights;
 
 /// Standard deviations are not taken below one gray level: else the noise of a flat tile is blown up, or divided by zero.
 const LEAST_DEVIATION: f64 = 1.0;
@@ -30,6 +31,24 @@ impl Normalisation {
             "none" => Some(Self::Fixed { mean: [0.0; 3], deviation: [1.0; 3] }),
             _ => None,
         }
+    }
+
+    /// What a weights table is to tell.
+    pub fn said(self) -> weights::Network {
+        let tiles = |name: &str| weights::Network { normalisation: Some(name.to_owned()), ..weights::Network::default() };
+        match self {
+            Self::Own => tiles("tile"),
+            Self::OwnPerChannel => tiles("tile-channel"),
+            Self::Fixed { mean, deviation } => {
+                weights::Network { mean: Some(mean), deviation: Some(deviation), ..weights::Network::default() }
+            }
+        }
+    }
+
+    /// What a weights table tells of.
+    pub fn of_weights(network: &weights::Network) -> Option<Self> {
+        let fixed = network.mean.zip(network.deviation).map(|(mean, deviation)| Self::Fixed { mean, deviation });
+        fixed.or_else(|| network.normalisation.as_deref().and_then(Self::of_tiles))
     }
 }
 

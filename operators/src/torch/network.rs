@@ -130,7 +130,7 @@ impl Network {
 
     /// The form that names one of `classes` for images of that height and width.
     pub fn classifier(&self, [height, width]: [usize; 2], classes: usize) -> Form {
-        Form { input: [3, height, width], pieces: 1, shared: self.trunk.clone(), joint: (self.classes)(classes) }
+        Form { input: [3, height, width], pieces: 1, shared: self.trunk.clone(), joint: (self.classes)(classes), frozen: 0 }
     }
 
     /// The form that solves puzzles of that many tiles, each `tile` pixels a side: names one of `permutations`.
@@ -149,7 +149,7 @@ impl Network {
         let flatten = Step::new(Layer::Flatten, "");
         let shared = trunk.into_iter().chain([flatten]).chain(hidden(features, 6)).collect();
         let joint = hidden(joint, 7).chain([fully(permutations, LAST, 8)]).collect();
-        Form { input: [3, tile, tile], pieces: tiles, shared, joint }
+        Form { input: [3, tile, tile], pieces: tiles, shared, joint, frozen: 0 }
     }
 }
 
@@ -164,6 +164,8 @@ pub struct Form {
     pub shared: Vec<Step>,
     /// What the pieces' outputs go through together.
     pub joint: Vec<Step>,
+    /// How many of the shared steps stay as they are: they are not trained, and their batch normalisation is by its statistics.
+    pub frozen: usize,
 }
 
 impl Form {
@@ -173,6 +175,8 @@ impl Form {
     /// The pieces are too small for the network.
     pub fn parameters(&self) -> Result<Vec<Parameter>, ShapeError> {
         let (shapes, mut parameters) = walk(&self.shared, &self.input)?;
+        let still = walk(&self.shared[..self.frozen], &self.input)?.1.len();
+        parameters[..still].iter_mut().for_each(|parameter| parameter.trained = false);
         let mut piece = shapes.last().cloned().unwrap_or_else(|| self.input.to_vec());
         if self.pieces > 1 {
             piece = vec![self.pieces * piece.iter().product::<usize>()];

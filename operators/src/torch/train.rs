@@ -9,6 +9,10 @@
 //! does not learn from: also `validation_loss` and `validation_accuracy`, over the same examples each time. With an input `probe`,
 //! labelled images: `knn_accuracy`, see [`Probe`].
 //!
+//! With an input `weights`, of the same network, it starts from them: tensors of the same name and shape are taken, the others (a
+//! head for other classes) start anew, and images are normalised as they were for those weights. With `freeze`, only what follows a
+//! layer is trained: with both, the paper's non-linear probes (table 5); without `freeze`, fine-tuning.
+//!
 //! Each epoch is one shuffled scan. Weights start by seed and tensor name; libtorch's generator (dropout) is seeded anew each step.
 //! The result is exact for one device and number of threads, also if the run was interrupted: it goes on from its last checkpoint,
 //! behind the last example of that step. A loss that is no number stops it.
@@ -21,6 +25,7 @@ mod config;
 mod mean;
 mod probe;
 mod run;
+mod transfer;
 
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, weights};
@@ -29,7 +34,6 @@ pub use self::config::Config;
 use self::probe::Probe;
 use self::run::Training;
 use super::examples::{Content, Layout};
-use super::input::Normalisation;
 use super::network::{Form, Parameter};
 use super::weights::normalisation_faults;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
@@ -40,6 +44,8 @@ const EXAMPLES: &str = "examples";
 const VALIDATION: &str = "validation";
 /// The port of images that features are measured on.
 const PROBE: &str = "probe";
+/// The port of weights to start from.
+const WEIGHTS: &str = "weights";
 /// What each of them has.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
@@ -62,6 +68,7 @@ impl Operator for Train {
         Port::scan(EXAMPLES, &COLUMNS),
         Port::scan(VALIDATION, &COLUMNS).optional(),
         Port::scan(PROBE, &COLUMNS).optional(),
+        Port::side(WEIGHTS, &transfer::COLUMNS).optional(),
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["checkpoint_minutes", "device", "metrics_every"];
@@ -71,8 +78,10 @@ impl Operator for Train {
         config.settle();
         let mut faults = config.faults();
         faults.extend(normalisation_faults(config.mean, config.deviation));
-        let (mean, deviation) = config.normalisation();
-        let images = Normalisation::Fixed { mean, deviation };
+        let images = transfer::normalisation(&config, inputs.inputs.get(WEIGHTS)).unwrap_or_else(|fault| {
+            faults.push(fault);
+            config.normalisation()
+        });
         let layout_of = |port: &str, schema: &SchemaRef| {
             Layout::of(schema, config.target.as_deref(), config.classes, images).map_err(|fault| {
                 let error = match fault.key {
@@ -90,10 +99,14 @@ impl Operator for Train {
             }
         };
         let network = config.network.network();
-        let form = match layout.content {
+        let mut form = match layout.content {
             Content::Puzzles { .. } => network.puzzle(layout.pieces, layout.side[0], layout.classes),
             Content::Images { .. } => network.classifier(layout.side, layout.classes),
         };
+        match transfer::frozen(&config) {
+            Ok(frozen) => form.frozen = frozen,
+            Err(fault) => faults.push(fault),
+        }
         let parameters = form.parameters().unwrap_or_else(|error| {
             let (name, [height, width]) = (config.network.text(), layout.side);
             let what =
@@ -126,8 +139,9 @@ impl Operator for Train {
         self.schema.clone()
     }
 
-    fn reads(&self, input: &str, _: &'static Port) -> Vec<String> {
+    fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
         match (input, &self.probe) {
+            (WEIGHTS, _) => port.columns.iter().map(|column| column.name.to_owned()).collect(),
             (PROBE, Some(probe)) => [IMAGE_ID].into_iter().chain(probe.columns()).map(str::to_owned).collect(),
             _ => self.layout.columns().map(str::to_owned).to_vec(),
         }
@@ -150,10 +164,7 @@ fn schema(config: &Config, layout: &Layout) -> SchemaRef {
         Content::Puzzles { normalisation } => {
             weights::Network { name, normalisation: Some(normalisation.clone()), ..weights::Network::default() }
         }
-        Content::Images { .. } => {
-            let (mean, deviation) = config.normalisation();
-            weights::Network { name, mean: Some(mean), deviation: Some(deviation), ..weights::Network::default() }
-        }
+        Content::Images { .. } => weights::Network { name, ..layout.normalisation.said() },
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::operator::BindError;
 use crate::torch::device::Device;
+use crate::torch::input::Normalisation;
 use crate::torch::network::Name;
 use crate::torch::optimizer::{Method, Rule};
 use crate::torch::precision::Precision;
@@ -31,6 +32,9 @@ pub struct Config {
     /// Of images: the standard deviation of the same. Default: ImageNet's.
     #[serde(default)]
     pub deviation: Option<[f32; 3]>,
+    /// The layer (`conv1` to `conv5`) up to which the network stays as it starts: only what follows is trained. Default: none.
+    #[serde(default)]
+    pub freeze: Option<String>,
     /// Passes over the data. Default: 10.
     #[serde(default = "defaults::epochs")]
     pub epochs: usize,
@@ -203,8 +207,8 @@ impl Config {
     }
 
     /// Mean and deviation that images are normalised with.
-    pub fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
-        (self.mean.unwrap_or(IMAGENET.0), self.deviation.unwrap_or(IMAGENET.1))
+    pub fn normalisation(&self) -> Normalisation {
+        Normalisation::Fixed { mean: self.mean.unwrap_or(IMAGENET.0), deviation: self.deviation.unwrap_or(IMAGENET.1) }
     }
 
     /// The learning rates, for epochs of so many steps.

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Position};
 use super::mean::Mean;
+use super::transfer;
 use super::{EXAMPLES, Train, VALIDATION};
 use crate::operator::{Order, RunError, Sink, Tables, Whole};
 use crate::random::Draw;
@@ -48,7 +49,7 @@ struct State {
 impl Whole for Training {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let _threads = Threads::new(self.threads)?;
-        let mut state = self.start(sink)?;
+        let mut state = self.start(tables, sink)?;
         while state.epoch < self.train.config.epochs {
             self.epoch(&mut state, tables, sink)?;
         }
@@ -65,7 +66,7 @@ impl Whole for Training {
 
 impl Training {
     /// The state of the last checkpoint, else that before the first step.
-    fn start(&self, sink: &mut dyn Sink) -> Result<State, RunError> {
+    fn start(&self, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<State, RunError> {
         let resumed = sink.resume().and_then(|bytes| match checkpoint::position(&bytes) {
             Ok(position) => Some((bytes, position)),
             Err(error) => {
@@ -77,6 +78,7 @@ impl Training {
         let tensors = Tensors::initial(&self.train.parameters, self.seed, self.device)?;
         let optimizer = Optimizer::new(self.train.config.rule(), tensors.trained(), steps)?;
         let Some((bytes, position)) = resumed else {
+            transfer::start(&self.train.config, &self.train.form, &tensors, tables, sink)?;
             let (whole, recent) = (Mean::new(), Mean::new());
             return Ok(State { tensors, optimizer, epoch: 0, step: 0, last: None, whole, recent });
         };

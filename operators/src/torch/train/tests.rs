@@ -20,6 +20,7 @@ use super::run::Pass;
 use super::*;
 use crate::operator::{At, Batches, Inputs, Order, QueryPlanner, Sink, Tables};
 use crate::random::Draw;
+use crate::torch::input::Normalisation;
 
 struct NoPlanner;
 

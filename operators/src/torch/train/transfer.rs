@@ -1,0 +1,80 @@
+//! What training starts from: the weights of another stage, and the layers that keep them.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tessera_schemas::weights;
+
+use super::WEIGHTS;
+use super::config::Config;
+use crate::operator::{BindError, Column, ColumnKind, Order, RunError, Sink, Tables};
+use crate::torch::input::Normalisation;
+use crate::torch::network::{Form, walk};
+use crate::torch::tensors::Tensors;
+
+/// What a table of weights has.
+pub const COLUMNS: [Column; 4] = [
+    Column::new("tensor", ColumnKind::Text),
+    Column::new("shape", ColumnKind::Any),
+    Column::new("dtype", ColumnKind::Text),
+    Column::new("data", ColumnKind::Any),
+];
+
+/// How images are normalised: as the config says, else as they were for the weights, else by ImageNet's values.
+///
+/// # Errors
+/// The weights are of another network, or are none.
+pub fn normalisation(config: &Config, start: Option<&SchemaRef>) -> Result<Normalisation, BindError> {
+    let Some(start) = start else { return Ok(config.normalisation()) };
+    let said = weights::network(start)
+        .map_err(|error| BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"))?;
+    let wanted = config.network.text();
+    if let Some(name) = said.name.as_deref().filter(|name| *name != wanted) {
+        let fault = BindError::input(WEIGHTS, format!("they are of `{name}`, and the stage trains `{wanted}`"));
+        return Err(fault.help(format!("network = \"{name}\", or other weights")));
+    }
+    let given = config.mean.is_some() || config.deviation.is_some();
+    let known = if given { None } else { Normalisation::of_weights(&said) };
+    Ok(known.unwrap_or_else(|| config.normalisation()))
+}
+
+/// How many steps of the trunk are not trained.
+///
+/// # Errors
+/// `freeze` names no layer of the network.
+pub fn frozen(config: &Config) -> Result<usize, BindError> {
+    let Some(layer) = &config.freeze else { return Ok(0) };
+    let network = config.network.network();
+    let layers = network.layers();
+    if !layers.contains(&layer.as_str()) {
+        let fault = BindError::key("freeze", format!("`{layer}` is no layer of `{}`", config.network.text()));
+        return Err(fault.help(format!("known: {}", layers.join(", "))));
+    }
+    Ok(network.up_to(std::slice::from_ref(layer)).len())
+}
+
+/// Fills tensors from the input, if there is one, and says which start anew.
+///
+/// # Errors
+/// It lacks a tensor of the trunk, or cannot be read.
+pub fn start(
+    config: &Config,
+    form: &Form,
+    tensors: &Tensors,
+    tables: &dyn Tables,
+    sink: &mut dyn Sink,
+) -> Result<(), RunError> {
+    if tables.schema(WEIGHTS).is_none() {
+        return Ok(());
+    }
+    let batches: Vec<RecordBatch> = tables.scan(WEIGHTS, Order::Stored)?.collect::<Result<_, _>>()?;
+    let anew = tensors.adopt(&batches)?;
+    let trunk = walk(&config.network.network().trunk, &form.input);
+    let (_, trunk) = trunk.map_err(|error| RunError::Engine(error.to_string()))?;
+    if let Some(missing) = trunk.iter().find(|parameter| anew.contains(&parameter.name)) {
+        let (name, shape) = (&missing.name, crate::torch::network::dimensions(&missing.shape));
+        return Err(RunError::Input(format!("the weights to start from have no tensor `{name}` of {shape}")));
+    }
+    let list = if anew.is_empty() { "none".to_owned() } else { anew.join(", ") };
+    sink.say(&format!("starts from `{WEIGHTS}`; tensors that start anew: {list}"));
+    Ok(())
+}
