@@ -21,3 +21,4 @@ mod snapshots;
 mod source_changes;
 mod sql;
 mod store_damage;
+mod sweeps;
