@@ -113,13 +113,9 @@ fn cells_answer_together_and_alone() {
     let one = place.sql("SELECT image_id, cluster FROM \"assigned@k=4,seed=2\" ORDER BY image_id");
     assert_eq!(one, place.sql("SELECT image_id, cluster FROM assigned WHERE k = 4 AND seed = 2 ORDER BY image_id"));
     assert_eq!(one.len(), 40);
-    let plan = place.tessera("sql", &["--format", "csv", "EXPLAIN SELECT image_id FROM assigned WHERE k = 4 AND seed = 2"]);
-    assert_eq!(
-        plan.out.matches("assigned@").count() / plan.out.matches("DataSourceExec").count().max(1),
-        plan.out.matches("assigned@k=4,seed=2").count() / plan.out.matches("DataSourceExec").count().max(1),
-        "only that cell is read: {}",
-        plan.out
-    );
+    let explain = "EXPLAIN SELECT image_id FROM assigned WHERE k = 4 AND seed = 2";
+    let plan = place.tessera("sql", &["--format", "csv", explain]).out;
+    assert_eq!(plan.matches("DataSourceExec").count(), 1, "only that cell is read: {plan}");
     // Seeds are seeds: another one starts elsewhere, the same one at the same place.
     let seeds = place.sql("SELECT count(DISTINCT centroid) AS n FROM (SELECT array_to_string(centroid, ' ') AS centroid FROM clusters WHERE k = 6)");
     assert!(seeds[0]["n"].as_u64().unwrap() > 6, "{seeds:?}");
@@ -183,11 +179,11 @@ fn the_report_is_what_the_metrics_say() {
 fn views_and_vectors_of_different_lengths() {
     let place = Place::new();
     place.images(20);
-    sweep(&place, "decoded.side = [16, 32]\nclusters.init = [\"random\", \"k-means++\"]\n");
+    sweep(&place, "decoded.side = [24, 32]\nclusters.init = [\"random\", \"k-means++\"]\n");
     let made = run(&place, &[]);
     assert_eq!((made["features"].0, made["clusters"].0, made["sizes"].0), (2, 4, 4));
     let sides = place.sql("SELECT side, count(*) AS n FROM decoded GROUP BY side ORDER BY side");
-    assert_eq!(sides, [json!({"side": 16, "n": 20}), json!({"side": 32, "n": 20})]);
+    assert_eq!(sides, [json!({"side": 24, "n": 20}), json!({"side": 32, "n": 20})]);
     let lengths = place.sql("SELECT side, min(array_length(feature)) AS n FROM features GROUP BY side ORDER BY side");
     assert!(lengths[0]["n"].as_u64() < lengths[1]["n"].as_u64(), "{lengths:?}");
     let inits = place.sql("SELECT DISTINCT init FROM clusters ORDER BY 1");

@@ -87,7 +87,9 @@ impl Report {
 
 /// `stage`, the axes, `seeds`, and of each metric mean and deviation; what a stage does not have is NULL.
 fn columns(summaries: &[Summary]) -> Vec<(String, ArrayRef)> {
-    let rows = || summaries.iter().flat_map(|summary| summary.rows.iter().map(move |row| (summary, row)));
+    let rows: Vec<(&Summary, &Row)> =
+        summaries.iter().flat_map(|summary| summary.rows.iter().map(move |row| (summary, row))).collect();
+    let rows = || rows.iter().copied();
     let names = |of: fn(&Summary) -> &Vec<String>| {
         let mut names: Vec<&String> = Vec::new();
         for name in summaries.iter().flat_map(of) {
