@@ -217,7 +217,9 @@ fn two_sources_of_one_name() {
     );
     let pixels = place.sql("SELECT path, count(*) AS n FROM decoded d WHERE pixels IS NOT NULL GROUP BY path ORDER BY path");
     assert_eq!(pixels, [json!({"path": "./other", "n": 4}), json!({"path": "photos", "n": 8})]);
-    assert_eq!(place.sql("SELECT count(source) AS n FROM images WHERE digest IS NOT NULL"), [json!({"n": 12})]);
+    assert_eq!(place.sql("SELECT count(digest) AS n FROM images"), [json!({"n": 12})]);
+    let located = place.sql("SELECT count(source) AS n FROM \"images@path=photos\"");
+    assert_eq!(located, [json!({"n": 8})], "where bytes lie is in the table of each cell");
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn faults_of_a_sweep_as_they_are_shown() {
     assert_eq!(check.code, 2);
     for expected in [
         "[pipeline.toml:12:20]",
-        " 12 │ \"clusters.k\" = [5, 0]\n    ·                    ┬",
+        " 12 │ \"clusters.k\" = [5, 0]\n    ·                    ─",
         "the sweep names the unknown stage `feature`",
         "did you mean `features`?",
         "[pipeline.toml:14:1]",
