@@ -21,4 +21,5 @@ mod snapshots;
 mod source_changes;
 mod sql;
 mod store_damage;
+mod sweeps;
 mod transfer;

@@ -55,6 +55,8 @@ pub struct Request {
     pub top: Option<Arc<Step>>,
     /// The epoch's shuffled order, instead of the stored one.
     pub shuffled: Option<u64>,
+    /// Of a shuffled scan: the seed of its order, unless a view on the way looks back; by default the pipeline's.
+    pub seed: Option<u64>,
     /// Of a shuffled scan: the id of the row to start behind; by default it starts with the first.
     pub after: Option<String>,
     /// Rows of a partition of a shuffled scan; by default all.
@@ -160,7 +162,7 @@ impl Catalog {
         let operator = taken.with_context(|| format!("the kernel of stage `{}` was made before", self.name(node)))?;
         let file = &self.plan.graph.file;
         let context = Context {
-            seed: file.seed,
+            seed: self.plan.graph.seed(node),
             threads: self.engine.threads,
             base: file.base.clone(),
             scratch: self.store.root().to_owned(),
@@ -411,7 +413,11 @@ impl Catalog {
         let leads = above.iter().any(|step| step.looks_back);
         let chunk = request.chunk.unwrap_or(usize::MAX);
         let cut = scan::Cut { chunk, leads, after: request.after.as_deref() };
-        let shuffled = scan::shuffle(&rows, self.plan.graph.file.seed, epoch, cut).map_err(convert::unwrap)?;
+        // What looks back depends on the order: then it is the same for all readers.
+        let graph = &self.plan.graph;
+        let looking = above.iter().rev().find(|step| step.looks_back).and_then(|step| graph.find(&step.stage));
+        let seed = looking.map(|node| graph.seed(node)).or(request.seed).unwrap_or(graph.file.seed);
+        let shuffled = scan::shuffle(&rows, seed, epoch, cut).map_err(convert::unwrap)?;
         let leaf = scan::memory(&rows.schema(), &shuffled.partitions).map_err(convert::unwrap)?;
         let mut dropped: Vec<Mutex<Vec<DroppedRow>>> = shuffled.partitions.iter().map(|_| Mutex::default()).collect();
         if let Some(first) = dropped.first_mut() {

@@ -6,6 +6,7 @@ mod export;
 mod graph;
 mod init;
 mod prompt;
+mod report;
 mod session;
 mod show;
 mod summary;
@@ -41,6 +42,7 @@ Examples:
   tessera check pipeline.toml
   tessera run pipeline.toml --to clusters
   tessera run pipeline.toml --set clusters.k=500
+  tessera run pipeline.toml --set 'sweep.clusters.k=[500, 1000]'
   tessera sql pipeline.toml \"SELECT cluster, count(*) FROM assigned GROUP BY cluster ORDER BY 2 DESC\""
 )]
 struct Arguments {
@@ -124,6 +126,20 @@ Rows are compared by image_id where there is one, else as wholes. The table `sna
   tessera diff pipeline.toml images previous current --rows
   tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
     Diff(diff::Diff),
+    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds.
+    #[command(after_help = "\
+A pipeline file makes a grid of stages by lists of values; what is upstream of them runs once:
+
+  [sweep]
+  \"clusters.k\" = [500, 1000, 2000]
+  \"clusters.seed\" = [1, 2, 3]
+
+Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
+seeds. Cells that are not made yet are left out. Examples:
+  tessera report pipeline.toml
+  tessera report pipeline.toml clusters --metric objective --format csv
+  tessera report pipeline.toml clusters@k=500")]
+    Report(report::Report),
     /// Draw rows of a stage: puzzles beside their images, pixels, or the images of each cluster.
     #[command(after_help = "\
 Puzzles: the image on the left, its tiles as they were shuffled on the right, those of another image framed. Pixels: a sheet of
@@ -281,6 +297,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let answer = session.runtime.block_on(sql::query(&session.catalog, &query))?;
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
             summary::left_out(&mut io::stderr(), &answer.dropped)?;
+            answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
         }
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
@@ -298,6 +315,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Report(report) => report.run(&mut out, threads)?,
         Command::Diff(diff) => diff.run(&mut out, threads)?,
         Command::Show(show) => show.run(&mut out, threads)?,
         Command::Export(export) => export.run(threads)?,
@@ -321,8 +339,8 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
 
 /// Stage names of the command line, checked before anything runs.
 fn check_names(session: &Session, choice: Choice) -> Result<Options> {
-    for name in choice.to.iter().chain(&choice.force) {
-        session.stage(name)?;
+    for names in [&choice.to, &choice.force] {
+        session.stages(names)?;
     }
     Ok(choice.options())
 }

@@ -4,11 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::faults::{Fault, Faults};
+use crate::sweep::{self, Axis, Coordinate};
+
+mod overrides;
+mod values;
+
+pub use overrides::Override;
 
 /// Rows of a part, unless the file says otherwise.
 const PART_ROWS: usize = 1024;
@@ -34,12 +40,14 @@ pub struct PipelineFile {
     pub part_rows: usize,
     /// The stages, in the order of the text.
     pub stages: Vec<Declaration>,
+    /// `[sweep]`, in the order of the text.
+    pub axes: Vec<Axis>,
     /// What is wrong so far; [`Plan::bind`](crate::plan::Plan::bind) reports it with what the later phases find.
     pub faults: Vec<Fault>,
 }
 
-/// A stage as it is written.
-#[derive(Debug)]
+/// A stage as it is written, or a cell of one that is swept.
+#[derive(Debug, Clone)]
 pub struct Declaration {
     /// Its name, and where it stands.
     pub name: Text,
@@ -51,12 +59,16 @@ pub struct Declaration {
     pub inputs: Vec<(Text, Text)>,
     /// `keep = …`.
     pub keep: Option<(bool, Range<usize>)>,
+    /// `seed = …`, in place of the pipeline's.
+    pub seed: Option<(u64, Range<usize>)>,
     /// All other keys: the operator's config.
     pub config: Map<String, Value>,
     /// Keys whose values `--set` gave.
     pub set: BTreeSet<String>,
     /// Places of the config's values, by path (`layer`, `layer[1]`), and of its keys, by name with `=` behind.
     pub places: BTreeMap<String, Range<usize>>,
+    /// Of a cell: its value on each axis that it depends on.
+    pub cell: Vec<Coordinate>,
 }
 
 /// Text and its place.
@@ -69,6 +81,11 @@ pub struct Text {
 }
 
 impl Declaration {
+    /// The name that the file has for it: a cell's is its stage's.
+    pub fn base(&self) -> &str {
+        if self.cell.is_empty() { &self.name.text } else { sweep::base(&self.name.text) }
+    }
+
     /// The place of a config key, by its path, or of the nearest thing around it.
     pub fn place(&self, path: &str) -> Range<usize> {
         let mut path = path;
@@ -86,28 +103,6 @@ impl Declaration {
     /// The place of a config key's name.
     pub fn place_of_key(&self, key: &str) -> Range<usize> {
         self.places.get(&format!("{key}=")).cloned().unwrap_or_else(|| self.name.span.clone())
-    }
-}
-
-/// `--set stage.key=value`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Override {
-    /// The stage, or `pipeline`.
-    pub stage: String,
-    /// The key.
-    pub key: String,
-    /// The value, as TOML has it; text that is no TOML value is taken as a string.
-    pub value: String,
-}
-
-impl std::str::FromStr for Override {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let usage = || format!("`{text}` is not of the form stage.key=value");
-        let (place, value) = text.split_once('=').ok_or_else(usage)?;
-        let (stage, key) = place.split_once('.').ok_or_else(usage)?;
-        Ok(Self { stage: stage.trim().into(), key: key.trim().into(), value: value.trim().into() })
     }
 }
 
@@ -143,15 +138,15 @@ impl PipelineFile {
     }
 }
 
-struct Reader {
-    faults: Vec<Fault>,
+pub(crate) struct Reader {
+    pub(crate) faults: Vec<Fault>,
 }
 
-type Key<'a, 'i> = &'a Spanned<std::borrow::Cow<'i, str>>;
-type Entry<'a, 'i> = (Key<'a, 'i>, &'a Spanned<DeValue<'i>>);
+pub(crate) type Key<'a, 'i> = &'a Spanned<std::borrow::Cow<'i, str>>;
+pub(crate) type Entry<'a, 'i> = (Key<'a, 'i>, &'a Spanned<DeValue<'i>>);
 
 /// A table's entries in the order of the text.
-fn entries<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
+pub(crate) fn entries<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
     let mut all: Vec<Entry<'a, 'i>> = table.iter().collect();
     all.sort_by_key(|(key, _)| key.span().start);
     all
@@ -173,19 +168,20 @@ impl Reader {
             seed: 0,
             part_rows: PART_ROWS,
             stages: Vec::new(),
+            axes: Vec::new(),
             faults: Vec::new(),
         };
         for (key, value) in entries(root) {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("pipeline", DeValue::Table(table)) => self.pipeline(&mut file, table),
                 ("stage", DeValue::Table(table)) => self.stages(&mut file, table),
-                ("pipeline" | "stage", other) => {
+                ("sweep", DeValue::Table(table)) => file.axes = sweep::read(self, table),
+                ("pipeline" | "stage" | "sweep", other) => {
                     self.fault(value.span(), format!("`{}` should be a table, found {}", key.get_ref(), other.type_str()));
                 }
                 (other, _) => {
-                    let fault =
-                        Fault::new(key.span(), format!("unknown table `{other}`")).known(other, ["pipeline", "stage"]);
-                    self.faults.push(fault);
+                    let fault = Fault::new(key.span(), format!("unknown table `{other}`"));
+                    self.faults.push(fault.known(other, ["pipeline", "stage", "sweep"]));
                 }
             }
         }
@@ -196,10 +192,11 @@ impl Reader {
         for set in overrides {
             self.set(&mut file, set);
         }
+        sweep::expand(&mut file, self);
         file
     }
 
-    fn fault(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(crate) fn fault(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.faults.push(Fault::new(span, message));
     }
 
@@ -248,16 +245,6 @@ impl Reader {
         }
     }
 
-    fn whole_number(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<u64> {
-        let span = value.span();
-        let found = self.value(value, "", &mut BTreeMap::new());
-        let number = found.as_u64();
-        if number.is_none() {
-            self.fault(span, format!("`{key}` should be a whole number of at least 0, found {found}"));
-        }
-        number
-    }
-
     fn stages(&mut self, file: &mut PipelineFile, table: &DeTable<'_>) {
         for (name, value) in entries(table) {
             let span = name.span();
@@ -287,9 +274,11 @@ impl Reader {
             input: None,
             inputs: Vec::new(),
             keep: None,
+            seed: None,
             config: Map::new(),
             set: BTreeSet::new(),
             places: BTreeMap::new(),
+            cell: Vec::new(),
             name,
         };
         for (key, value) in entries(table) {
@@ -326,129 +315,12 @@ impl Reader {
             ("keep", other) => {
                 self.fault(value.span(), format!("`keep` should be true or false, found {}", other.type_str()))
             }
+            ("seed", _) => stage.seed = self.whole_number(key, value).map(|seed| (seed, key_span)),
             _ => {
                 stage.places.insert(format!("{key}="), key_span);
                 let value = self.value(value, key, &mut stage.places);
                 stage.config.insert(key.to_owned(), value);
             }
-        }
-    }
-
-    fn text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Text> {
-        match self.value(value, "", &mut BTreeMap::new()) {
-            Value::String(text) => Some(Text { text, span: value.span() }),
-            other => {
-                self.fault(value.span(), format!("`{key}` should be a string, found {other}"));
-                None
-            }
-        }
-    }
-
-    /// A TOML value as JSON, its places noted under its path.
-    fn value(&mut self, value: &Spanned<DeValue<'_>>, path: &str, places: &mut BTreeMap<String, Range<usize>>) -> Value {
-        places.insert(path.to_owned(), value.span());
-        match value.get_ref() {
-            DeValue::String(text) => Value::String(self.interpolate(text, value.span())),
-            DeValue::Integer(number) => {
-                let parse = |text: &str| i64::from_str_radix(text, number.radix()).ok();
-                match parse(number.as_str()) {
-                    Some(number) => Value::Number(number.into()),
-                    None => {
-                        self.fault(value.span(), format!("the number {number} is too large"));
-                        Value::Null
-                    }
-                }
-            }
-            DeValue::Float(number) => match number.as_str().parse().ok().and_then(Number::from_f64) {
-                Some(number) => Value::Number(number),
-                None => {
-                    self.fault(value.span(), format!("{number} is no finite number"));
-                    Value::Null
-                }
-            },
-            DeValue::Boolean(truth) => Value::Bool(*truth),
-            DeValue::Datetime(time) => Value::String(time.to_string()),
-            DeValue::Array(items) => Value::Array(
-                items.iter().enumerate().map(|(i, item)| self.value(item, &format!("{path}[{i}]"), places)).collect(),
-            ),
-            DeValue::Table(table) => Value::Object(
-                entries(table)
-                    .into_iter()
-                    .map(|(key, item)| {
-                        let key = key.get_ref().to_string();
-                        let value = self.value(item, &format!("{path}.{key}"), places);
-                        (key, value)
-                    })
-                    .collect(),
-            ),
-        }
-    }
-
-    /// Puts environment variables in for `${NAME}`; `$${` stays `${`.
-    fn interpolate(&mut self, text: &str, span: Range<usize>) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("${") {
-            let (before, behind) = (&rest[..at], &rest[at + 2..]);
-            if let Some(before) = before.strip_suffix('$') {
-                out.push_str(before);
-                out.push_str("${");
-                rest = behind;
-                continue;
-            }
-            out.push_str(before);
-            let Some(end) = behind.find('}') else {
-                self.fault(span, "`${` without its `}`");
-                return out;
-            };
-            let name = &behind[..end];
-            match std::env::var(name) {
-                Ok(value) => out.push_str(&value),
-                Err(_) => {
-                    let fault = Fault::new(span.clone(), format!("the environment variable `{name}` is not set"));
-                    self.faults
-                        .push(fault.help("`${NAME}` takes its value from the environment; `$${` writes a plain `${`"));
-                }
-            }
-            rest = &behind[end + 1..];
-        }
-        out.push_str(rest);
-        out
-    }
-
-    fn set(&mut self, file: &mut PipelineFile, set: &Override) {
-        let written = set.value.as_str();
-        // A bare word is a string: `--set decoded.on_error=drop`.
-        let quoted = format!("{:?}", set.value);
-        let parsed = DeValue::parse(written).or_else(|_| DeValue::parse(&quoted));
-        let Ok(value) = parsed else {
-            return self.fault(0..0, format!("--set {}.{}: `{written}` is no TOML value", set.stage, set.key));
-        };
-        let before = self.faults.len();
-        if set.stage == "pipeline" {
-            self.pipeline_key(file, &set.key, 0..0, &value);
-        } else if let Some(stage) = file.stages.iter_mut().find(|stage| stage.name.text == set.stage) {
-            self.stage_key(stage, &set.key, 0..0, &value);
-            stage.set.insert(set.key.clone());
-            // Spans of the command line's text mean nothing in the file: point at the stage.
-            let span = stage.name.span.clone();
-            stage.places.retain(|path, _| path.split(['.', '[', '=']).next() != Some(set.key.as_str()));
-            if set.key == "input" {
-                stage.inputs.clear();
-            }
-            for text in [Some(&mut stage.op), stage.input.as_mut()].into_iter().flatten() {
-                if set.key == "op" || set.key == "input" {
-                    text.span = span.clone();
-                }
-            }
-        } else {
-            let names: Vec<&str> = file.stages.iter().map(|stage| stage.name.text.as_str()).collect();
-            let message = format!("--set names the unknown stage `{}`", set.stage);
-            self.faults.push(Fault::new(0..0, message).known(&set.stage, names));
-        }
-        for fault in &mut self.faults[before..] {
-            fault.span = 0..0;
-            fault.message = format!("{} (from --set {}.{})", fault.message, set.stage, set.key);
         }
     }
 }

@@ -77,6 +77,15 @@ impl Graph {
                     Some(Edge { name: input.name.clone(), port: input.port, from, span: input.span.clone() })
                 })
                 .collect();
+            if let Some((_, span)) = stage.seed.as_ref().filter(|_| !spec.seeded()) {
+                let message =
+                    format!("stage `{}`: `{}` draws no random numbers, and needs no `seed`", stage.name.text, spec.name());
+                let seeded = OPERATORS.iter().filter(|spec| spec.seeded()).map(|spec| spec.name());
+                faults.push(
+                    Fault::new(span.clone(), message)
+                        .help(format!("those that do: {}", seeded.collect::<Vec<_>>().join(", "))),
+                );
+            }
             let view = spec.view() && !stage.keep.as_ref().is_some_and(|keep| keep.0);
             placed.insert(declared, nodes.len());
             nodes.push(Node { declared, name: stage.name.text.clone(), spec, edges, view });
@@ -87,6 +96,40 @@ impl Graph {
             }
         }
         Self { file, nodes, faults }
+    }
+
+    /// The seed of what a stage draws: its own, or the pipeline's.
+    pub fn seed(&self, node: usize) -> u64 {
+        self.declaration(node).seed.as_ref().map_or(self.file.seed, |seed| seed.0)
+    }
+
+    /// The stages of that name: one, or cells of a swept stage; `clusters@k=500` means those with this value.
+    pub fn matching(&self, name: &str) -> Vec<usize> {
+        let (base, values) = name.split_once('@').unwrap_or((name, ""));
+        let wanted: Vec<&str> = values.split(',').filter(|value| !value.is_empty()).collect();
+        let fits = |&node: &usize| {
+            let stage = self.declaration(node);
+            let has = |wanted: &&str| stage.cell.iter().any(|coordinate| coordinate.to_string() == **wanted);
+            stage.base() == base && wanted.iter().all(has)
+        };
+        let mut found: Vec<usize> = (0..self.nodes.len()).filter(fits).collect();
+        found.sort_by_key(|&node| self.nodes[node].declared);
+        found
+    }
+
+    /// The stages as the file names them, each with its cells; those of a stage that is not swept are itself.
+    pub fn families(&self) -> Vec<(&str, Vec<usize>)> {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|&node| self.nodes[node].declared);
+        let mut families: Vec<(&str, Vec<usize>)> = Vec::new();
+        for node in order {
+            let base = self.declaration(node).base();
+            match families.last_mut() {
+                Some((last, nodes)) if *last == base => nodes.push(node),
+                _ => families.push((base, vec![node])),
+            }
+        }
+        families
     }
 
     /// A stage's place in the list.
@@ -125,12 +168,13 @@ pub fn place(stage: &Declaration, error: BindError) -> Fault {
         At::Key(path) => path.split(['.', '[']).next(),
         At::Input(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
     };
-    let given = key.filter(|key| stage.set.contains(*key)).map(|key| format!(" (from --set {name}.{key})"));
+    let given = key.filter(|key| stage.set.contains(*key)).map(|key| format!(" (from --set {}.{key})", stage.base()));
     let mut fault = Fault::new(span, format!("stage `{name}`: {}{}", error.message, given.unwrap_or_default()));
     fault.help = error.help;
     if let (At::Key(key), true) = (&error.at, error.message.starts_with("unknown key")) {
         let fields = tessera_operators::find(&stage.op.text).map(Spec::fields).unwrap_or_default();
-        let general = ["op", "input", "inputs", "keep"];
+        let seed = tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded).then_some("seed");
+        let general = ["op", "input", "inputs", "keep"].into_iter().chain(seed);
         return Fault { help: None, ..fault }.known(key, fields.iter().copied().chain(general));
     }
     fault
@@ -181,7 +225,9 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
     for (input, from) in pairs {
         let upstream = file.stages.iter().position(|other| other.name.text == from.text);
         if upstream.is_none() {
-            let names = file.stages.iter().map(|other| other.name.text.as_str()).filter(|other| other != name);
+            let mut names: Vec<&str> =
+                file.stages.iter().map(Declaration::base).filter(|other| *other != stage.base()).collect();
+            names.dedup();
             faults.push(
                 Fault::new(from.span.clone(), format!("stage `{name}`: unknown input stage `{}`", from.text))
                     .known(&from.text, names),

@@ -13,6 +13,7 @@ use tessera_schemas::meta;
 
 use crate::faults::{Fault, Faults};
 use crate::graph::{Edge, Graph, Node, place};
+use crate::sweep;
 
 /// A pipeline that can run.
 pub struct Plan {
@@ -64,7 +65,7 @@ impl Plan {
             // Without faults every stage is bound.
             Ok(Self { stages: stages.into_iter().flatten().collect(), graph })
         } else {
-            Err(Faults::new(&graph.file.path, &graph.file.text, faults))
+            Err(Faults::new(&graph.file.path, &graph.file.text, sweep::fold(&graph.file.stages, faults)))
         }
     }
 }

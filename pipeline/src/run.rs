@@ -83,18 +83,37 @@ fn selection(catalog: &Catalog, to: &[String]) -> Result<BTreeSet<usize>> {
     if to.is_empty() {
         return Ok((0..graph.nodes.len()).collect());
     }
-    let chosen: Vec<usize> = to.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
-    Ok(graph.upstream(&chosen))
+    Ok(graph.upstream(&named(catalog, to)?))
+}
+
+/// The stages of these names; a stage that is swept means its cells, `clusters@k=500` those with this value.
+///
+/// # Errors
+/// One names none; the message names those that there are.
+pub fn named(catalog: &Catalog, names: &[String]) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    for name in names {
+        match catalog.plan.graph.matching(name) {
+            none if none.is_empty() => found.push(find(catalog, name)?),
+            cells => found.extend(cells),
+        }
+    }
+    Ok(found)
 }
 
 /// The stage of that name.
 ///
 /// # Errors
-/// There is none; the message names those that there are.
+/// There is none, or several cells; the message names those that there are.
 pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
     let graph = &catalog.plan.graph;
     let Some(node) = graph.find(name) else {
-        let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+        let cells = graph.matching(name);
+        if !cells.is_empty() {
+            let cells: Vec<&str> = cells.into_iter().map(|node| catalog.name(node)).collect();
+            bail!("stage `{name}` is swept, and one cell is wanted here: {}", cells.join(", "));
+        }
+        let names: Vec<&str> = graph.families().into_iter().map(|(name, _)| name).collect();
         let hint = closest(name, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
         bail!("unknown stage `{name}`; {hint}stages: {}", names.join(", "));
     };
@@ -106,7 +125,7 @@ pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
 /// # Errors
 /// An option names no stage, a data set cannot be listed, or the store is damaged.
 pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
-    let force: BTreeSet<usize> = options.force.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
+    let force: BTreeSet<usize> = named(catalog, &options.force)?.into_iter().collect();
     let mut pending = BTreeSet::new();
     let mut planned = Vec::new();
     for node in selection(catalog, &options.to)? {
@@ -144,7 +163,7 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     let start = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let id = catalog.store.new_run()?;
-    let force: BTreeSet<usize> = options.force.iter().map(|name| find(catalog, name)).collect::<Result<_>>()?;
+    let force: BTreeSet<usize> = named(catalog, &options.force)?.into_iter().collect();
     let mut stages = Vec::new();
     let mut nodes = Vec::new();
     let mut failure = None;

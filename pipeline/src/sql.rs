@@ -1,6 +1,7 @@
 //! SQL over a pipeline's tables.
 
 pub mod agreement;
+pub mod cells;
 pub mod output;
 pub mod provider;
 pub mod snapshot;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 
@@ -27,8 +29,10 @@ pub fn context(catalog: &Arc<Catalog>, scans: &Scans) -> Result<SessionContext> 
     let context = provider::context(catalog.engine.threads);
     for node in 0..catalog.plan.stages.len() {
         let table = provider::StageTable::new(catalog.clone(), node, scans.clone());
-        context.register_table(catalog.name(node), Arc::new(table)).map_err(convert::unwrap)?;
+        // A cell's name may have points, which are no schema's.
+        context.register_table(TableReference::bare(catalog.name(node)), Arc::new(table)).map_err(convert::unwrap)?;
     }
+    cells::register(catalog, &context, scans).map_err(convert::unwrap)?;
     context.register_udtf(snapshot::FUNCTION, Arc::new(snapshot::Snapshot::new(catalog.clone())));
     let snapshots = snapshot::Snapshots::new(catalog.clone())?;
     context.register_table(snapshot::TABLE, Arc::new(snapshots)).map_err(convert::unwrap)?;
@@ -49,6 +53,8 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Images that views could not handle, and left out.
     pub dropped: Vec<DroppedRow>,
+    /// What else is to be known of it: cells that are not made yet.
+    pub notes: Vec<String>,
 }
 
 /// Answers a query.
@@ -62,5 +68,5 @@ pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<Answer> {
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let batches = frame.collect().await.map_err(convert::unwrap)?;
     let schema = batches.first().map_or(schema, RecordBatch::schema);
-    Ok(Answer { schema, batches, dropped: scans.dropped() })
+    Ok(Answer { schema, batches, dropped: scans.dropped(), notes: cells::missing(catalog, &context, sql) })
 }

@@ -35,27 +35,39 @@ pub fn draw(out: &mut dyn Write, plan: &Plan, drawing: Drawing) -> Result<()> {
             writeln!(out, "digraph {:?} {{\n  rankdir=LR;\n  node [shape=box];", plan.graph.file.name)?;
             for node in nodes {
                 let style = if node.view { ", style=dashed" } else { "" };
-                writeln!(out, "  {} [label=\"{}\\n{}\"{style}];", node.name, node.name, node.spec.name())?;
+                writeln!(out, "  {} [label=\"{}\\n{}\"{style}];", quoted(&node.name), node.name, node.spec.name())?;
             }
             for node in nodes {
                 for edge in &node.edges {
-                    writeln!(out, "  {} -> {} [label={:?}];", nodes[edge.from].name, node.name, edge.name)?;
+                    let (from, to) = (quoted(&nodes[edge.from].name), quoted(&node.name));
+                    writeln!(out, "  {from} -> {to} [label={:?}];", edge.name)?;
                 }
             }
             writeln!(out, "}}")?;
         }
         Drawing::Mermaid => {
             writeln!(out, "graph LR")?;
-            for node in nodes {
+            // Names of stages have no capital letters.
+            let id = |at: usize| if is_cell(&nodes[at].name) { format!("C{at}") } else { nodes[at].name.clone() };
+            for (at, node) in nodes.iter().enumerate() {
                 let (open, close) = if node.view { ("([", "])") } else { ("[", "]") };
-                writeln!(out, "  {}{open}\"{}: {}\"{close}", node.name, node.name, node.spec.name())?;
+                writeln!(out, "  {}{open}\"{}: {}\"{close}", id(at), node.name, node.spec.name())?;
             }
-            for node in nodes {
+            for (at, node) in nodes.iter().enumerate() {
                 for edge in &node.edges {
-                    writeln!(out, "  {} -- {} --> {}", nodes[edge.from].name, edge.name, node.name)?;
+                    writeln!(out, "  {} -- {} --> {}", id(edge.from), edge.name, id(at))?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of a swept stage's cell, which neither language takes for an identifier.
+fn is_cell(name: &str) -> bool {
+    name.contains('@')
+}
+
+fn quoted(name: &str) -> String {
+    if is_cell(name) { format!("{name:?}") } else { name.to_owned() }
 }

@@ -222,6 +222,7 @@ impl<'a> Prompt<'a> {
             writeln!(out, "{rows} in {}{note}", duration(start.elapsed().as_secs_f64()))?;
         }
         out.flush()?;
+        answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
         summary::left_out(&mut io::stderr(), &answer.dropped)
     }
 

@@ -27,7 +27,7 @@ pub struct InFile {
     /// The pipeline file.
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub path: PathBuf,
-    /// Another value for a key of a stage, or of `pipeline`; may be given several times.
+    /// Another value for a key of a stage, of `pipeline` or of `sweep`; may be given several times.
     #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
     pub overrides: Vec<Override>,
 }
@@ -109,6 +109,14 @@ impl Session {
             let plan = bind(&file.path, &file.overrides, &self.runtime)?;
             self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
         }
+    }
+
+    /// The stages of these names, cells of swept ones included.
+    ///
+    /// # Errors
+    /// One names none: a wrong argument.
+    pub fn stages(&self, names: &[String]) -> Result<Vec<usize>> {
+        run::named(&self.catalog, names).map_err(|error| Usage(format!("{error:#}")).into())
     }
 
     /// The stage of that name.

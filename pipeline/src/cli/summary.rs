@@ -139,6 +139,9 @@ pub fn operators(out: &mut dyn Write, name: Option<&str>, format: Format) -> Res
                 writeln!(out, "  keys:   {}", operator.fields().join(", "))?;
                 let table = if operator.view() { "computed when read, unless keep = true" } else { "kept" };
                 writeln!(out, "  table:  {table}")?;
+                if operator.seeded() {
+                    writeln!(out, "  seed:   the pipeline's, unless the stage has a key `seed`")?;
+                }
             }
         }
         format => {

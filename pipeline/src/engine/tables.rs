@@ -33,6 +33,8 @@ pub struct KernelTables {
     pub catalog: Arc<Catalog>,
     /// Drives the scans.
     pub runtime: Handle,
+    /// The stage's seed: what shuffled inputs are shuffled by.
+    pub seed: u64,
     /// Rows of shuffled inputs, read once.
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
     /// What the scans share, for the rows that they left out.
@@ -58,7 +60,7 @@ impl KernelTables {
 
     fn request(&self, input: &str, order: Order<'_>) -> Result<Request, RunError> {
         let (_, columns) = self.input(input)?;
-        let mut request = Request { columns: Some(columns.clone()), ..Request::ordered(order) };
+        let mut request = Request { columns: Some(columns.clone()), seed: Some(self.seed), ..Request::ordered(order) };
         if request.shuffled.is_some() {
             request.rows = Some(self.shuffle_base(input)?);
         }

@@ -251,7 +251,7 @@ fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
         let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
         files.push(keys::short(&blake3::hash(&bytes)));
     }
-    Ok(KeyParts::new(&graph.nodes[node], stage, graph.file.seed, files, &inputs))
+    Ok(KeyParts::new(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
 }
 
 /// A view's table: fingerprints of its columns.

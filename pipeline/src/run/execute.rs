@@ -250,6 +250,7 @@ async fn run_whole(
         inputs: edges.iter().map(|edge| (edge.name.clone(), (edge.from, columns(&edge.name)))).collect(),
         catalog: catalog.clone(),
         runtime: tokio::runtime::Handle::current(),
+        seed: catalog.plan.graph.seed(node),
         shuffled: Mutex::new(BTreeMap::new()),
         scans: Mutex::default(),
         dropped: Mutex::default(),

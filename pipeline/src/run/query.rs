@@ -6,6 +6,7 @@ use anyhow::Result;
 use arrow::array::{AsArray as _, Float64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionContext, ident};
 use futures::TryStreamExt as _;
@@ -33,7 +34,7 @@ pub(super) async fn run(
     let scans = Scans::default();
     for edge in &catalog.plan.graph.nodes[node].edges {
         let table = StageTable::new(catalog.clone(), edge.from, scans.clone());
-        context.register_table(edge.name.as_str(), Arc::new(table)).map_err(fail)?;
+        context.register_table(TableReference::bare(edge.name.as_str()), Arc::new(table)).map_err(fail)?;
     }
     for check in &query.checks {
         let found = texts::<1>(&context, check).await.map_err(fail)?;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
@@ -152,7 +152,7 @@ impl QueryPlanner for Planner {
         let plan = async {
             let context = context(1);
             for (name, schema) in &inputs.0 {
-                context.register_table(name.as_str(), Arc::new(EmptyTable::new(schema.clone())))?;
+                context.register_table(TableReference::bare(name.as_str()), Arc::new(EmptyTable::new(schema.clone())))?;
             }
             let frame = read_only(&context, sql).await?;
             let schema = plain(frame.schema().as_arrow());

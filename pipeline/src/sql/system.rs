@@ -135,7 +135,11 @@ fn runs(catalog: &Catalog) -> Result<RecordBatch> {
     ])?)
 }
 
-fn read_metrics(catalog: &Catalog, made: &[&Manifest]) -> Result<Vec<RecordBatch>> {
+/// The rows of `metrics`, of the given snapshots.
+///
+/// # Errors
+/// A file is damaged.
+pub fn read_metrics(catalog: &Catalog, made: &[&Manifest]) -> Result<Vec<RecordBatch>> {
     let mut batches = vec![RecordBatch::new_empty(metrics::schema())];
     for manifest in made {
         let path = catalog.store.stage(&manifest.stage).metrics(&manifest.id);

@@ -72,6 +72,11 @@ pub struct Words {
 }
 
 impl Words {
+    /// Tables that queries name without quotes. Cells of a swept stage are found in the table of the stage.
+    fn plain(&self) -> impl Iterator<Item = (&String, &Vec<String>)> {
+        self.tables.iter().filter(|(table, _)| !table.contains('@'))
+    }
+
     /// How many characters before the cursor are the beginning of a word, and what the word can be.
     pub fn complete(&self, before: &str) -> (usize, Vec<String>) {
         let start = before
@@ -100,14 +105,13 @@ impl Words {
         }
         let last = ahead.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default().to_uppercase();
         if last == "FROM" || last == "JOIN" {
-            let names = self.tables.keys().map(String::as_str).chain(["snapshot("]);
+            let names = self.plain().map(|(table, _)| table.as_str()).chain(["snapshot("]);
             return (length, fitting(&mut { names }));
         }
         if word.is_empty() {
             return (0, Vec::new());
         }
-        let names =
-            self.tables.iter().flat_map(|(table, columns)| std::iter::once(table).chain(columns)).map(String::as_str);
+        let names = self.plain().flat_map(|(table, columns)| std::iter::once(table).chain(columns)).map(String::as_str);
         let mut found = fitting(&mut names.chain(FUNCTIONS.iter().copied()));
         let small = word.chars().all(|c| !c.is_uppercase());
         let keywords = KEYWORDS.iter().filter(|keyword| keyword.to_lowercase().starts_with(&word.to_lowercase()));

@@ -1,0 +1,123 @@
+//! `tessera report`.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use arrow::array::{ArrayRef, Float64Array};
+use clap::Args;
+
+use super::summary::{numbers, print_columns, texts};
+use super::{InFile, Namespace, Output, Session, Usage};
+use crate::catalog::Catalog;
+use crate::means::{self, Row, Spread, Summary};
+use crate::sql::cells;
+use crate::sql::output::Format;
+
+/// Which stages and metrics to report.
+#[derive(Debug, Args)]
+pub struct Report {
+    #[command(flatten)]
+    file: InFile,
+    /// The stages; by default those that are swept and have metrics, or, without a sweep, all that have metrics.
+    #[arg(value_name = "STAGE")]
+    stages: Vec<String>,
+    /// Only this metric; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    metric: Vec<String>,
+    #[command(flatten)]
+    namespace: Namespace,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Report {
+    pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<()> {
+        let session = Session::reading(&self.file, threads, self.namespace.limit)?;
+        let (catalog, graph) = (&session.catalog, &session.catalog.plan.graph);
+        let chosen = session.stages(&self.stages)?;
+        let mut families = graph.families();
+        if !chosen.is_empty() {
+            families.iter_mut().for_each(|(_, cells)| cells.retain(|cell| chosen.contains(cell)));
+            families.retain(|(_, cells)| !cells.is_empty());
+        } else if !graph.file.axes.is_empty() {
+            families.retain(|(_, cells)| !graph.declaration(cells[0]).cell.is_empty());
+        }
+        let mut summaries =
+            families.iter().map(|(stage, cells)| means::summary(catalog, stage, cells)).collect::<Result<Vec<Summary>>>()?;
+        if chosen.is_empty() {
+            summaries.retain(|summary| !summary.metrics.is_empty());
+        }
+        self.choose(catalog, &mut summaries)?;
+        match self.output.format {
+            Format::Text => {
+                for summary in &summaries {
+                    print_columns(out, borrowed(&columns(std::slice::from_ref(summary))), Format::Text)?;
+                }
+            }
+            format => print_columns(out, borrowed(&columns(&summaries)), format)?,
+        }
+        for (stage, cells) in families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage)) {
+            if let Some(note) = cells::lacking(catalog, stage, cells) {
+                writeln!(io::stderr(), "note: {note}")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the metrics that are asked for.
+    fn choose(&self, catalog: &Catalog, summaries: &mut Vec<Summary>) -> Result<()> {
+        let known: Vec<String> = summaries.iter().flat_map(|summary| summary.metrics.iter().cloned()).collect();
+        if known.is_empty() {
+            bail!("nothing was measured yet; `tessera run {}` makes the stages", catalog.plan.graph.file.path.display());
+        }
+        if let Some(unknown) = self.metric.iter().find(|name| !known.contains(name)) {
+            let mut known = known;
+            known.sort();
+            known.dedup();
+            bail!(Usage(format!("unknown metric `{unknown}`; metrics: {}", known.join(", "))));
+        }
+        if !self.metric.is_empty() {
+            summaries.iter_mut().for_each(|summary| summary.metrics.retain(|name| self.metric.contains(name)));
+            summaries.retain(|summary| !summary.metrics.is_empty());
+        }
+        Ok(())
+    }
+}
+
+/// `stage`, the axes, `seeds`, and of each metric mean and deviation; what a stage does not have is NULL.
+fn columns(summaries: &[Summary]) -> Vec<(String, ArrayRef)> {
+    let rows: Vec<(&Summary, &Row)> =
+        summaries.iter().flat_map(|summary| summary.rows.iter().map(move |row| (summary, row))).collect();
+    let rows = || rows.iter().copied();
+    let names = |of: fn(&Summary) -> &Vec<String>| {
+        let mut names: Vec<&String> = Vec::new();
+        for name in summaries.iter().flat_map(of) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    };
+    let mut columns = vec![("stage".to_owned(), texts(rows().map(|(summary, _)| &summary.stage)))];
+    for axis in names(|summary| &summary.axes) {
+        let value = |(summary, row): (&Summary, &'_ Row)| {
+            summary.axes.iter().position(|name| name == axis).map(|at| row.values[at].clone())
+        };
+        let values: Vec<_> = rows().map(value).collect();
+        columns.push((axis.clone(), cells::array(&values.iter().map(Option::as_ref).collect::<Vec<_>>())));
+    }
+    columns.push(("seeds".to_owned(), numbers(rows().map(|(_, row)| Some(row.seeds as i64)))));
+    for metric in names(|summary| &summary.metrics) {
+        let of = |get: fn(&Spread) -> Option<f64>| -> ArrayRef {
+            Arc::new(rows().map(|(_, row)| row.metrics.get(metric).and_then(get)).collect::<Float64Array>())
+        };
+        columns.push((format!("{metric}_mean"), of(|spread| Some(spread.mean))));
+        columns.push((format!("{metric}_sd"), of(|spread| spread.deviation)));
+    }
+    columns
+}
+
+fn borrowed(columns: &[(String, ArrayRef)]) -> Vec<(&str, ArrayRef)> {
+    columns.iter().map(|(name, column)| (name.as_str(), column.clone())).collect()
+}

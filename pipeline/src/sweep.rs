@@ -1,0 +1,323 @@
+//! Sweeps: `[sweep]` lists values for keys of stages, and each combination becomes stages of its own, before any name is resolved.
+//!
+//! ```toml
+//! [sweep]
+//! "clusters.k" = [500, 1000, 2000]
+//! "clusters.seed" = [1, 2, 3]
+//! ```
+//!
+//! An entry is an axis, `clusters.k = […]` means the same, and `"pipeline.seed" = […]` is one of all stages that draw random numbers
+//! and have no seed of their own. A stage with swept keys, and each one downstream, is replaced by its cells: one for each combination
+//! of the axes that it depends on. All others stay single, and run once. A cell is a stage like any other, `clusters@k=500,seed=1`, and
+//! reads the cells upstream that have the same values; nothing behind this module but SQL and reports knows of sweeps.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+
+use serde_json::Value;
+use tessera_operators::operator::PortKind;
+use tessera_operators::spec::Spec;
+
+use crate::faults::Fault;
+use crate::file::{Declaration, PipelineFile, Reader, Text};
+
+pub(crate) use read::{fix, read, set};
+
+/// The key of an axis of seeds.
+pub const SEED: &str = "seed";
+/// What stands for all stages in an axis of seeds.
+const PIPELINE: &str = "pipeline";
+/// Stages that a file may have with its cells: more are a mistake in a list.
+const STAGES: usize = 10_000;
+/// Bytes of a cell's name, which names a folder: file systems allow 255.
+const NAME_BYTES: usize = 200;
+/// Bytes of a value in a name.
+const VALUE_BYTES: usize = 32;
+
+/// A key and its values.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    /// `clusters.k`.
+    pub path: String,
+    /// Where that stands.
+    pub span: Range<usize>,
+    /// What it is called in cells' names, SQL and reports: its key, or its path if another axis has the same key.
+    pub name: String,
+    /// Its values, in the order of the text.
+    pub values: Vec<Choice>,
+    /// What `--set` named, if it gave them.
+    pub set: Option<String>,
+}
+
+/// One value of an axis.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The value.
+    pub value: Value,
+    /// The value as cells' names have it.
+    pub name: String,
+    /// Where it and what is in it stand, by paths that begin with the key.
+    pub places: BTreeMap<String, Range<usize>>,
+}
+
+/// Where a cell stands on an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coordinate {
+    /// The axis' place in [`PipelineFile::axes`].
+    pub axis: usize,
+    /// The axis' name.
+    pub name: String,
+    /// The value.
+    pub value: Value,
+    /// Whether the axis is one of seeds.
+    pub is_seed: bool,
+}
+
+/// As names of cells have it: `k=500`.
+impl fmt::Display for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, plain(&self.value))
+    }
+}
+
+impl Axis {
+    /// `clusters` and `k`.
+    fn parts(&self) -> (&str, &str) {
+        self.path.split_once('.').unwrap_or((&self.path, ""))
+    }
+
+    fn fault(&self, span: &Range<usize>, message: String) -> Fault {
+        let given = self.set.as_ref().map(|given| format!(" (from --set {given})")).unwrap_or_default();
+        Fault::new(span.clone(), format!("{message}{given}"))
+    }
+}
+
+/// The stage that a cell's name belongs to.
+pub fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(base, _)| base)
+}
+
+/// A value as a part of a folder's name: plain where it can be, else with the beginning of its hash, so that others differ from it.
+fn plain(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+');
+    if !text.is_empty() && text.len() <= VALUE_BYTES && text.chars().all(fits) {
+        return text;
+    }
+    let start: String = text.chars().take(VALUE_BYTES - 9).map(|c| if fits(c) { c } else { '_' }).collect();
+    format!("{start}~{}", &blake3::hash(text.as_bytes()).to_hex()[..8])
+}
+
+/// Replaces each stage that depends on an axis by its cells. Axes with faults are left out, and their faults told.
+pub(crate) fn expand(file: &mut PipelineFile, reader: &mut Reader) {
+    let seeded_alone: BTreeSet<String> =
+        file.axes.iter().filter_map(|axis| Some(axis.path.strip_suffix(".seed")?.to_owned())).collect();
+    let (mut axes, mut targets) = (Vec::new(), Vec::new());
+    for axis in std::mem::take(&mut file.axes) {
+        match find_targets(&file.stages, &axis, &seeded_alone) {
+            Ok(found) => {
+                axes.push(axis);
+                targets.push(found);
+            }
+            Err(faults) => reader.faults.extend(faults),
+        }
+    }
+    let keys: Vec<String> = axes.iter().map(|axis| axis.parts().1.to_owned()).collect();
+    for (axis, key) in axes.iter_mut().zip(&keys) {
+        let alone = keys.iter().filter(|other| *other == key).count() == 1;
+        axis.name = if alone { key.clone() } else { axis.path.clone() };
+    }
+    file.axes = axes;
+    let Some(first) = file.axes.first() else { return };
+    let depends = dependence(&file.stages, &targets);
+    let size = |axes: &BTreeSet<usize>| axes.iter().fold(1usize, |n, &axis| n.saturating_mul(file.axes[axis].values.len()));
+    let stages = depends.iter().map(size).fold(0, usize::saturating_add);
+    if stages > STAGES {
+        let fault = first.fault(&first.span, format!("the sweep makes {stages} stages, and should make at most {STAGES}"));
+        reader.faults.push(fault.help("a stage has a cell for each combination of the axes that it depends on"));
+        return;
+    }
+    let grid = Grid { axes: &file.axes, targets: &targets, stages: &file.stages, depends: &depends };
+    let cells: Vec<Declaration> = (0..file.stages.len()).flat_map(|stage| grid.cells(stage)).collect();
+    if let Some(long) = cells.iter().find(|cell| cell.name.text.len() > NAME_BYTES) {
+        let message = format!("a cell's name has {} bytes, and should have at most {NAME_BYTES}", long.name.text.len());
+        reader.faults.push(Fault::new(long.name.span.clone(), message).help("sweep fewer keys, or shorter values"));
+    }
+    file.stages = cells;
+}
+
+/// The stages whose key an axis gives.
+fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<String>) -> Result<Vec<usize>, Vec<Fault>> {
+    let (name, key) = axis.parts();
+    let stage = stages.iter().position(|stage| stage.name.text == name);
+    let known = stage.and_then(|stage| tessera_operators::find(&stages[stage].op.text));
+    let seeded = |stage: &Declaration| tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded);
+    let mut faults = Vec::new();
+    if key == SEED {
+        let wrong = axis.values.iter().filter(|choice| choice.value.as_u64().is_none());
+        let told = |choice: &Choice| {
+            let span = choice.places.get(SEED).unwrap_or(&axis.span);
+            axis.fault(span, format!("`seed` should be a whole number of at least 0, found {}", choice.value))
+        };
+        faults.extend(wrong.map(told));
+    }
+    let found = match (stage, known) {
+        (Some(stage), Some(spec)) if key != SEED && !spec.fields().contains(&key) => {
+            let fault = axis.fault(&axis.span, format!("`{}` has no key `{key}` to sweep", spec.name()));
+            faults.push(fault.known(key, spec.fields().iter().copied().chain(spec.seeded().then_some(SEED))));
+            vec![stage]
+        }
+        (Some(stage), _) => vec![stage],
+        (None, _) if name == PIPELINE && key == SEED => {
+            let takes =
+                |stage: &Declaration| seeded(stage) && stage.seed.is_none() && !seeded_alone.contains(&stage.name.text);
+            (0..stages.len()).filter(|&stage| takes(&stages[stage])).collect()
+        }
+        (None, _) if name == PIPELINE => {
+            let fault = axis.fault(&axis.span, format!("`{}` cannot be swept: of [pipeline], only its `seed`", axis.path));
+            faults.push(fault);
+            Vec::new()
+        }
+        (None, _) => {
+            let fault = axis.fault(&axis.span, format!("the sweep names the unknown stage `{name}`"));
+            faults.push(fault.known(name, stages.iter().map(|stage| stage.name.text.as_str())));
+            Vec::new()
+        }
+    };
+    if found.is_empty() && faults.is_empty() {
+        faults.push(axis.fault(&axis.span, "no stage draws random numbers by the pipeline's seed".to_owned()));
+    }
+    if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+/// The axes that each stage depends on: those of its keys, and those of what it reads.
+fn dependence(stages: &[Declaration], targets: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
+    let own = |stage: usize| (0..targets.len()).filter(|&axis| targets[axis].contains(&stage)).collect();
+    let mut depends: Vec<BTreeSet<usize>> = (0..stages.len()).map(own).collect();
+    let places: BTreeMap<&str, usize> =
+        stages.iter().enumerate().map(|(at, stage)| (stage.name.text.as_str(), at)).collect();
+    loop {
+        let before = depends.clone();
+        for (at, stage) in stages.iter().enumerate() {
+            for from in stage.input.iter().chain(stage.inputs.iter().map(|(_, from)| from)) {
+                let upstream = places.get(from.text.as_str()).map(|&from| before[from].clone());
+                depends[at].extend(upstream.unwrap_or_default());
+            }
+        }
+        if depends == before {
+            return depends;
+        }
+    }
+}
+
+/// Stages, and the axes that they depend on.
+struct Grid<'a> {
+    axes: &'a [Axis],
+    targets: &'a [Vec<usize>],
+    stages: &'a [Declaration],
+    depends: &'a [BTreeSet<usize>],
+}
+
+impl Grid<'_> {
+    /// A stage's cells, the last axis the fastest; the stage itself if it depends on none.
+    fn cells(&self, stage: usize) -> Vec<Declaration> {
+        let mut combinations: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new()];
+        for &axis in &self.depends[stage] {
+            let longer = |chosen: BTreeMap<usize, usize>| {
+                (0..self.axes[axis].values.len())
+                    .map(move |value| chosen.iter().map(|(a, v)| (*a, *v)).chain([(axis, value)]).collect())
+            };
+            combinations = combinations.into_iter().flat_map(longer).collect();
+        }
+        combinations.iter().map(|chosen| self.cell(stage, chosen)).collect()
+    }
+
+    fn cell(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Declaration {
+        let mut cell = self.stages[stage].clone();
+        for (&at, &value) in chosen {
+            let (axis, Choice { value, places, .. }) = (&self.axes[at], &self.axes[at].values[value]);
+            let key = axis.parts().1;
+            let is_seed = key == SEED;
+            cell.cell.push(Coordinate { axis: at, name: axis.name.clone(), value: value.clone(), is_seed });
+            if !self.targets[at].contains(&stage) {
+                continue;
+            }
+            if is_seed {
+                cell.seed = value.as_u64().map(|seed| (seed, axis.span.clone()));
+                continue;
+            }
+            cell.config.insert(key.to_owned(), value.clone());
+            cell.places.retain(|path, _| path.split(['.', '[', '=']).next() != Some(key));
+            if axis.set.is_some() {
+                cell.set.insert(key.to_owned());
+            } else {
+                cell.set.remove(key);
+                cell.places.insert(format!("{key}="), axis.span.clone());
+                cell.places.extend(places.clone());
+            }
+        }
+        let named = tessera_operators::find(&cell.op.text)
+            .is_some_and(|spec| matches!(spec.inputs(), [port] if port.kind == PortKind::Named));
+        if let Some(input) = cell.input.take_if(|_| named && cell.inputs.is_empty()) {
+            // A query goes on to know the table by the stage's name.
+            cell.inputs.push((input.clone(), input));
+        }
+        for from in cell.input.iter_mut().chain(cell.inputs.iter_mut().map(|(_, from)| from)) {
+            self.rename(from, chosen);
+        }
+        self.rename(&mut cell.name, chosen);
+        cell
+    }
+
+    /// Makes of a stage's name that of its cell.
+    fn rename(&self, name: &mut Text, chosen: &BTreeMap<usize, usize>) {
+        let Some(stage) = self.stages.iter().position(|stage| stage.name.text == name.text) else { return };
+        let value = |axis: &usize| {
+            let axis_of = &self.axes[*axis];
+            chosen.get(axis).map(|&value| format!("{}={}", axis_of.name, axis_of.values[value].name))
+        };
+        let values: Vec<String> = self.depends[stage].iter().filter_map(value).collect();
+        if !values.is_empty() {
+            name.text = format!("{}@{}", name.text, values.join(","));
+        }
+    }
+}
+
+/// Faults that all cells of a stage share become one of the stage; of those that only some have, one cell is named.
+pub fn fold(stages: &[Declaration], faults: Vec<Fault>) -> Vec<Fault> {
+    let mut cells: Vec<(&str, &str)> =
+        stages.iter().filter(|stage| !stage.cell.is_empty()).map(|stage| (stage.name.text.as_str(), stage.base())).collect();
+    // `clusters@k=5` is the beginning of another cell's name.
+    cells.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    let based = |text: &str| cells.iter().fold(text.to_owned(), |text, (name, base)| text.replace(name, base));
+    let mut groups: Vec<(Fault, &str, Vec<Fault>)> = Vec::new();
+    for fault in faults {
+        let whose = cells.iter().find(|(name, _)| fault.message.starts_with(&format!("stage `{name}`")));
+        let shared = Fault { message: based(&fault.message), help: fault.help.as_deref().map(based), ..fault.clone() };
+        let base = whose.map_or("", |(_, base)| base);
+        match groups.iter_mut().find(|(known, whose, _)| *known == shared && *whose == base) {
+            Some((_, _, all)) if all.contains(&fault) => {}
+            Some((_, _, all)) => all.push(fault),
+            None => groups.push((shared, base, vec![fault])),
+        }
+    }
+    let one = |(shared, base, mut all): (Fault, &str, Vec<Fault>)| {
+        let count = cells.iter().filter(|(_, of)| *of == base).count();
+        if base.is_empty() || all.len() == count {
+            return shared;
+        }
+        let more = all.len() - 1;
+        let mut first = all.swap_remove(0);
+        if more > 0 {
+            first.message.push_str(&format!(" (and {more} more of its {count} cells)"));
+        }
+        first
+    };
+    groups.into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests;
