@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::rows::Rows;
+use super::run::Metric;
 use crate::nearest::{Centres, Frame, Near};
 use crate::operator::{RunError, Sink};
 use crate::random::Draw;
@@ -26,7 +27,7 @@ pub fn run(
     draw: &mut Draw,
     done: usize,
     sink: &mut dyn Sink,
-) -> Result<(Vec<f32>, Vec<(usize, &'static str, f64)>), RunError> {
+) -> Result<(Vec<f32>, Vec<Metric>), RunError> {
     let dimension = rows.dimension;
     let mut counts = vec![0u64; centroids.len() / dimension];
     let mut metrics = Vec::new();

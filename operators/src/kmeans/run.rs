@@ -26,7 +26,7 @@ pub struct Run {
 }
 
 /// A number for the `metrics` table: its iteration, name and value.
-type Metric = (usize, &'static str, f64);
+pub type Metric = (usize, &'static str, f64);
 
 /// What one start led to.
 struct Found {

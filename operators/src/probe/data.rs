@@ -1,6 +1,6 @@
 //! Features and labels, brought together by `image_id`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -110,7 +110,7 @@ impl Examples {
         let found = counts.map(|(name, count)| format!("{count} for {name}")).join(", ");
         let train = || (0..self.splits.len()).filter(|&row| self.splits[row] == Split::Train);
         let differ = match self.exclusive {
-            true => train().map(|row| self.targets[row][0]).collect::<std::collections::BTreeSet<_>>().len() > 1,
+            true => train().map(|row| self.targets[row][0]).collect::<BTreeSet<_>>().len() > 1,
             false => train().any(|row| self.targets[row].contains(&1)),
         };
         if counts[0].1 < 5 || !differ {
@@ -143,9 +143,17 @@ impl Examples {
     }
 }
 
+/// What an image shows, as `labels` has it.
+enum Shown {
+    /// The class of that name.
+    One(String),
+    /// For each class -1, 0 or 1.
+    Each(Vec<i32>),
+}
+
 /// What `labels` says, and the classes' names.
 fn labels(probe: &Probe, tables: &dyn Tables, seed: u64) -> Result<(Labels, Vec<String>), RunError> {
-    let mut rows: Vec<(String, Split, Result<String, Vec<i32>>)> = Vec::new();
+    let mut rows: Vec<(String, Split, Shown)> = Vec::new();
     for batch in tables.scan(LABELS, Order::Stored)? {
         let batch = batch?;
         let ids = text(&batch, IMAGE_ID)?;
@@ -163,29 +171,36 @@ fn labels(probe: &Probe, tables: &dyn Tables, seed: u64) -> Result<(Labels, Vec<
             }
         }
     }
-    let names: std::collections::BTreeSet<_> = rows.iter().filter_map(|row| row.2.as_ref().ok()).collect();
-    let number: BTreeMap<&String, i32> = names.into_iter().zip(0..).collect();
+    let name = |(_, _, shown): &'_ (String, Split, Shown)| match shown {
+        Shown::One(name) => Some(name.clone()),
+        Shown::Each(_) => None,
+    };
+    let names: BTreeSet<String> = rows.iter().filter_map(name).collect();
+    let number: BTreeMap<String, i32> = names.into_iter().zip(0..).collect();
     let classes = match &probe.target {
-        Target::One(_) => number.keys().map(|name| (*name).clone()).collect(),
+        Target::One(_) => number.keys().cloned().collect(),
         Target::Each(classes) => classes.clone(),
     };
     let mut labels = Labels::with_capacity(rows.len());
-    for (id, split, target) in &rows {
-        let target = target.as_ref().map_or_else(Vec::clone, |name| vec![number[name]]);
-        if labels.insert(id.clone(), (*split, target)).is_some() {
+    for (id, split, shown) in rows {
+        let target = match shown {
+            Shown::One(name) => vec![number[&name]],
+            Shown::Each(target) => target,
+        };
+        if labels.insert(id.clone(), (split, target)).is_some() {
             return Err(RunError::Input(format!("`{LABELS}` has image `{id}` twice")));
         }
     }
     Ok((labels, classes))
 }
 
-/// Each row's class by its name, or its target for each class; none where it is null.
-fn targets(probe: &Probe, batch: &RecordBatch) -> Result<Vec<Option<Result<String, Vec<i32>>>>, RunError> {
+/// What each row says; none where it is null.
+fn targets(probe: &Probe, batch: &RecordBatch) -> Result<Vec<Option<Shown>>, RunError> {
     match &probe.target {
         Target::One(label) => {
             let names = as_text(batch, label)?;
             let names = names.as_string::<i32>();
-            Ok(names.iter().map(|name| name.map(|name| Ok(name.to_owned()))).collect())
+            Ok(names.iter().map(|name| name.map(|name| Shown::One(name.to_owned()))).collect())
         }
         Target::Each(classes) => {
             let columns: Vec<_> = classes
@@ -198,7 +213,7 @@ fn targets(probe: &Probe, batch: &RecordBatch) -> Result<Vec<Option<Result<Strin
                     let values = column.as_primitive::<Int32Type>();
                     if values.is_valid(row) { values.value(row).signum() } else { 0 }
                 };
-                Some(Err(columns.iter().map(one).collect()))
+                Some(Shown::Each(columns.iter().map(one).collect()))
             };
             Ok((0..batch.num_rows()).map(of).collect())
         }

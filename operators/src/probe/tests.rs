@@ -35,13 +35,13 @@ fn labels(with_split: bool) -> RecordBatch {
     let a = |row: usize| {
         if row.is_multiple_of(11) {
             0
-        } else if row % 3 == 0 {
+        } else if row.is_multiple_of(3) {
             1
         } else {
             -1
         }
     };
-    let b = |row: usize| if row % 3 != 0 && row % 7 != 0 { 1 } else { -1 };
+    let b = |row: usize| if !row.is_multiple_of(3) && !row.is_multiple_of(7) { 1 } else { -1 };
     let text = |of: &dyn Fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..N).map(of))) };
     let number = |of: &dyn Fn(usize) -> i32| -> ArrayRef { Arc::new(Int32Array::from_iter_values((0..N).map(of))) };
     let mut columns = vec![

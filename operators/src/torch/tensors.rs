@@ -74,7 +74,7 @@ impl Tensors {
         let mut left: BTreeMap<&str, &Tensor> = self.named().collect();
         for row in batches.iter().map(weights::rows).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
             if let Some(tensor) = left.get(row.tensor).filter(|tensor| tensor.size() == row.shape) {
-                let _ = tensor.shallow_clone().f_copy_(&floats(&row)?)?;
+                tensor.shallow_clone().f_copy_(&floats(&row)?)?;
                 left.remove(row.tensor);
             }
         }
