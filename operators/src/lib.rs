@@ -21,9 +21,7 @@ mod memory;
 mod nearest;
 mod normalize;
 mod numbers;
-mod pca;
 mod picture;
-mod probe;
 mod project;
 mod sql;
 mod table;
@@ -48,8 +46,8 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<kmeans::Kmeans>::new(),
     &Of::<label_join::LabelJoin>::new(),
     &Of::<normalize::Normalize>::new(),
-    &Of::<pca::Pca>::new(),
-    &Of::<probe::Probe>::new(),
+    &Of::<torch::pca::Pca>::new(),
+    &Of::<torch::probe::Probe>::new(),
     &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),
     &Of::<table::Table>::new(),

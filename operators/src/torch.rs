@@ -10,7 +10,7 @@
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
 //! | `device`, `precision` | where a tensor lives, and what a pass computes in |
 //! | `threads` | how libtorch's threads wait for each other |
-//! | [`train`], [`infer`], [`weights`] | the operators |
+//! | [`train`], [`infer`], [`weights`], [`pca`], [`probe`] | the operators |
 //!
 //! Images lie channels last in tables, and stay so: on CPUs, libtorch's convolutions are 1.3 to 1.4 times faster on tensors
 //! with those strides than on `N x C x H x W` ones (measured on Zen 5 for both networks here).
@@ -22,11 +22,13 @@ pub mod infer;
 mod input;
 pub mod network;
 mod optimizer;
+pub mod pca;
 mod precision;
+pub mod probe;
 mod response;
 mod schedule;
 mod tensors;
-pub mod threads;
+mod threads;
 pub mod train;
 pub mod weights;
 
