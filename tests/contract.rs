@@ -11,7 +11,7 @@ use tessera_operators::OPERATORS;
 use tessera_operators::operator::{At, Binding, Context, Inputs, Kernel, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::sql::provider::Planner;
-use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, features, images, pixels, puzzles, weights};
+use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, pixels, puzzles, weights};
 
 /// A sound stage of each operator: its keys, and what it reads.
 fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
@@ -38,6 +38,11 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
         "jigsaw" => (json!({ "permutations": 8 }), vec![("images", decoded())]),
         "kmeans" => (json!({ "k": 3 }), vec![("features", features::schema([("feature", 4)]))]),
         "label_join" => (json!({}), vec![("images", images::schema()), ("labels", decoded())]),
+        "normalize" | "pca" => (json!({}), vec![("features", features::schema([("feature", 4)]))]),
+        "probe" => (json!({}), vec![("features", features::schema([("feature", 4)])), ("labels", images::schema())]),
+        "project" => {
+            (json!({}), vec![("features", features::schema([("feature", 4)])), ("components", components::schema(2, 4))])
+        }
         "sql" => (json!({ "query": "SELECT image_id FROM photos" }), vec![("photos", images::schema())]),
         "table" => (json!({ "path": "rows.csv" }), vec![]),
         "tile" => (json!({ "side": 24 }), vec![("images", images::schema())]),

@@ -155,7 +155,11 @@ impl Operator for Probe {
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
-        vec![("columns", self.columns.clone().into()), ("split", self.split.clone().into())]
+        let label = match &self.target {
+            Target::One(label) => Some(label.clone()),
+            Target::Each(_) => None,
+        };
+        vec![("columns", self.columns.clone().into()), ("label", label.into()), ("split", self.split.clone().into())]
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
