@@ -1,7 +1,7 @@
 //! Swept stages as tables: the union of the cells that are made, with a column for each axis.
 //!
-//! The table has the stage's name. Its columns are those that all cells have in one type and with one metadata (so not the `source` of
-//! data sets that are swept); vectors of different lengths become lists.
+//! The table has the stage's name. Its columns are those that all cells have in one type; vectors of different lengths become lists.
+//! Fields have no metadata: cells' differ (k, where a data set lies), and DataFusion wants one for all.
 //! An axis' column has the axis' name, or, where the stage's table has such a column, its path: `clusters.k`. Since the values are
 //! constants of the cells, a query with `WHERE k = 500` reads no other cell.
 
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, Field};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
@@ -95,7 +95,7 @@ fn view(catalog: &Arc<Catalog>, context: &SessionContext, scans: &Scans, cells: 
         for (name, values) in &axes {
             exprs.push(lit(ScalarValue::try_from_array(values, at)?).alias(name));
         }
-        let table = StageTable::new(catalog.clone(), cells[at], scans.clone());
+        let table = StageTable::new(catalog.clone(), cells[at], scans.clone()).without_metadata();
         plans.push(Arc::new(context.read_table(Arc::new(table))?.select(exprs)?.into_unoptimized_plan()));
     }
     let plan = match plans.as_slice() {
@@ -109,12 +109,6 @@ fn view(catalog: &Arc<Catalog>, context: &SessionContext, scans: &Scans, cells: 
 fn columns(catalog: &Catalog, cells: &[usize]) -> Vec<(String, Option<DataType>)> {
     let schemas: Vec<_> = cells.iter().map(|&cell| &catalog.plan.stages[cell].schema).collect();
     let shared = |field: &Arc<Field>| {
-        // A union has one metadata a column, and DataFusion insists that plans agree on it.
-        let same =
-            |schema: &&SchemaRef| schema.field_with_name(field.name()).is_ok_and(|f| f.metadata() == field.metadata());
-        if !schemas.iter().all(same) {
-            return None;
-        }
         let kinds: Option<BTreeSet<&DataType>> =
             schemas.iter().map(|schema| Some(schema.field_with_name(field.name()).ok()?.data_type())).collect();
         let kinds = kinds?;

@@ -1,6 +1,6 @@
 //! Stages as SQL tables: snapshots from their parts, views computed while they are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::expressions::col;
+use datafusion::physical_expr::expressions::{CastExpr, col};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::prelude::SessionContext;
@@ -71,12 +71,21 @@ pub struct StageTable {
     catalog: Arc<Catalog>,
     node: usize,
     scans: Scans,
+    schema: SchemaRef,
 }
 
 impl StageTable {
     /// The table of a stage.
     pub fn new(catalog: Arc<Catalog>, node: usize, scans: Scans) -> Self {
-        Self { catalog, node, scans }
+        let schema = catalog.plan.stages[node].schema.clone();
+        Self { catalog, node, scans, schema }
+    }
+
+    /// The same, its fields without metadata.
+    pub fn without_metadata(self) -> Self {
+        let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
+        let schema = Arc::new(Schema::new(self.schema.fields().iter().map(bare).collect::<Vec<_>>()));
+        Self { schema, ..self }
     }
 
     fn is_view(&self) -> bool {
@@ -93,7 +102,7 @@ impl std::fmt::Debug for StageTable {
 #[async_trait]
 impl TableProvider for StageTable {
     fn schema(&self) -> SchemaRef {
-        self.catalog.plan.stages[self.node].schema.clone()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -124,13 +133,21 @@ impl TableProvider for StageTable {
         let request = Request { columns: projection.map(names), predicate, limit, ..Request::default() };
         let scan = self.catalog.scan(self.node, request).await.map_err(|error| DataFusionError::External(error.into()))?;
         self.scans.add(scan.state.clone());
-        let Some(places) = projection else { return Ok(scan.plan) };
         let found = scan.plan.schema();
+        let all = (0..schema.fields().len()).collect();
+        let places = projection.unwrap_or(&all);
+        if projection.is_none() && found.fields() == schema.fields() {
+            return Ok(scan.plan);
+        }
         let exprs = places
             .iter()
             .map(|&at| {
-                let name = schema.field(at).name();
-                Ok((col(name, &found)?, name.clone()))
+                let field = &schema.fields()[at];
+                let mut expr = col(field.name(), &found)?;
+                if found.field_with_name(field.name())?.metadata() != field.metadata() {
+                    expr = Arc::new(CastExpr::new_with_target_field(expr, field.clone(), None));
+                }
+                Ok((expr, field.name().clone()))
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(ProjectionExec::try_new(exprs, scan.plan)?))
