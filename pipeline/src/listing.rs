@@ -26,6 +26,8 @@ use crate::store::{Damaged, make_dir, write_atomically};
 
 /// How far a file's time may lag behind the clock: FAT's has steps of two seconds, others' are finer.
 const COARSE_NS: i64 = 2_000_000_000;
+/// Bytes of a file that are hashed at once.
+const PIECE: u64 = 64 << 20;
 /// How the digest of a file begins that could not be read.
 pub const UNREADABLE: &str = "unreadable: ";
 /// Key of the file's metadata for when listing began.
@@ -182,11 +184,11 @@ pub fn fingerprint(
     let done = std::sync::atomic::AtomicU64::new(0);
     let hashed = parallel::each(threads, fresh.len(), |at| {
         let entry = &entries[fresh[at]];
-        let bytes = files.read(&root.join(&entry.path));
+        let digest = digest(files, &root.join(&entry.path), entry.size);
         let before = done.fetch_add(entry.size, std::sync::atomic::Ordering::Relaxed);
         progress(before + entry.size, total);
-        match bytes {
-            Ok(bytes) => Ok(short(&blake3::hash(&bytes))),
+        match digest {
+            Ok(digest) => Ok(digest),
             // The reader finds out why, and `on_error` decides what that means.
             Err(tessera_datasets::Error::Io { source, .. }) => Ok(format!("{UNREADABLE}{}", source.kind())),
             Err(error) => Err(error),
@@ -202,12 +204,36 @@ pub fn fingerprint(
         .collect())
 }
 
+/// The hash of a file's bytes, in pieces where it is large: a table may be larger than memory.
+fn digest(files: &dyn Files, path: &Path, size: u64) -> Result<String, tessera_datasets::Error> {
+    if size <= PIECE {
+        return Ok(short(&blake3::hash(&files.read(path)?)));
+    }
+    let mut hasher = blake3::Hasher::new();
+    for start in (0..size).step_by(PIECE as usize) {
+        hasher.update(&files.read_range(path, start, PIECE.min(size - start))?);
+    }
+    Ok(short(&hasher.finalize()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn print(path: &str, size: u64, modified_ns: i64) -> Fingerprint {
         Fingerprint { entry: Entry { path: path.into(), size, modified_ns }, digest: format!("d{path}") }
+    }
+
+    #[test]
+    fn large_files_are_hashed_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large");
+        let mut bytes = vec![7; PIECE as usize + 5];
+        bytes[PIECE as usize + 2] = 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let files = tessera_datasets::local::LocalFiles;
+        assert_eq!(digest(&files, &path, bytes.len() as u64).unwrap(), short(&blake3::hash(&bytes)));
+        assert!(digest(&files, &path, 2 * PIECE).is_err(), "it became shorter");
     }
 
     #[test]
