@@ -25,12 +25,8 @@ const CLUSTERS: &str = "clusters";
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The column of vectors. Default `"feature"`.
-    #[serde(default = "feature")]
+    #[serde(default = "vectors::feature")]
     column: String,
-}
-
-fn feature() -> String {
-    features::FEATURE.to_owned()
 }
 
 /// The bound operator.

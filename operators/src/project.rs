@@ -36,12 +36,8 @@ pub struct Config {
     #[serde(default)]
     whiten: bool,
     /// The column of vectors. Default `"feature"`.
-    #[serde(default = "feature")]
+    #[serde(default = "vectors::feature")]
     column: String,
-}
-
-fn feature() -> String {
-    features::FEATURE.to_owned()
 }
 
 /// The bound operator.

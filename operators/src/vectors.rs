@@ -9,6 +9,11 @@ use crate::operator::{BindError, RunError};
 /// The largest magnitude that a value may have: squares of differences then fit f32 in 2^20 dimensions.
 pub const LARGEST: f32 = 1e15;
 
+/// The column of vectors that stages read where nothing is said.
+pub fn feature() -> String {
+    features::FEATURE.to_owned()
+}
+
 /// A value that vectors may not have.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("has {value:?} in dimension {dimension}; values must be finite, of magnitude up to {LARGEST:e}")]

@@ -1,11 +1,11 @@
 //! Keys of a `kmeans` stage.
 
 use serde::{Deserialize, Serialize};
-use tessera_schemas::features;
 
 use crate::memory::Memory;
 use crate::nearest;
 use crate::operator::BindError;
+use crate::vectors;
 
 /// Keys of a `kmeans` stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -15,7 +15,7 @@ pub struct Config {
     #[serde(default)]
     pub k: Option<usize>,
     /// The column of vectors. Default `"feature"`.
-    #[serde(default = "feature")]
+    #[serde(default = "vectors::feature")]
     pub column: String,
     /// The most iterations; it stops before when no image moves. Default 100, which `tolerance` seldom lets it reach. With
     /// `mini_batch`, how many batches are looked at.
@@ -31,7 +31,8 @@ pub struct Config {
     /// How many starts to try; the lowest objective wins. Default 1.
     #[serde(default = "restarts")]
     pub restarts: usize,
-    /// What becomes of a cluster that no image is nearest to. Default `"split"`.
+    /// What becomes of a cluster that no image is nearest to. Default `"split"`; with `mini_batch`, which has no iteration over all
+    /// images, that keeps it.
     #[serde(default)]
     pub empty: Empty,
     /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001). Default false.
@@ -70,10 +71,6 @@ pub enum Empty {
     Keep,
     /// They keep them, and are left out of the table.
     Drop,
-}
-
-fn feature() -> String {
-    features::FEATURE.to_owned()
 }
 
 fn iterations() -> usize {

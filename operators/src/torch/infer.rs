@@ -21,7 +21,7 @@ use super::device::Device;
 use super::forward::{self, Mode, Tape};
 use super::input::{Normalisation, append_rows, normalised};
 use super::network::{Name, Parameter, Step, dimensions, walk};
-use super::tensors::Tensors;
+use super::tensors::{self, Tensors};
 use super::weights::normalisation_faults;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
@@ -114,16 +114,7 @@ impl Operator for Infer {
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[
         Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(pixels::PIXELS, ColumnKind::Octets)]),
-        Port::side(
-            WEIGHTS,
-            &[
-                Column::new("tensor", ColumnKind::Text),
-                Column::new("shape", ColumnKind::Any),
-                Column::new("dtype", ColumnKind::Text),
-                Column::new("data", ColumnKind::Any),
-            ],
-        )
-        .optional(),
+        Port::side(WEIGHTS, &tensors::COLUMNS).optional(),
     ];
     const NEUTRAL: &'static [&'static str] = &["device"];
     const FILES: &'static [&'static str] = &["model"];

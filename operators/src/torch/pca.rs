@@ -4,14 +4,14 @@
 //! positive. Metrics: `explained` (the share of all variance that they have together), `images`. Config: `components`, `column`.
 //!
 //! All features are looked at, once, in the order in which they are stored; memory is needed for a few thousand of them and three
-//! matrices of `dimension x dimension` values in f64 (0.7 GB each for 9,600). Products and sums are in f64: the same to 1e-6, and
-//! nearly always to the last bit of f32, for any order or number of threads. Reference: Pearson, 1901; Jolliffe, 2002.
+//! matrices of `dimension x dimension` values in f64 (0.7 GB each for 9,600). Products and sums are in f64: the same to 1e-6
+//! for any order or number of threads. Reference: Pearson, 1901; Jolliffe, 2002.
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tessera_schemas::components::{self, Components};
-use tessera_schemas::{IMAGE_ID, features, vector};
+use tessera_schemas::{IMAGE_ID, vector};
 
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
@@ -33,12 +33,8 @@ pub struct Config {
     #[serde(default)]
     components: Option<usize>,
     /// The column of vectors. Default `"feature"`.
-    #[serde(default = "feature")]
+    #[serde(default = "vectors::feature")]
     column: String,
-}
-
-fn feature() -> String {
-    features::FEATURE.to_owned()
 }
 
 /// The bound operator.

@@ -13,7 +13,7 @@
 //! `map`), `value`, `images`. AP is VOC 2007's, over 11 recalls. Metrics of the run: each layer's on the test, such as `conv4_top1`.
 //!
 //! The objective is scikit-learn's `LogisticRegression(C=c)`, minimised by L-BFGS (Liu, Nocedal, 1989). Sums are in f32 on all threads:
-//! the same to 1e-6, not to the last bit.
+//! not the same to the last bit for another number of them.
 
 mod data;
 mod fit;

@@ -10,11 +10,19 @@ use tessera_schemas::weights::{self, Weight};
 
 use super::input::channels_last;
 use super::network::{Parameter, Start, dimensions};
-use crate::operator::RunError;
+use crate::operator::{Column, ColumnKind, RunError};
 use crate::random::Draw;
 
 /// Bytes of tensors in one batch of a weights table, unless a single one is larger.
 pub const BATCH_BYTES: usize = 32 << 20;
+
+/// What a table of weights has.
+pub const COLUMNS: [Column; 4] = [
+    Column::new("tensor", ColumnKind::Text),
+    Column::new("shape", ColumnKind::Any),
+    Column::new("dtype", ColumnKind::Text),
+    Column::new("data", ColumnKind::Any),
+];
 
 /// Tensors by name.
 #[derive(Debug, Default)]

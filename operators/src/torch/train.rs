@@ -35,6 +35,7 @@ use self::probe::Probe;
 use self::run::Training;
 use super::examples::{Content, Layout};
 use super::network::{Form, Parameter};
+use super::tensors;
 use super::weights::normalisation_faults;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
@@ -68,7 +69,7 @@ impl Operator for Train {
         Port::scan(EXAMPLES, &COLUMNS),
         Port::scan(VALIDATION, &COLUMNS).optional(),
         Port::scan(PROBE, &COLUMNS).optional(),
-        Port::side(WEIGHTS, &transfer::COLUMNS).optional(),
+        Port::side(WEIGHTS, &tensors::COLUMNS).optional(),
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["checkpoint_minutes", "device", "metrics_every"];

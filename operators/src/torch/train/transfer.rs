@@ -6,18 +6,10 @@ use tessera_schemas::weights;
 
 use super::WEIGHTS;
 use super::config::Config;
-use crate::operator::{BindError, Column, ColumnKind, Order, RunError, Sink, Tables};
+use crate::operator::{BindError, Order, RunError, Sink, Tables};
 use crate::torch::input::Normalisation;
 use crate::torch::network::{Form, walk};
 use crate::torch::tensors::Tensors;
-
-/// What a table of weights has.
-pub const COLUMNS: [Column; 4] = [
-    Column::new("tensor", ColumnKind::Text),
-    Column::new("shape", ColumnKind::Any),
-    Column::new("dtype", ColumnKind::Text),
-    Column::new("data", ColumnKind::Any),
-];
 
 /// How images are normalised: as the config says, else as they were for the weights, else by ImageNet's values.
 ///
