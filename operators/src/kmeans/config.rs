@@ -31,8 +31,8 @@ pub struct Config {
     /// How many starts to try; the lowest objective wins. Default 1.
     #[serde(default = "restarts")]
     pub restarts: usize,
-    /// What becomes of a cluster that no image is nearest to. Default `"split"`; with `mini_batch`, which has no iteration over all
-    /// images, that keeps it.
+    /// What becomes of a cluster that no image is nearest to. Default `"farthest"`; with `mini_batch`, which has no iteration over
+    /// all images, it keeps its centroid.
     #[serde(default)]
     pub empty: Empty,
     /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001). Default false.
@@ -64,8 +64,10 @@ pub enum Init {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Empty {
-    /// They take half of the biggest cluster.
+    /// They take the images that are farthest from their centroids, as scikit-learn does.
     #[default]
+    Farthest,
+    /// They take half of the biggest cluster, as faiss does.
     Split,
     /// They keep their centroids.
     Keep,

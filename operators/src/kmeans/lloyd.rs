@@ -12,7 +12,6 @@ use super::rows::Rows;
 use crate::nearest::{Centres, CodedRows, squared_distance};
 use crate::operator::RunError;
 use crate::parallel;
-use crate::random::Draw;
 use crate::vectors::to_unit_length;
 use crate::wide::wide;
 
@@ -242,47 +241,6 @@ impl<'a> Lloyd<'a> {
         }
     }
 
-    /// Puts the centroid of every empty cluster a little beside that of the biggest cluster, which is then counted as half. The
-    /// other centroids stay, so the objective cannot rise; a cluster whose rows are all alike is not split. Returns how often it
-    /// split.
-    ///
-    /// A step of an eighth of the standard deviation in a random direction: the plane between the two cuts the cluster nearly in half.
-    pub fn split(&mut self) -> usize {
-        let dimension = self.rows.dimension;
-        let (mut sizes, mut costs) = (self.sizes.clone(), self.costs.clone());
-        let mut split = 0;
-        for empty in (0..sizes.len()).filter(|&cluster| self.sizes[cluster] == 0) {
-            let can_split = |&cluster: &usize| costs[cluster] > 0.0 && sizes[cluster] > 1;
-            let biggest =
-                (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], std::cmp::Reverse(cluster)));
-            let Some(biggest) = biggest else { break };
-            let variance = costs[biggest] / sizes[biggest] as f64;
-            let step = (variance.sqrt() / (8.0 * dimension as f64)) as f32;
-            let mut draw = Draw::new(self.seed, "kmeans", "split", &empty.to_string(), self.iteration);
-            let mut apart = false;
-            for place in 0..dimension {
-                let sign = if draw.chance(0.5) { 1.0 } else { -1.0 };
-                let value = self.centroids[biggest * dimension + place];
-                self.centroids[empty * dimension + place] = value + sign * step;
-                apart |= value + sign * step != value;
-            }
-            if self.spherical {
-                to_unit_length(&mut self.centroids[empty * dimension..][..dimension]);
-            }
-            if !apart {
-                // The step is below what f32 can tell there: no other cluster will take rows of this one.
-                costs[biggest] = 0.0;
-                continue;
-            }
-            sizes[empty] = sizes[biggest] / 2;
-            sizes[biggest] -= sizes[empty];
-            costs[biggest] /= 2.0;
-            costs[empty] = costs[biggest];
-            split += 1;
-        }
-        split
-    }
-
     /// The sum of squared distances of the last assignment.
     pub fn objective(&self) -> f64 {
         self.costs.iter().sum()
@@ -314,5 +272,6 @@ wide! {
     }
 }
 
+mod empty;
 #[cfg(test)]
 mod tests;

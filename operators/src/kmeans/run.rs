@@ -152,6 +152,7 @@ impl Found {
 fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink) -> Result<Found, RunError> {
     let mut rounds: Vec<Round> = vec![lloyd.assign(&|| sink.cancelled())?];
     for iteration in 1..=config.iterations {
+        let relocated = if config.empty == Empty::Farthest { lloyd.relocate() } else { 0 };
         lloyd.update();
         let split = if config.empty == Empty::Split { lloyd.split() } else { 0 };
         let (before, round) = (rounds[iteration - 1], lloyd.assign(&|| sink.cancelled())?);
@@ -159,7 +160,8 @@ fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink
         let note = format!("objective {:.6e}, {:.2} % moved", round.objective, 100.0 * round.moved);
         sink.progress(done + iteration, config.restarts * config.iterations, &note);
         let gained = before.objective - round.objective;
-        if round.moved == 0.0 || (config.tolerance > 0.0 && split == 0 && gained <= config.tolerance * before.objective) {
+        let refilled = relocated + split;
+        if round.moved == 0.0 || (config.tolerance > 0.0 && refilled == 0 && gained <= config.tolerance * before.objective) {
             break;
         }
     }

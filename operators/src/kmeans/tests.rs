@@ -220,7 +220,10 @@ fn empty_clusters_are_kept_or_left_out() {
     assert_eq!(clusters::sorted(std::slice::from_ref(&kept)).unwrap().centroids[2..4], [900.0, 900.0]);
     let dropped = clusters::sorted(&[of("drop")]).unwrap();
     assert_eq!((dropped.numbers, dropped.centroids.len()), (vec![0, 2], 4));
-    assert_eq!(clusters::sorted(&[of("split")]).unwrap().centroids[3], 0.0);
+    for refilled in ["split", "farthest"] {
+        let clusters::Sorted { numbers, centroids, .. } = clusters::sorted(&[of(refilled)]).unwrap();
+        assert!(numbers.len() == 3 && centroids[2] < 30.0 && centroids[3] == 0.0, "{refilled}: {centroids:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::random::Draw;
 
 fn rows(values: Vec<f32>, dimension: usize) -> Rows {
     let mut peaks = vec![0.0f32; dimension];
@@ -80,12 +81,33 @@ fn an_empty_cluster_takes_about_half_of_the_biggest() {
 }
 
 #[test]
+fn empty_clusters_take_the_farthest_rows() {
+    let rows = rows(vec![0.0, 1.0, 2.0, 3.0, 30.0, 100.0, 100.0, 500.0], 1);
+    let coded = CodedRows::new(rows.frame(), &rows.values, 2, None).unwrap();
+    let mut lloyd = Lloyd::new(&rows, &coded, vec![1.0, 499.0, 9000.0, 9000.0], false, 5, 2);
+    assert_eq!(lloyd.assign(&|| false).unwrap().empty, 2);
+    // 500 is alone, so 100 and 100, first ids first.
+    assert_eq!(lloyd.relocate(), 2);
+    assert_eq!(lloyd.labels, [0, 0, 0, 0, 0, 2, 3, 1]);
+    lloyd.update();
+    assert_eq!(lloyd.centroids, [7.2, 500.0, 100.0, 100.0]);
+    // Two alike: one is empty again, and takes 30.
+    assert_eq!(lloyd.assign(&|| false).unwrap().empty, 1);
+    assert_eq!(lloyd.relocate(), 1);
+    lloyd.update();
+    let round = lloyd.assign(&|| false).unwrap();
+    assert_eq!((round.empty, round.objective), (0, 5.0));
+    assert_eq!(lloyd.into_centroids(), [1.5, 500.0, 100.0, 30.0]);
+}
+
+#[test]
 fn rows_that_are_all_alike_are_not_split() {
     let rows = rows(vec![0.1; 50], 5);
     let coded = CodedRows::new(rows.frame(), &rows.values, 2, None).unwrap();
     let mut lloyd = Lloyd::new(&rows, &coded, vec![0.1; 15], false, 5, 2);
     let round = lloyd.assign(&|| false).unwrap();
     assert_eq!((round.objective, round.empty, round.imbalance), (0.0, 2, 3.0));
+    assert_eq!(lloyd.relocate(), 0);
     lloyd.update();
     assert_eq!(lloyd.split(), 0);
     assert_eq!(lloyd.into_centroids(), vec![0.1; 15]);
