@@ -11,7 +11,7 @@ use tessera_operators::OPERATORS;
 use tessera_operators::operator::{At, Binding, Context, Inputs, Kernel, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::sql::provider::Planner;
-use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, pixels, puzzles, weights};
+use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
 
 /// A sound stage of each operator: its keys, and what it reads.
 fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
@@ -31,6 +31,11 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
             (json!({}), vec![("features", features::schema([("feature", 4)])), ("clusters", clusters::schema(3, 4))])
         }
         "augment" => (json!({ "side": 32 }), vec![("images", decoded())]),
+        "bag_of_words" => {
+            let word = meta::with(Field::new("cluster", DataType::Int32, false), meta::CLASSES, "3");
+            let schema = Schema::new(vec![Field::new(IMAGE_ID, DataType::Utf8, false), word]);
+            (json!({}), vec![("words", Arc::new(schema))])
+        }
         "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
         "hog" => (json!({}), vec![("images", decoded())]),
         "images" => (json!({ "path": "." }), vec![]),

@@ -1,19 +1,21 @@
 //! `assign`: each image's nearest cluster, its pseudo-label (paper, section 3, step c), and the next one.
 //!
 //! Input: `features`, one vector an image, and `clusters`, as `kmeans` makes them. Output: `assignments`, with Euclidean
-//! distances. Config: `column`. Exact: a row's result is the same bits in any batch, and of equally distant clusters the one
+//! distances. Config: `column`, `min_size`, `small`. Exact: a row's result is the same bits in any batch, and of equally distant clusters the one
 //! with the lower number comes first. A row with a NaN or an infinite value is an error.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, vector};
+use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
 
 use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::vectors;
 
@@ -27,11 +29,30 @@ pub struct Config {
     /// The column of vectors. Default `"feature"`.
     #[serde(default = "vectors::feature")]
     column: String,
+    /// Clusters to which `clusters` counts fewer images are small. Default 0: none is.
+    #[serde(default)]
+    min_size: usize,
+    /// What becomes of an image whose nearest cluster is small. Default `"merge"`.
+    #[serde(default)]
+    small: Small,
+}
+
+/// What becomes of an image whose nearest cluster is small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Small {
+    /// It goes to the nearest of the others.
+    #[default]
+    Merge,
+    /// It is left out, and listed in the table `dropped`.
+    Drop,
 }
 
 /// The bound operator.
 pub struct Assign {
     column: String,
+    min_size: usize,
+    small: Small,
     schema: SchemaRef,
 }
 
@@ -63,8 +84,15 @@ impl Operator for Assign {
             let message = format!("centroids have {centres} dimensions, but `{}` has {rows}", config.column);
             errors.push(BindError::input(CLUSTERS, message).help("use clusters of the same features"));
         }
+        let Config { column, min_size, small } = config;
+        let counted = centres.field_with_name(clusters::SIZE).is_ok_and(|field| *field.data_type() == DataType::Int64);
+        if min_size > 0 && !counted {
+            let fault =
+                BindError::key("min_size", "its clusters do not say how many images they have (`size`, whole numbers)");
+            errors.push(fault.help("`kmeans` counts them"));
+        }
         match k {
-            Some(k) if errors.is_empty() => Ok(Self { column: config.column, schema: assignments::schema(k) }),
+            Some(k) if errors.is_empty() => Ok(Self { column, min_size, small, schema: assignments::schema(k) }),
             _ => Err(errors),
         }
     }
@@ -76,7 +104,10 @@ impl Operator for Assign {
     fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
         match input {
             FEATURES => vec![self.column.clone()],
-            _ => port.columns.iter().map(|column| column.name.to_owned()).collect(),
+            _ => {
+                let size = (self.min_size > 0).then_some(clusters::SIZE);
+                port.columns.iter().map(|column| column.name).chain(size).map(str::to_owned).collect()
+            }
         }
     }
 
@@ -85,13 +116,12 @@ impl Operator for Assign {
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Assigner { column: self.column, schema: self.schema, centres: OnceLock::new() })))
+        Ok(Kernel::Map(Box::new(Assigner { assign: self, centres: OnceLock::new() })))
     }
 }
 
 struct Assigner {
-    column: String,
-    schema: SchemaRef,
+    assign: Assign,
     /// All workers', made by the first.
     centres: OnceLock<Arc<Numbered>>,
 }
@@ -101,11 +131,11 @@ impl Map for Assigner {
         let centres = match self.centres.get() {
             Some(centres) => centres.clone(),
             None => {
-                let centres = Numbered::of(sides.required(CLUSTERS))?;
+                let centres = Numbered::of(sides.required(CLUSTERS), self.assign.min_size, self.assign.small)?;
                 self.centres.get_or_init(|| Arc::new(centres)).clone()
             }
         };
-        Ok(Box::new(Worker { column: self.column.clone(), schema: self.schema.clone(), centres }))
+        Ok(Box::new(Worker { column: self.assign.column.clone(), schema: self.assign.schema.clone(), centres }))
     }
 
     fn block(&self) -> usize {
@@ -116,19 +146,39 @@ impl Map for Assigner {
 /// Centres and the numbers of their clusters, which rise.
 struct Numbered {
     numbers: Vec<i32>,
+    /// Those whose images are left out, and why.
+    refused: BTreeMap<i32, String>,
     centres: Centres<'static>,
 }
 
 impl Numbered {
-    fn of(batches: &[RecordBatch]) -> Result<Self, RunError> {
-        let clusters::Sorted { numbers, centroids, dimension } = clusters::sorted(batches)?;
+    fn of(batches: &[RecordBatch], min_size: usize, small: Small) -> Result<Self, RunError> {
+        let clusters::Sorted { mut numbers, sizes, mut centroids, dimension } = clusters::sorted(batches)?;
         if numbers.is_empty() {
             return Err(RunError::Input("the table of clusters is empty: there is nothing to assign images to".into()));
         }
         if let Err(fault) = vectors::check(&centroids, dimension) {
             return Err(RunError::Input(format!("the centroid of cluster {} {fault}", numbers[fault.row])));
         }
-        Ok(Self { numbers, centres: Centres::new(centroids, dimension) })
+        let mut refused = BTreeMap::new();
+        if let Some(sizes) = sizes.filter(|_| min_size > 0) {
+            let is_small = |&size: &i64| size < min_size as i64;
+            if sizes.iter().all(is_small) {
+                let largest = sizes.iter().max().expect("there are clusters");
+                let message = format!("min_size is {min_size}, and the largest cluster has {largest} images: none is left");
+                return Err(RunError::Input(message));
+            }
+            for (row, size) in sizes.iter().enumerate().rev().filter(|(_, size)| is_small(size)) {
+                if small == Small::Merge {
+                    numbers.remove(row);
+                    centroids.drain(row * dimension..(row + 1) * dimension);
+                } else {
+                    let reason = format!("its cluster {} has {size} images, fewer than {min_size}", numbers[row]);
+                    refused.insert(numbers[row], reason);
+                }
+            }
+        }
+        Ok(Self { numbers, refused, centres: Centres::new(centroids, dimension) })
     }
 
     fn nearest(&self, rows: &[f32]) -> Vec<assignments::Nearest> {
@@ -148,11 +198,22 @@ struct Worker {
 }
 
 impl MapFn for Worker {
-    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+    fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let (rows, dimension) = vector(batch, &self.column)?;
         vectors::check_images(batch, &self.column, &rows, dimension)?;
         let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
-        Ok(assignments::batch(&self.schema, ids, &self.centres.nearest(&rows))?)
+        let found = self.centres.nearest(&rows);
+        let refused = &self.centres.refused;
+        let assigned = assignments::batch(&self.schema, ids, &found)?;
+        if refused.is_empty() {
+            return Ok(assigned);
+        }
+        let ids = text(batch, IMAGE_ID)?;
+        for (row, reason) in found.iter().enumerate().filter_map(|(row, near)| Some((row, refused.get(&near.cluster)?))) {
+            scope.dropped.push(Dropped { image_id: ids.value(row).to_owned(), reason: reason.clone() });
+        }
+        let kept: BooleanArray = found.iter().map(|near| Some(!refused.contains_key(&near.cluster))).collect();
+        Ok(filter_record_batch(&assigned, &kept)?)
     }
 }
 
@@ -204,6 +265,29 @@ mod tests {
         let all = clusters_table(&[0.0, 5.0, 9.0, 20.0], 1);
         let found = call(&mut *open(&rows, &[all.slice(2, 2), all.slice(1, 1)]).unwrap(), &rows).unwrap();
         assert_eq!(tessera_schemas::int32(&found, "cluster").unwrap().values(), &[1, 2]);
+    }
+
+    #[test]
+    fn small_clusters_are_merged_or_dropped() {
+        let rows = features_table(&[("a", &[0.0]), ("b", &[4.0]), ("c", &[9.0])]);
+        let centres = clusters::batch(&clusters::schema(3, 1), vec![10, 2, 3], vec![0.0, 5.0, 9.0]).unwrap();
+        let of = |config| {
+            let operator = bound(config, &rows, &centres).unwrap();
+            let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
+            let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
+            let mut dropped = Vec::new();
+            let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
+            let mut worker = map.open(&Inputs([(CLUSTERS.to_owned(), vec![centres.clone()])].into()))?;
+            let found = worker.call(&rows, &mut scope)?;
+            let dropped: Vec<_> = dropped.into_iter().map(|row| format!("{}: {}", row.image_id, row.reason)).collect();
+            Ok::<_, RunError>((tessera_schemas::int32(&found, "cluster")?.values().to_vec(), dropped))
+        };
+        assert_eq!(of(json!({"min_size": 2})).unwrap().0, [0, 1, 2]);
+        assert_eq!(of(json!({"min_size": 3})).unwrap(), (vec![0, 0, 2], vec![]));
+        let dropped = vec!["b: its cluster 1 has 2 images, fewer than 3".to_owned()];
+        assert_eq!(of(json!({"min_size": 3, "small": "drop"})).unwrap(), (vec![0, 2], dropped));
+        let error = of(json!({"min_size": 11})).unwrap_err().to_string();
+        assert_eq!(error, "min_size is 11, and the largest cluster has 10 images: none is left");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod tensor_file;
 
 mod assign;
 mod augment;
+mod bag_of_words;
 mod decode;
 mod hog;
 mod images;
@@ -38,6 +39,7 @@ use spec::{Of, Spec};
 pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<assign::Assign>::new(),
     &Of::<augment::Augment>::new(),
+    &Of::<bag_of_words::BagOfWords>::new(),
     &Of::<decode::Decode>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),

@@ -165,6 +165,13 @@ impl MapFn for Worker {
     }
 }
 
+/// The photo that a crop of that `image_id` comes from; none if it names no crop.
+pub fn photo(image_id: &str) -> Option<&str> {
+    let (photo, place) = image_id.rsplit_once('#')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    place.split_once(',').is_some_and(|(row, column)| is_number(row) && is_number(column)).then_some(photo)
+}
+
 /// Where crops begin along one side, what is left over shared by both ends. `length` is at least `side`.
 fn offsets(length: usize, side: usize, stride: usize) -> impl Iterator<Item = usize> {
     let count = (length - side) / stride + 1;
@@ -175,6 +182,14 @@ fn offsets(length: usize, side: usize, stride: usize) -> impl Iterator<Item = us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crop_names_its_photo() {
+        assert_eq!(photo("a/b#2.jpg#003,012"), Some("a/b#2.jpg"));
+        for other in ["a.jpg", "a#2.jpg", "a#1", "a#1,", "a#,1", "a#1,x"] {
+            assert_eq!(photo(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn crops_lie_in_the_middle() {

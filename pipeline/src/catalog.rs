@@ -15,6 +15,7 @@ use tessera_schemas::{BYTES, IMAGE_ID};
 
 use crate::engine::operator_exec::ScanState;
 use crate::engine::scan::PartFile;
+use crate::engine::shuffle::{self, Cut};
 use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
 use crate::keys::Columns;
@@ -59,6 +60,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// Of a shuffled scan: the id of the row to start behind; by default it starts with the first.
     pub after: Option<String>,
+    /// Of a shuffled scan: the column of classes that are to come equally often; by default each row comes once.
+    pub classes: Option<String>,
     /// Rows of a partition of a shuffled scan; by default all.
     pub chunk: Option<usize>,
     /// Of a stored scan: only these parts of the snapshot at its base.
@@ -412,12 +415,12 @@ impl Catalog {
         let (_, above) = Self::split(&steps);
         let leads = above.iter().any(|step| step.looks_back);
         let chunk = request.chunk.unwrap_or(usize::MAX);
-        let cut = scan::Cut { chunk, leads, after: request.after.as_deref() };
+        let cut = Cut { chunk, leads, after: request.after.as_deref(), classes: request.classes.as_deref() };
         // What looks back depends on the order: then it is the same for all readers.
         let graph = &self.plan.graph;
         let looking = above.iter().rev().find(|step| step.looks_back).and_then(|step| graph.find(&step.stage));
         let seed = looking.map(|node| graph.seed(node)).or(request.seed).unwrap_or(graph.file.seed);
-        let shuffled = scan::shuffle(&rows, seed, epoch, cut).map_err(convert::unwrap)?;
+        let shuffled = shuffle::shuffle(&rows, seed, epoch, cut).map_err(convert::unwrap)?;
         let leaf = scan::memory(&rows.schema(), &shuffled.partitions).map_err(convert::unwrap)?;
         let mut dropped: Vec<Mutex<Vec<DroppedRow>>> = shuffled.partitions.iter().map(|_| Mutex::default()).collect();
         if let Some(first) = dropped.first_mut() {
@@ -436,9 +439,12 @@ impl Request {
     pub fn ordered(order: Order<'_>) -> Self {
         match order {
             Order::Stored => Self::default(),
-            Order::Shuffled { epoch, after } => {
-                Self { shuffled: Some(epoch), after: after.map(str::to_owned), ..Self::default() }
-            }
+            Order::Shuffled { epoch, after, classes } => Self {
+                shuffled: Some(epoch),
+                after: after.map(str::to_owned),
+                classes: classes.map(str::to_owned),
+                ..Self::default()
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod operator_exec;
 pub mod pool;
 pub mod scan;
+pub mod shuffle;
 pub mod snapshot_exec;
 pub mod sound;
 pub mod step;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{SchemaError, features, int32, meta, vector};
+use crate::{SchemaError, features, int32, int64, meta, vector};
 
 /// The column with a cluster's number.
 pub const CLUSTER: &str = "cluster";
+/// The column with how many rows it has.
+pub const SIZE: &str = "size";
 /// The column with its centre.
 pub const CENTROID: &str = "centroid";
 
@@ -17,7 +19,7 @@ pub fn schema(k: usize, dimension: usize) -> SchemaRef {
     let cluster = Field::new(CLUSTER, DataType::Int32, false);
     Arc::new(Schema::new(vec![
         meta::with(cluster, meta::CLASSES, k.to_string()),
-        Field::new("size", DataType::Int64, false),
+        Field::new(SIZE, DataType::Int64, false),
         features::field(CENTROID, dimension),
     ]))
 }
@@ -39,6 +41,8 @@ pub fn batch(schema: &SchemaRef, sizes: Vec<i64>, centroids: Vec<f32>) -> Result
 pub struct Sorted {
     /// `k`, rising.
     pub numbers: Vec<i32>,
+    /// `k`; none where the table does not say.
+    pub sizes: Option<Vec<i64>>,
     /// `k x dimension`.
     pub centroids: Vec<f32>,
     /// The length of a centroid.
@@ -50,7 +54,7 @@ pub struct Sorted {
 /// # Errors
 /// A column has another type or a null, or two batches differ in dimension.
 pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
-    let (mut numbers, mut values) = (Vec::new(), Vec::new());
+    let (mut numbers, mut sizes, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let mut dimension = None;
     for batch in batches {
         let (centroids, length) = vector(batch, CENTROID)?;
@@ -61,13 +65,18 @@ pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
             Some(_) => numbers.extend_from_slice(int32(batch, CLUSTER)?.values()),
             None => numbers.extend((numbers.len() as i32..).take(batch.num_rows())),
         }
+        if batch.column_by_name(SIZE).is_some() {
+            sizes.extend_from_slice(int64(batch, SIZE)?.values());
+        }
         values.extend_from_slice(&centroids);
     }
     let dimension = dimension.unwrap_or_default();
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by_key(|&row| numbers[row]);
     let centroids = order.iter().flat_map(|&row| &values[row * dimension..][..dimension]).copied().collect();
-    Ok(Sorted { numbers: order.iter().map(|&row| numbers[row]).collect(), centroids, dimension })
+    let known = !sizes.is_empty() && sizes.len() == numbers.len();
+    let sizes = known.then(|| order.iter().map(|&row| sizes[row]).collect());
+    Ok(Sorted { numbers: order.iter().map(|&row| numbers[row]).collect(), sizes, centroids, dimension })
 }
 
 #[cfg(test)]
@@ -77,8 +86,10 @@ mod tests {
     #[test]
     fn clusters_come_back_in_order() {
         let whole = batch(&schema(3, 2), vec![4, 5, 6], vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5]).unwrap();
-        let expected = Sorted { numbers: vec![0, 1, 2], centroids: vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5], dimension: 2 };
+        let (numbers, centroids) = (vec![0, 1, 2], vec![0.0, 0.5, 1.0, 1.5, 2.0, 2.5]);
+        let mut expected = Sorted { numbers, sizes: Some(vec![4, 5, 6]), centroids, dimension: 2 };
         assert_eq!(sorted(&[whole.slice(1, 2), whole.slice(0, 1)]).unwrap(), expected);
+        expected.sizes = None;
         let unnumbered = whole.project(&[2]).unwrap();
         assert_eq!(sorted(&[unnumbered.slice(0, 1), unnumbered.slice(1, 2)]).unwrap(), expected);
         assert_eq!(sorted(&[]).unwrap(), Sorted::default());

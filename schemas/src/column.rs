@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array, RecordBatch,
+    StringArray,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
@@ -107,6 +108,14 @@ pub fn bytes<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a BinaryArray, 
 /// It is missing or of another type.
 pub fn int32<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array, SchemaError> {
     typed(batch, name, "Int32")
+}
+
+/// An Int64 column.
+///
+/// # Errors
+/// It is missing or of another type.
+pub fn int64<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, SchemaError> {
+    typed(batch, name, "Int64")
 }
 
 /// A Float32 column.

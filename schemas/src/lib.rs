@@ -17,7 +17,7 @@ pub mod pixels;
 pub mod puzzles;
 pub mod weights;
 
-pub use column::{SchemaError, bytes, column, field, floats, int32, text, vector};
+pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector};
 
 /// The column that names an image, in every table that has one row an image.
 pub const IMAGE_ID: &str = "image_id";

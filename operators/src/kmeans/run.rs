@@ -127,7 +127,7 @@ fn enough(k: usize, n: usize) -> Result<(), RunError> {
 /// The centroids to start from, `k x dimension`.
 fn given(tables: &dyn Tables, k: usize, spherical: bool) -> Result<Vec<f32>, RunError> {
     let batches = tables.scan(CENTROIDS, Order::Stored)?.collect::<Result<Vec<_>, _>>()?;
-    let clusters::Sorted { numbers, mut centroids, dimension } = clusters::sorted(&batches)?;
+    let clusters::Sorted { numbers, mut centroids, dimension, .. } = clusters::sorted(&batches)?;
     if numbers.len() != k {
         return Err(RunError::Input(format!("k is {k}, but `{CENTROIDS}` has {} rows", numbers.len())));
     }

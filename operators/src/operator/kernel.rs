@@ -167,6 +167,9 @@ pub enum Order<'a> {
         epoch: u64,
         /// Where to start: behind the row of that `image_id`. None of those before it is read or computed.
         after: Option<&'a str>,
+        /// The column of classes (whole numbers) that are to come equally often, in as many rows; it must be in the table at the scan's
+        /// base. Rows of small classes come again under ids of their own. By default each row comes once.
+        classes: Option<&'a str>,
     },
 }
 

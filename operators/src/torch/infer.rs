@@ -50,6 +50,10 @@ pub struct Config {
     /// Pools each feature map to that many values a side. Default: 0, not at all.
     #[serde(default)]
     pool: usize,
+    /// In place of `pool`: pools each layer's maps to as many values a side as leave its feature no more than that many. The paper's
+    /// probes are of maps of under 9,000 (tables 4 and 6).
+    #[serde(default)]
+    values: Option<usize>,
     /// `max` (default) or `avg`.
     #[serde(default)]
     pooling: Pooling,
@@ -95,7 +99,8 @@ struct Plan {
     body: Body,
     size: [usize; 2],
     normalisation: Normalisation,
-    pool: usize,
+    /// Values a side, of each column; 0 where maps stay as they are.
+    pools: Vec<usize>,
     pooling: Pooling,
 }
 
@@ -122,6 +127,9 @@ impl Operator for Infer {
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = normalisation_faults(config.mean, config.deviation);
+        if config.values.is_some() && config.pool > 0 {
+            faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
+        }
         let size = pixels::size(inputs.inputs.required(IMAGES))
             .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
             .ok()
@@ -205,15 +213,16 @@ impl Infer {
             let message = format!("its images of {}x{} px are too small for `{}`: {error}", size[0], size[1], name.text());
             vec![BindError::input(IMAGES, message)]
         })?;
-        let mut vectors = Vec::new();
+        let (mut vectors, mut pools) = (Vec::new(), Vec::new());
         for (i, layer) in layers.names().iter().enumerate() {
             let place = steps.iter().position(|step| step.name == Some(layer)).expect("a known layer");
-            let length = length(&shapes[place], config.pool).map_err(|fault| vec![fault])?;
+            let pool = config.pool(&shapes[place]).map_err(|fault| vec![fault])?;
+            let length = length(&shapes[place], pool).map_err(|fault| vec![fault])?;
+            pools.push(pool);
             vectors.push((layers.place(i).1.to_owned(), length));
         }
         let body = Body::Steps { steps, parameters, layers: layers.names().to_vec() };
-        let (pool, pooling) = (config.pool, config.pooling);
-        Ok(Some((Plan { body, size, normalisation, pool, pooling }, vectors)))
+        Ok(Some((Plan { body, size, normalisation, pools, pooling: config.pooling }, vectors)))
     }
 
     fn with_model(config: &Config, file: PathBuf, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
@@ -228,17 +237,38 @@ impl Infer {
         faults.extend(unsaid(config, given, "a TorchScript model does not say"));
         let loaded = Script::load(file, size).map_err(|message| BindError::key("model", message));
         let loaded = loaded.and_then(|loaded| {
-            let measured = loaded.map(|(script, shape)| length(&shape, config.pool).map(|length| (script, length)));
+            let measured = loaded.map(|(script, shape)| {
+                let pool = config.pool(&shape)?;
+                length(&shape, pool).map(|length| (script, pool, length))
+            });
             measured.transpose()
         });
         let loaded = loaded.map_err(|fault| faults.push(fault)).ok().flatten();
-        let (Some((script, length)), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
+        let (Some((script, pool, length)), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
         else {
             return if faults.is_empty() { Ok(None) } else { Err(faults) };
         };
-        let (pool, pooling) = (config.pool, config.pooling);
-        let plan = Plan { body: Body::Script(script), size, normalisation, pool, pooling };
+        let plan = Plan { body: Body::Script(script), size, normalisation, pools: vec![pool], pooling: config.pooling };
         Ok(Some((plan, vec![(features::FEATURE.to_owned(), length)])))
+    }
+}
+
+impl Config {
+    /// Values a side that an output of that shape is pooled to; 0 if it stays as it is.
+    fn pool(&self, shape: &[usize]) -> Result<usize, BindError> {
+        let Some(values) = self.values else { return Ok(self.pool) };
+        if shape.iter().product::<usize>() <= values {
+            return Ok(0);
+        }
+        let side = match *shape {
+            [channels, height, width] => (values / channels).isqrt().min(height).min(width),
+            _ => 0,
+        };
+        if side == 0 {
+            let message = format!("cannot pool {} to no more than {values} values", dimensions(shape));
+            return Err(BindError::key("values", message).help("maps can be pooled to one value a channel"));
+        }
+        Ok(side)
     }
 }
 
@@ -294,7 +324,7 @@ impl Plan {
         input: Tensor,
         visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TchError>,
     ) -> Result<(), TchError> {
-        let mut pooled = |column: usize, output: &Tensor| match (self.pool as i64, self.pooling) {
+        let mut pooled = |column: usize, output: &Tensor| match (self.pools[column] as i64, self.pooling) {
             (0, _) => visit(column, output),
             (pool, Pooling::Max) => visit(column, &output.f_adaptive_max_pool2d([pool, pool])?.0),
             (pool, Pooling::Avg) => visit(column, &output.f_adaptive_avg_pool2d([pool, pool])?),

@@ -31,6 +31,7 @@ use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, weights};
 
 pub use self::config::Config;
+use self::config::Sampling;
 use self::probe::Probe;
 use self::run::Training;
 use super::examples::{Content, Layout};
@@ -99,6 +100,11 @@ impl Operator for Train {
                 return Err(faults);
             }
         };
+        if config.sampling == Sampling::Classes && matches!(layout.content, Content::Puzzles { .. }) {
+            let fault =
+                BindError::key("sampling", "is of images, and the input is a table of puzzles: each has any permutation");
+            faults.push(fault.help("leave it away"));
+        }
         let network = config.network.network();
         let mut form = match layout.content {
             Content::Puzzles { .. } => network.puzzle(layout.pieces, layout.side[0], layout.classes),
@@ -155,6 +161,16 @@ impl Operator for Train {
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
         let device = self.config.device.find()?;
         Ok(Kernel::Whole(Box::new(Training { train: self, device, seed: context.seed, threads: context.threads })))
+    }
+}
+
+impl Train {
+    /// The column of classes that come equally often, if they do.
+    fn balanced(&self) -> Option<&str> {
+        match (&self.layout.content, self.config.sampling) {
+            (Content::Images { target }, Sampling::Classes) => Some(target),
+            _ => None,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, text};
 
+use super::shuffle::original;
 use crate::store::DroppedRow;
 use crate::{keys, listing};
 
@@ -82,7 +83,11 @@ impl Step {
             None => self.map.open(&self.sides)?,
         };
         let mut dropped = Vec::new();
-        let out = worker.call(batch, &mut Scope { epoch, lead, unread, dropped: &mut dropped })?;
+        let out =
+            worker.call(batch, &mut Scope { epoch, lead, unread, dropped: &mut dropped }).map_err(|error| match error {
+                RunError::Row { image_id, reason } => RunError::Row { image_id: original(&image_id).to_owned(), reason },
+                error => error,
+            })?;
         // A worker that failed or panicked is not used again.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         let dropped = if dropped.is_empty() { Vec::new() } else { self.locate(batch, dropped)? };
@@ -102,7 +107,7 @@ impl Step {
             .map(|d| DroppedRow {
                 stage: self.stage.clone(),
                 path: path(&d.image_id),
-                image_id: d.image_id,
+                image_id: original(&d.image_id).to_owned(),
                 reason: d.reason,
             })
             .collect())

@@ -282,11 +282,38 @@ fn what_is_wrong_is_found_before_any_image() {
     assert_faults(bind(config, 64, small()), &[(key("network"), "of `small`, not of `alexnet-torchvision`")]);
     let alexnet = weights(Some("alexnet-torchvision"), Some("none"));
     assert_faults(bind(json!({"layer": "conv5"}), 16, alexnet), &[(input(IMAGES), "16x16 px are too small")]);
+    let config = json!({"layer": "conv1", "pool": 2, "values": 99});
+    assert_faults(bind(config, 64, small()), &[(key("values"), "says how to pool, and so does `pool` | leave one")]);
+    let config = json!({"layer": "conv4", "values": 191});
+    assert_faults(
+        bind(config, 64, small()),
+        &[(key("values"), "cannot pool 192x16x16 to no more than 191 values | maps can")],
+    );
     let config = json!({"layer": ["conv1", "conv4"], "pool": 17});
     assert_faults(bind(config, 64, small()), &[(key("pool"), "cannot pool 192x16x16 to 17 values a side | maps can")]);
     let no_pixels = puzzles::schema(puzzles::Layout { grid: 3, tile: 16, permutations: 9 }, "tile");
     let bound = bind_in(Path::new("/nowhere"), json!({"layer": "conv7"}), no_pixels, small());
     assert_faults(bound, &[(input(IMAGES), "column `pixels` is missing"), (key("layer"), "conv7")]);
+}
+
+#[test]
+fn each_layer_is_pooled_to_no_more_values_than_asked_for() {
+    let of = |values: usize| {
+        let config = json!({"layer": ["conv1", "conv3", "conv5"], "values": values});
+        let said = weights::Network {
+            name: Some("small".to_owned()),
+            normalisation: Some("tile".to_owned()),
+            ..weights::Network::default()
+        };
+        let infer = bind(config, 64, Some(weights::schema(&said))).unwrap();
+        let lengths =
+            infer.schema.fields()[1..].iter().map(|field| features::dimension(&infer.schema, field.name()).unwrap());
+        (infer.plan.pools.clone(), lengths.collect::<Vec<_>>())
+    };
+    // Of maps of 32 x 64 x 64, 128 x 16 x 16, 192 x 16 x 16.
+    assert_eq!(of(9000), (vec![16, 8, 6], vec![8192, 8192, 6912]));
+    assert_eq!(of(128 * 256), (vec![32, 0, 13], vec![32 * 1024, 128 * 256, 192 * 169]));
+    assert_eq!(of(192), (vec![2, 1, 1], vec![128, 128, 192]));
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub struct Config {
     /// Of images: how many classes there are. Default: what the input says of the column, as `assign` does.
     #[serde(default)]
     pub classes: Option<usize>,
+    /// What of images comes equally often in an epoch: `images` (default), each once; or `classes`, as DeepCluster does it: an equal share of
+    /// each class, in as many examples. Of large classes other images come each time, those of small ones several times.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// Of images: the mean to normalise them with, red, green, blue, in 0..1. Default: ImageNet's.
     #[serde(default)]
     pub mean: Option<[f32; 3]>,
@@ -94,6 +98,17 @@ pub struct Config {
     /// `auto` (default: the first CUDA device, else the CPU), `cpu` or `cuda:N`.
     #[serde(default)]
     pub device: Device,
+}
+
+/// What comes equally often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampling {
+    /// Each image.
+    #[default]
+    Images,
+    /// Each class, whatever its size (Caron et al., ECCV 2018, section 3.3).
+    Classes,
 }
 
 mod defaults {

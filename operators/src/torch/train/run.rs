@@ -96,7 +96,10 @@ impl Training {
         let (rates, total) = (config.rates(per_epoch), config.epochs * per_epoch);
         let interval = Duration::try_from_secs_f64(config.checkpoint_minutes * 60.0).unwrap_or(Duration::MAX);
         let epoch = state.epoch;
-        let scan = tables.scan(EXAMPLES, Order::Shuffled { epoch: epoch as u64, after: state.last.as_deref() })?;
+        let scan = tables.scan(
+            EXAMPLES,
+            Order::Shuffled { epoch: epoch as u64, after: state.last.as_deref(), classes: self.train.balanced() },
+        )?;
         let steps = Steps::new(scan, layout, config.batch);
         let steps = if state.last.is_some() { steps.behind() } else { steps };
         let mut kept = Instant::now();
@@ -168,7 +171,7 @@ impl Training {
         let Train { config, layout, form, .. } = &self.train;
         let pass = Pass { form, tensors, layout, smoothing: 0.0, device: self.device };
         let mut mean = Mean::new();
-        let scan = tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None })?;
+        let scan = tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None, classes: None })?;
         for examples in Steps::new(scan, layout, config.batch) {
             let examples = examples?;
             let outcome = tch::no_grad(|| pass.forward(&examples, Mode::Evaluate))?;

@@ -52,7 +52,9 @@ impl Tables for Memory {
         Ok(self.table.num_rows())
     }
     fn scan(&self, _: &str, order: Order<'_>) -> Result<Batches, RunError> {
-        let Order::Shuffled { epoch, after } = order else { return Ok(Box::new(std::iter::once(Ok(self.table.clone())))) };
+        let Order::Shuffled { epoch, after, .. } = order else {
+            return Ok(Box::new(std::iter::once(Ok(self.table.clone()))));
+        };
         let count = self.table.num_rows();
         let order = Draw::new(9, "test", "order", "", epoch).distinct(count, count);
         let ids = tessera_schemas::text(&self.table, IMAGE_ID)?;
