@@ -125,7 +125,12 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         let since_ns = listing::now_ns();
         let mut entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
         if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
-            entries.truncate(limit);
+            let mut rows = 0;
+            entries.retain(|entry| {
+                let makes_row = source.makes_row(&entry.path);
+                rows += usize::from(makes_row);
+                !makes_row || rows <= limit
+            });
         }
         let known = match listing::load(&store.listing()) {
             Ok(known) => known,
