@@ -57,7 +57,7 @@ fn place() -> Place {
     place.write("VOC2007/JPEGImages/none.txt", "");
     for at in 0..=COUNT {
         let (upright, level) = (value("cat", at) >= 0, value("dog", at) >= 0);
-        let wave = |at: u32, on: bool| if on && at / 4 % 2 == 0 { 110 } else { 0 };
+        let wave = |at: u32, on: bool| if on && (at / 4).is_multiple_of(2) { 110 } else { 0 };
         let shade = at as u8;
         let image = RgbImage::from_fn(60, 48, |x, y| Rgb([shade, shade + wave(x, upright) + wave(y, level), 30]));
         image.save(place.path(&format!("VOC2007/{}", id(at)))).unwrap();

@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn faults(path: &Path) -> Vec<(String, String)> {
-        let errors = bind::<Images>(json!({ "path": path, "format": "voc" }), &[]).err().expect("it should not bind");
+        let errors = bind::<Images>(json!({ "path": path, "format": "voc" }), &[]).expect_err("it should not bind");
         assert!(errors.iter().all(|error| error.at == At::Key("path".into())));
         errors.into_iter().map(|error| (error.message, error.help.unwrap_or_default())).collect()
     }
