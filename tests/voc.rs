@@ -92,7 +92,7 @@ fn run(place: &Place) -> tessera_tests::Answer {
 fn classes_are_learnt_and_measured() {
     let place = place();
     run(&place);
-    let rows = place.sql("SELECT * FROM photos");
+    let rows = place.sql("SELECT * FROM photos ORDER BY image_id");
     assert_eq!(rows.len(), COUNT + 1);
     let columns: BTreeSet<&str> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(columns, BTreeSet::from(["image_id", "source", "digest", "split", "cat", "dog"]));
