@@ -23,3 +23,4 @@ mod sql;
 mod store_damage;
 mod sweeps;
 mod transfer;
+mod voc;

@@ -10,7 +10,7 @@ use crate::{Entry, Error, Fingerprint};
 /// Endings of the files that count as images; what is in them decides how they are decoded.
 pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 /// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// The images of a folder's files.
 ///
@@ -26,7 +26,7 @@ pub fn images(root: &Path, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
     Ok(images)
 }
 
-fn is_image(path: &str) -> bool {
+pub(crate) fn is_image(path: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
@@ -37,13 +37,15 @@ fn is_image(path: &str) -> bool {
 /// Arrow refuses the columns (never).
 pub fn batches(prints: &[Fingerprint]) -> impl Iterator<Item = Result<RecordBatch, tessera_schemas::SchemaError>> + '_ {
     prints.chunks(BATCH_ROWS).map(|chunk| {
-        images::batch(chunk.iter().map(|print| Image {
-            image_id: &print.entry.path,
-            source: Source { path: &print.entry.path, offset: None, length: Some(print.entry.size), row: None },
-            label: print.entry.path.split_once('/').map(|(first, _)| first),
-            digest: &print.digest,
-        }))
+        images::batch(chunk.iter().map(|print| image(print, print.entry.path.split_once('/').map(|(first, _)| first))))
     })
+}
+
+/// The image that a file is.
+pub(crate) fn image<'a>(print: &'a Fingerprint, label: Option<&'a str>) -> Image<'a> {
+    let path = &print.entry.path;
+    let source = Source { path, offset: None, length: Some(print.entry.size), row: None };
+    Image { image_id: path, source, label, digest: &print.digest }
 }
 
 #[cfg(test)]

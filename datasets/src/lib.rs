@@ -2,7 +2,7 @@
 //!
 //! A data set is listed in two steps: names, sizes and times of its files ([`Entry`], cheap), then a digest of the bytes of
 //! those that changed ([`Fingerprint`], which the engine computes in parallel and caches). Formats turn fingerprints into
-//! tables: [`folder`] into images, [`tables`] into the rows of table files.
+//! tables: [`folder`] and [`voc`] into images, [`tables`] into the rows of table files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub mod folder;
 pub mod local;
 pub mod tables;
+pub mod voc;
 
 /// A file of a data set, as a listing sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,13 +3,22 @@
 //! Output: [`images`](tessera_schemas::images), by `image_id`, the path relative to the data set. In a folder with sub-folders
 //! the first folder of the path is the label; images may lie deeper. Config: `path`, `format`. No pixel is read here; files'
 //! bytes are hashed where size or time changed.
+//!
+//! With `format = "voc"`, `path` is a folder such as PASCAL's `VOC2007`, and an image may show several classes: so there is no
+//! `label`, but `split` (`train`, `val`, `test`; `trainval` where that is all that is known; null for an image of none), and for each
+//! class that `ImageSets/Main` has files of, in the order of their names, a [`presence`](tessera_schemas::presence) column with 1, -1, 0
+//! (difficult) or null. All images of `JPEGImages` are listed. [`voc`] has the rules. A line that changes there changes its rows alone.
+//!
+//! Reference for the layout: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2007) Development Kit.
 
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::{Entry, Files, Fingerprint, folder};
+use tessera_datasets::local::LocalFiles;
+use tessera_datasets::{Entry, Files, Fingerprint, folder, voc};
+use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
@@ -19,7 +28,7 @@ use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunEr
 pub struct Config {
     /// The data set's folder, from the pipeline file's.
     path: PathBuf,
-    /// How the data set is laid out.
+    /// How the data set is laid out. Default `"folder"`.
     #[serde(default)]
     format: Format,
 }
@@ -31,39 +40,101 @@ pub enum Format {
     /// Image files in a folder, one class a sub-folder or flat.
     #[default]
     Folder,
+    /// `JPEGImages` and `ImageSets/Main`, as PASCAL VOC has them.
+    Voc,
 }
 
 /// The bound operator.
+#[derive(Debug)]
 pub struct Images {
     root: PathBuf,
+    layout: Layout,
+}
+
+/// A format, with what is known of the data set before it is listed.
+#[derive(Debug)]
+enum Layout {
+    Folder,
+    Voc { classes: Vec<String> },
 }
 
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str = "lists the images of a folder, with the first sub-folder as label";
+    const SUMMARY: &'static str = "lists the images of a folder, with the first sub-folder as label, or of PASCAL VOC";
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path"];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let Config { path, format: Format::Folder } = config;
+        let Config { path, format } = config;
         let root = inputs.resolve(&path);
         if !root.is_dir() {
             let what = if root.exists() { "is no folder" } else { "does not exist" };
             let error = BindError::key("path", format!("the folder `{}` {what}", root.display()));
             return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
         }
-        Ok(Self { root })
+        let layout = match format {
+            Format::Folder => Layout::Folder,
+            Format::Voc => Layout::Voc { classes: classes(&path, &root)? },
+        };
+        Ok(Self { root, layout })
     }
 
     fn schema(&self) -> SchemaRef {
-        tessera_schemas::images::schema()
+        match &self.layout {
+            Layout::Folder => images::schema(),
+            Layout::Voc { classes } => voc::schema(classes),
+        }
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
         Ok(Kernel::Source(Box::new(self)))
     }
+}
+
+/// The classes of a data set as VOC has it, or what is wrong with it.
+fn classes(path: &Path, root: &Path) -> Result<Vec<String>, Vec<BindError>> {
+    let lacking: Vec<&str> = [voc::IMAGES, voc::SETS].into_iter().filter(|folder| !root.join(folder).is_dir()).collect();
+    if !lacking.is_empty() {
+        let message = format!("the folder `{}` has no {}", root.display(), lacking.join(" and no "));
+        let help = match within(root) {
+            Some(inner) => format!("`{}` has: try path = {:?}", inner.display(), path.join(&inner)),
+            None => format!("format \"voc\" needs a folder such as VOC2007, with {} and {}", voc::IMAGES, voc::SETS),
+        };
+        return Err(vec![BindError::key("path", message).help(help)]);
+    }
+    // A plan knows no storage but the disk.
+    let classes = voc::classes(&LocalFiles, root).map_err(|error| {
+        vec![BindError::key("path", error.to_string()).help("format = \"folder\" lists images without classes")]
+    })?;
+    let schema = images::schema();
+    let taken: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let taken = [&taken[..], &[IMAGE_ID, voc::SPLIT, BYTES, PREVIOUS, pixels::PIXELS]].concat();
+    let clashes = classes.iter().filter(|class| taken.contains(&class.as_str()));
+    let errors: Vec<BindError> = clashes
+        .map(|class| {
+            let message = format!("the class `{class}` of `{}` has the name of a column that images have", voc::SETS);
+            BindError::key("path", message).help(format!("rename its files, `{class}_*.txt`"))
+        })
+        .collect();
+    if errors.is_empty() { Ok(classes) } else { Err(errors) }
+}
+
+/// The data set that lies in the folder, or in one of it, such as `VOCdevkit`: relative to it, the first by name.
+fn within(root: &Path) -> Option<PathBuf> {
+    let inner = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| folder.join(entry.file_name())).collect();
+        folders.sort();
+        folders
+    };
+    let below = inner(Path::new(""));
+    let deeper = below.iter().flat_map(|folder| inner(folder));
+    below.iter().cloned().chain(deeper).find(|folder| {
+        let folder = root.join(folder);
+        folder.join(voc::IMAGES).is_dir() && folder.join(voc::SETS).is_dir()
+    })
 }
 
 impl Source for Images {
@@ -75,16 +146,94 @@ impl Source for Images {
         true
     }
 
+    fn makes_row(&self, path: &str) -> bool {
+        match self.layout {
+            Layout::Folder => true,
+            Layout::Voc { .. } => voc::is_image(path),
+        }
+    }
+
     fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
-        Ok(folder::images(&self.root, files.list(&self.root)?)?)
+        Ok(match &self.layout {
+            Layout::Folder => folder::images(&self.root, files.list(&self.root)?)?,
+            Layout::Voc { classes } => voc::list(files, &self.root, classes)?,
+        })
     }
 
     fn read(
         &self,
-        _: &dyn Files,
+        files: &dyn Files,
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        folder::batches(entries).try_for_each(|batch| emit(batch?))
+        match &self.layout {
+            Layout::Folder => folder::batches(entries).try_for_each(|batch| emit(batch?)),
+            Layout::Voc { classes } => voc::batches(files, &self.root, classes, entries)?.try_for_each(|batch| emit(batch?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::operator::At;
+    use crate::trial::bind;
+
+    /// Folders of a data set whose files of classes have these names.
+    fn made(root: &Path, names: &[&str]) {
+        for folder in [voc::IMAGES, voc::SETS] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        names.iter().for_each(|name| std::fs::write(root.join(voc::SETS).join(name), "").unwrap());
+    }
+
+    fn faults(path: &Path) -> Vec<(String, String)> {
+        let errors = bind::<Images>(json!({ "path": path, "format": "voc" }), &[]).expect_err("it should not bind");
+        assert!(errors.iter().all(|error| error.at == At::Key("path".into())));
+        errors.into_iter().map(|error| (error.message, error.help.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn a_folder_around_the_data_set_is_told_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let parted = |path: &Path| faults(path).remove(0);
+        let (message, help) = parted(dir.path());
+        assert!(message.ends_with("` has no JPEGImages and no ImageSets/Main"), "{message}");
+        assert_eq!(help, "format \"voc\" needs a folder such as VOC2007, with JPEGImages and ImageSets/Main");
+        made(&dir.path().join("VOCdevkit/VOC2012"), &["cat_train.txt"]);
+        made(&dir.path().join("VOCdevkit/VOC2007"), &["cat_train.txt"]);
+        for (path, inner) in [(dir.path().to_owned(), "VOCdevkit/VOC2007"), (dir.path().join("VOCdevkit"), "VOC2007")] {
+            let whole = path.join(inner);
+            assert_eq!(parted(&path).1, format!("`{inner}` has: try path = {whole:?}"));
+            let images: Images = bind(json!({ "path": whole, "format": "voc" }), &[]).unwrap();
+            assert_eq!(tessera_schemas::presence::names(&images.schema()), ["cat"]);
+        }
+        std::fs::remove_dir(dir.path().join("VOCdevkit/VOC2007/JPEGImages")).unwrap();
+        let (message, help) = parted(&dir.path().join("VOCdevkit/VOC2007"));
+        assert!(message.ends_with("VOC2007` has no JPEGImages") && help.starts_with("format"), "{message} {help}");
+    }
+
+    #[test]
+    fn classes_are_columns_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        made(dir.path(), &["train.txt"]);
+        let (message, help) = faults(dir.path()).remove(0);
+        assert!(message.contains("ImageSets/Main: no class among 1 files"), "{message}");
+        assert_eq!(help, "format = \"folder\" lists images without classes");
+        made(dir.path(), &["split_train.txt", "cat_train.txt", "label_val.txt", "pixels_test.txt"]);
+        let found = faults(dir.path());
+        let names: Vec<&str> = found.iter().map(|(message, _)| message.split('`').nth(1).unwrap()).collect();
+        assert_eq!(names, ["label", "pixels", "split"]);
+        let message = "the class `label` of `ImageSets/Main` has the name of a column that images have";
+        assert_eq!(found[0], (message.to_owned(), "rename its files, `label_*.txt`".to_owned()));
+    }
+
+    #[test]
+    fn unknown_formats_are_told_the_known_ones() {
+        let errors = bind::<Images>(json!({ "path": ".", "format": "coco" }), &[]).unwrap_err();
+        assert_eq!(errors[0].at, At::Key("format".into()));
+        assert_eq!(errors[0].message, "`format`: unknown variant `coco`, expected `folder` or `voc`");
     }
 }

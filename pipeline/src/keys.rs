@@ -1,7 +1,8 @@
 //! Keys: the fingerprints that decide whether a snapshot or a part can be reused, and why not.
 //!
 //! A stage's key covers its operator and version, its config after defaults less what cannot change the result, the columns
-//! that it reads of each input, and the seed if it draws random numbers. A column of a snapshot is known by its digest; a
+//! that it reads of each input (and, of a map that keeps its table, those that it hands on), and the seed if it draws random numbers.
+//! A column of a snapshot is known by its digest; a
 //! column of a view by the key of the view (its recipe), or, where the view hands it on, by the input's column.
 
 use std::collections::BTreeMap;
@@ -9,10 +10,11 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{Field, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tessera_operators::operator::PortKind;
 use tessera_schemas::digest::TableDigest;
 use tessera_schemas::{BYTES, meta};
 
-use crate::graph::Node;
+use crate::graph::{Edge, Node};
 use crate::plan::BoundStage;
 
 /// Fingerprints of a table's columns, by name.
@@ -41,11 +43,14 @@ impl KeyParts {
     /// The parts for a stage, given its inputs' columns.
     pub fn new(node: &Node, stage: &BoundStage, seed: u64, files: Vec<String>, inputs: &BTreeMap<String, Columns>) -> Self {
         let read = |(input, columns): (&String, &Columns)| {
-            let names = stage.reads.get(input).map(Vec::as_slice).unwrap_or_default();
+            let names = stage.reads.get(input).into_iter().flatten();
+            let streamed = |edge: &Edge| edge.name == *input && edge.port.kind == PortKind::Stream;
+            // A view's columns are known one by one; a snapshot has copies of what it hands on.
+            let copied = (!node.view && node.edges.iter().any(streamed)).then_some(&stage.passes);
             // The bytes of an image are known by the digest that its listing has.
             let source = |name: &String| if name == BYTES { "digest".to_owned() } else { name.clone() };
-            let read =
-                names.iter().map(source).filter_map(|name| Some((name.clone(), columns.get(&name)?.clone()))).collect();
+            let names = names.chain(copied.into_iter().flatten()).map(source);
+            let read = names.filter_map(|name| Some((name.clone(), columns.get(&name)?.clone()))).collect();
             (input.clone(), read)
         };
         Self {

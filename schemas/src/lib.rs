@@ -14,6 +14,7 @@ pub mod images;
 pub mod meta;
 pub mod metrics;
 pub mod pixels;
+pub mod presence;
 pub mod puzzles;
 pub mod weights;
 

@@ -13,6 +13,8 @@ use crate::SchemaError;
 pub const SHAPE: &str = "tessera.shape";
 /// How many different values a class column can take: the number of permutations, clusters or labels.
 pub const CLASSES: &str = "tessera.classes";
+/// `true` on a column that says for one class whether an image shows it: see [`presence`](crate::presence).
+pub const PRESENCE: &str = "tessera.presence";
 /// The stage whose data set a `source` column's paths are relative to.
 pub const STAGE: &str = "tessera.stage";
 /// `true` on a column whose values say where something lies, not what it is: it has no part in any digest.

@@ -52,10 +52,17 @@ pub trait Source: Send + Sync {
     /// The folder (or file's folder) that paths are relative to.
     fn root(&self) -> &Path;
 
-    /// Whether each file makes one row of its own, with its path as `image_id`, whatever other files there are: then only files
-    /// that changed are read again.
+    /// Whether each file that [`makes_row`](Self::makes_row) makes one row, with its path as `image_id` and its digest as
+    /// `digest`: then earlier rows that hold are kept, and [`read`](Self::read) may be asked for some of those files.
     fn row_per_file(&self) -> bool {
         false
+    }
+
+    /// With [`row_per_file`](Self::row_per_file): whether the file makes a row, rather than to say something of others' rows.
+    /// Where all files do, a row is its file's alone, and only files that changed are read again. Else all rows are made, and compared.
+    fn makes_row(&self, path: &str) -> bool {
+        let _ = path;
+        true
     }
 
     /// Names, sizes and times of all files that the table depends on, by `path`; reads none of them.
@@ -64,7 +71,8 @@ pub trait Source: Send + Sync {
     /// The root is not there or cannot be read, or holds nothing of use; the message names it.
     fn list(&self, files: &dyn Files) -> Result<Vec<tessera_datasets::Entry>, RunError>;
 
-    /// Yields the table in batches, given the files' digests.
+    /// Yields the table in batches, given the files' digests. With [`row_per_file`](Self::row_per_file), those of files that
+    /// make no row are all there.
     ///
     /// # Errors
     /// A file cannot be read or understood, or `emit` fails.

@@ -1,8 +1,8 @@
 //! `probe`: how well a linear classifier tells labelled images apart by their features, layer by layer (paper, tables 4 and 6).
 //!
 //! Input: `features`, one or more vectors an image, and `labels`, any table with `image_id` and what its images show: a column
-//! `label`, or one column a class with -1, 0 (difficult: ignored) and 1, as PASCAL VOC has it, named by `classes`. Images that `labels`
-//! says nothing of are left out, and counted as the metric `unlabelled`.
+//! `label`, or one column a class with -1, 0 (difficult: ignored) and 1, as PASCAL VOC has it, named by `classes` or marked as such
+//! ([`presence`]: `images` makes them of VOC). Images that `labels` says nothing of are left out, and counted as the metric `unlabelled`.
 //!
 //! Each layer's features are standardised by the training images' mean and deviation; a multinomial logistic regression is fitted for
 //! each `c`, one against the rest with `classes`. The one that is best on the images of the split `validation` is chosen and measured
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, column, features};
+use tessera_schemas::{IMAGE_ID, column, features, presence};
 
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
@@ -46,11 +46,11 @@ pub struct Config {
     /// The columns of vectors, each probed by itself. Default: all that `features` has.
     #[serde(default)]
     columns: Option<Vec<String>>,
-    /// The column of `labels` with what an image shows: text or whole numbers. Default `"label"`.
+    /// The column of `labels` with what an image shows: text or whole numbers. Default `"label"`, unless there are classes.
     #[serde(default)]
     label: Option<String>,
     /// In place of `label`: columns of `labels` that say for one class each whether an image shows it: 1, -1, or 0 for one that is
-    /// not to count.
+    /// not to count. Default: those that are marked as such, if there are some and `label` is not given.
     #[serde(default)]
     classes: Option<Vec<String>>,
     /// The column of `labels` with `train`, `validation` (or `val`) or `test`; images of other splits are left out. Default `"split"`
@@ -112,7 +112,9 @@ impl Operator for Probe {
                 errors.push(BindError { help, ..BindError::key("columns", message) });
             }
         }
-        let target = target(config.label, config.classes, labels).map_err(|more| errors.extend(more)).ok();
+        let marked = || Some(presence::names(labels)).filter(|names| config.label.is_none() && !names.is_empty());
+        let classes = config.classes.or_else(marked);
+        let target = target(config.label, classes, labels).map_err(|more| errors.extend(more)).ok();
         let split = match config.split {
             None => labels.field_with_name("split").is_ok().then(|| "split".to_owned()),
             some => some,
@@ -155,11 +157,16 @@ impl Operator for Probe {
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
-        let label = match &self.target {
-            Target::One(label) => Some(label.clone()),
-            Target::Each(_) => None,
+        let (label, classes) = match &self.target {
+            Target::One(label) => (Some(label.clone()), None),
+            Target::Each(classes) => (None, Some(classes.clone())),
         };
-        vec![("columns", self.columns.clone().into()), ("label", label.into()), ("split", self.split.clone().into())]
+        vec![
+            ("columns", self.columns.clone().into()),
+            ("label", label.into()),
+            ("classes", classes.into()),
+            ("split", self.split.clone().into()),
+        ]
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {

@@ -194,9 +194,13 @@ async fn write(
     if !target.copies.is_empty() {
         let (copies, schema, store, key) = (target.copies, schema.clone(), store.clone(), key.clone());
         let job = move || -> anyhow::Result<PartWriter> {
-            let mut writer = PartWriter::new(store.new_part(&key)?, schema)?;
+            let mut writer = PartWriter::new(store.new_part(&key)?, schema.clone())?;
             for Copies { part, rows } in copies {
-                writer.write(&take_record_batch(&store.read(&part)?, &UInt32Array::from(rows))?)?;
+                let part = store.read(&part)?;
+                // The part may have columns that the table has no more.
+                let known = schema.fields().iter().map(|field| part.schema().index_of(field.name()));
+                let part = part.project(&known.collect::<std::result::Result<Vec<_>, _>>()?)?;
+                writer.write(&take_record_batch(&part, &UInt32Array::from(rows))?)?;
             }
             Ok(writer)
         };

@@ -2,12 +2,14 @@
 //! the parts that have them, wherever they lie.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::{Array as _, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use arrow::datatypes::{Field, SchemaRef};
 use tessera_schemas::digest::{self, Digest};
-use tessera_schemas::{IMAGE_ID, text};
+use tessera_schemas::{IMAGE_ID, meta, text};
 
 use crate::engine::snapshot_exec::{Copies, Target};
 use crate::store::{Part, StageStore};
@@ -27,16 +29,21 @@ pub struct Earlier<'a> {
 }
 
 impl<'a> Earlier<'a> {
-    /// Looks up what the parts were made from. Parts that are gone or damaged, or whose sources are, and those of another recipe,
-    /// are left aside.
+    /// Looks up what the parts were made from. Parts that are gone or damaged, or whose sources are, those of another recipe, and
+    /// those that lack a column of the table are left aside.
     pub fn new(
         base: &'a StageStore,
         store: &'a StageStore,
         columns: &'a BTreeSet<String>,
         recipe: &str,
+        schema: &SchemaRef,
         parts: impl IntoIterator<Item = Part>,
     ) -> Result<Self> {
-        let fits = |part: &Part| part.recipe == recipe && part.made_from.len() == 1 && store.holds(part);
+        let digested = |field: &&Arc<Field>| !field.metadata().contains_key(meta::UNDIGESTED);
+        let has_all =
+            |part: &Part| schema.fields().iter().filter(digested).all(|field| part.digests.contains_key(field.name()));
+        let same = |part: &Part| part.recipe == recipe && part.made_from.len() == 1 && has_all(part);
+        let fits = |part: &Part| same(part) && store.holds(part);
         let parts: Vec<Part> = parts.into_iter().filter(fits).collect();
         let listed = if parts.is_empty() { BTreeMap::new() } else { base.listed()? };
         let mut inputs = HashMap::new();

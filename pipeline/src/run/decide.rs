@@ -120,13 +120,21 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         return Ok(decision);
     }
     let mut parts = key_parts(catalog, node)?;
+    // Of a source, as many as its files may make.
+    let mut rows = 0;
     if this.spec.inputs().is_empty() {
         let source = catalog.source(node)?;
         let since_ns = listing::now_ns();
         let mut entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
         if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
-            entries.truncate(limit);
+            let mut seen = 0;
+            entries.retain(|entry| {
+                let makes_row = source.makes_row(&entry.path);
+                seen += usize::from(makes_row);
+                !makes_row || seen <= limit
+            });
         }
+        rows = entries.iter().filter(|entry| source.makes_row(&entry.path)).count();
         let known = match listing::load(&store.listing()) {
             Ok(known) => known,
             Err(damaged) => {
@@ -137,7 +145,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         let changes = listing::changes(&entries, &known.prints);
         if known.prints.is_empty() && !entries.is_empty() && !ask.hash_all {
             decision.reasons.push(format!("{}: never run", this.name));
-            decision.parts = entries.len().div_ceil(graph.file.part_rows);
+            decision.parts = rows.div_ceil(graph.file.part_rows);
             decision.stale_parts = decision.parts;
             return Ok(decision);
         }
@@ -207,7 +215,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if catalog.stream_of(node).is_some() {
         targets(catalog, node, current.as_deref(), ask.force, &refusing, &mut decision)?;
     } else {
-        decision.parts = decision.listing.prints.len().div_ceil(graph.file.part_rows).max(1);
+        decision.parts = rows.div_ceil(graph.file.part_rows).max(1);
         decision.stale_parts = decision.parts;
     }
     Ok(decision)

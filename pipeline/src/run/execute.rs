@@ -181,7 +181,8 @@ fn carry(
     let store = catalog.store.stage(catalog.name(node));
     let recipe = stale.first().map(|(_, target)| target.recipe.clone()).unwrap_or_default();
     let parts = previous.parts.iter().filter(|part| !kept.contains(&part.file)).cloned();
-    let mut earlier = Earlier::new(&base, &store, columns, &recipe, parts)?;
+    let schema = &catalog.plan.stages[node].schema;
+    let mut earlier = Earlier::new(&base, &store, columns, &recipe, schema, parts)?;
     let refusing = decide::refusing(catalog, node);
     if earlier.is_empty() {
         return Ok((stale, Vec::new()));

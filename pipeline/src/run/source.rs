@@ -1,14 +1,16 @@
 //! Making a source's snapshot: where files have rows of their own, parts whose rows persist stay, and only files that changed are
-//! read again.
+//! read again. Where some files say something of others' rows, all rows are made, and parts whose rows came out the same stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Field, SchemaRef};
 use tessera_datasets::Fingerprint;
 use tessera_operators::operator::RunError;
+use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, text};
 
 use super::writer::TableWriter;
@@ -51,18 +53,108 @@ fn emit(
     let (source, files) = (catalog.source(node)?, catalog.engine.files.as_ref());
     let fail = |error: RunError| catalog.failed(node, error);
     source.read(files, prints, &mut emit).map_err(fail)?;
-    if !source.row_per_file() {
-        // The rows came out of files that were hashed before they were read.
+    // What a row of its own says of a file is its digest; other rows came out of files that were hashed before they were read.
+    let is_read = |print: &&Fingerprint| !(source.row_per_file() && source.makes_row(&print.entry.path));
+    let mut opened = prints.iter().filter(is_read).peekable();
+    if opened.peek().is_some() {
         let now = source.list(files).map_err(fail)?;
-        if let Some(changed) = prints.iter().map(|print| &print.entry).find(|entry| !now.contains(entry)) {
+        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.contains(entry)) {
             bail!("stage `{}`: {} changed while it was read; run again", catalog.name(node), changed.path);
         }
     }
     Ok(())
 }
 
-/// Keeps the parts of which every row holds, unless they are damaged. Rows of the others that hold, rows of files that changed and of new ones, and rows of
-/// parts that have become small, form new parts.
+/// The rows that a table is to have, and what tells that an earlier row is the same. By image.
+enum Wanted<'a> {
+    /// A row is its file's alone: the file's digest tells.
+    Files(BTreeMap<&'a str, &'a Fingerprint>),
+    /// All rows, as they come out now, where each lies and what it says.
+    Rows(RecordBatch, BTreeMap<String, (u32, Digest)>),
+}
+
+impl<'a> Wanted<'a> {
+    fn new(catalog: &Catalog, node: usize, prints: &'a [Fingerprint]) -> Result<Self> {
+        let source = catalog.source(node)?;
+        if prints.iter().all(|print| source.makes_row(&print.entry.path)) {
+            return Ok(Self::Files(prints.iter().map(|print| (print.entry.path.as_str(), print)).collect()));
+        }
+        let all = collect(catalog, node, prints)?;
+        let rows = text(&all, IMAGE_ID)?.iter().flatten().zip(digests(&all)?).zip(0..);
+        let rows = rows.map(|((id, digest), row)| (id.to_owned(), (row, digest))).collect();
+        Ok(Self::Rows(all, rows))
+    }
+
+    /// Which of some earlier rows hold; they are wanted no more.
+    fn take(&mut self, earlier: &RecordBatch) -> Result<Vec<u32>> {
+        let ids = text(earlier, IMAGE_ID)?;
+        let mut holds = Vec::new();
+        let mut note = |row: usize, same: bool| {
+            holds.extend(same.then_some(row as u32));
+            same
+        };
+        match self {
+            Self::Files(open) => {
+                let digests = text(earlier, "digest")?;
+                for row in 0..earlier.num_rows() {
+                    let same = open.get(ids.value(row)).is_some_and(|print| print.digest == digests.value(row));
+                    if note(row, same) {
+                        open.remove(ids.value(row));
+                    }
+                }
+            }
+            Self::Rows(_, open) => {
+                for (row, digest) in digests(earlier)?.into_iter().enumerate() {
+                    let same = open.get(ids.value(row)).is_some_and(|(_, wanted)| *wanted == digest);
+                    if note(row, same) {
+                        open.remove(ids.value(row));
+                    }
+                }
+            }
+        }
+        Ok(holds)
+    }
+
+    /// The rows that are still wanted.
+    fn rest(self, catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<RecordBatch> {
+        match self {
+            Self::Files(open) => {
+                let fresh = prints.iter().filter(|print| open.contains_key(print.entry.path.as_str())).cloned();
+                collect(catalog, node, &fresh.collect::<Vec<_>>())
+            }
+            Self::Rows(all, open) => {
+                let rows: UInt32Array = open.into_values().map(|(row, _)| row).collect();
+                Ok(take_record_batch(&all, &rows)?)
+            }
+        }
+    }
+}
+
+/// A fingerprint of each row.
+fn digests(rows: &RecordBatch) -> Result<Vec<Digest>> {
+    let schema = rows.schema();
+    Ok(digest::rows(rows, schema.fields().iter().map(|field| field.name()))?)
+}
+
+/// The rows of files.
+fn collect(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<RecordBatch> {
+    let schema = &catalog.plan.stages[node].schema;
+    let mut batches = Vec::new();
+    emit(catalog, node, prints, &mut |batch| {
+        batches.push(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?);
+        Ok(())
+    })?;
+    Ok(concat_batches(schema, &batches)?)
+}
+
+/// Whether a table has these columns, whatever more is noted of them.
+fn has_columns(rows: &RecordBatch, schema: &SchemaRef) -> bool {
+    let same = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
+    rows.num_columns() == schema.fields().len() && rows.schema().fields().iter().zip(schema.fields()).all(same)
+}
+
+/// Keeps the parts of which every row holds, unless they are damaged. Rows of the others that hold, rows of files that changed and
+/// of new ones, and rows of parts that have become small, form new parts.
 fn update(
     catalog: &Catalog,
     node: usize,
@@ -72,35 +164,27 @@ fn update(
 ) -> Result<(Vec<Part>, u64)> {
     let store = catalog.store.stage(catalog.name(node));
     let schema = &catalog.plan.stages[node].schema;
-    let mut open: BTreeMap<&str, &Fingerprint> = prints.iter().map(|print| (print.entry.path.as_str(), print)).collect();
+    let mut wanted = Wanted::new(catalog, node, prints)?;
     let small = |rows: usize| rows * 2 < catalog.plan.graph.file.part_rows;
     let mut kept = Vec::new();
     let mut loose: Vec<RecordBatch> = Vec::new();
     for part in previous.parts.iter().filter(|part| store.holds(part)) {
         let rows = store.read(part)?;
-        let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
-        let (ids, digests) = (text(&rows, IMAGE_ID)?, text(&rows, "digest")?);
-        let mut holds = Vec::new();
-        for row in 0..rows.num_rows() {
-            if open.get(ids.value(row)).is_some_and(|print| print.digest == digests.value(row)) {
-                open.remove(ids.value(row));
-                holds.push(row as u32);
-            }
+        if !has_columns(&rows, schema) {
+            continue;
         }
+        let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
+        let holds = wanted.take(&rows)?;
         if holds.len() == rows.num_rows() && !small(holds.len()) {
             kept.push(part.clone());
         } else if !holds.is_empty() {
             loose.push(take_record_batch(&rows, &UInt32Array::from(holds))?);
         }
     }
-    let fresh: BTreeSet<&str> = open.into_keys().collect();
-    let fresh: Vec<Fingerprint> = prints.iter().filter(|print| fresh.contains(print.entry.path.as_str())).cloned().collect();
-    emit(catalog, node, &fresh, &mut |batch| {
-        loose.push(batch.clone());
-        Ok(())
-    })?;
-    let loose = loose.iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
-    let loose = concat_batches(schema, &loose.collect::<Result<Vec<_>, _>>()?)?;
+    let fresh = wanted.rest(catalog, node, prints)?;
+    let count = fresh.num_rows() as u64;
+    loose.push(fresh);
+    let loose = concat_batches(schema, &loose)?;
     let ids = images::ids(&loose)?;
     let mut order: Vec<u32> = (0..loose.num_rows() as u32).collect();
     order.sort_by_key(|&row| ids.value(row as usize));
@@ -109,5 +193,5 @@ fn update(
         kept.extend(writer.finish(Vec::new())?);
     }
     kept.sort_by(|a, b| a.ids.cmp(&b.ids));
-    Ok((kept, fresh.len() as u64))
+    Ok((kept, count))
 }

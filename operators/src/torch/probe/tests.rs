@@ -146,6 +146,24 @@ fn classes_have_their_precisions() {
 }
 
 #[test]
+fn marked_columns_are_classes() {
+    let table = labels(true);
+    let mark = |field: &Arc<Field>| match field.name().as_str() {
+        "b" => Arc::new(tessera_schemas::presence::field("b")),
+        _ => field.clone(),
+    };
+    let schema = Arc::new(Schema::new(table.schema().fields().iter().map(mark).collect::<Vec<_>>()));
+    let table = RecordBatch::try_new(schema, table.columns().to_vec()).unwrap();
+    let target = |config| bound(config, &table).unwrap().target;
+    let each = |names: &[&str]| Target::Each(names.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(target(json!({})), each(&["b"]));
+    assert_eq!(target(json!({"classes": ["a", "b"]})), each(&["a", "b"]));
+    assert_eq!(target(json!({"label": "label"})), Target::One("label".into()));
+    let settled = bound(json!({}), &table).unwrap().settled();
+    assert!(settled.contains(&("classes", json!(["b"]))) && settled.contains(&("label", json!(null))), "{settled:?}");
+}
+
+#[test]
 fn images_without_labels_are_counted() {
     let record = run(json!({"c": [0.1]}), labels(true).slice(0, 80)).unwrap();
     assert_eq!(record.values("unlabelled"), [10.0]);
