@@ -111,6 +111,39 @@ fn classes_are_learnt_and_measured() {
     assert!(scores.iter().all(|row| row["value"] == 1.0), "stripes are easy: {scores:?}");
 }
 
+/// Fine-tuning, from the weights of an earlier network or from none, with each epoch's precision on unseen images.
+#[test]
+fn a_network_learns_which_classes_images_show() {
+    let place = place();
+    let more = r#"
+learnt = { op = "sql", input = "decoded", query = "SELECT * FROM decoded WHERE split = 'train'" }
+unseen = { op = "sql", input = "decoded", query = "SELECT * FROM decoded WHERE split = 'val'" }
+first = { op = "train", inputs = { examples = "learnt", validation = "unseen" }, network = "small", epochs = 8, batch = 4, learning_rate = 0.02 }
+tuned = { op = "train", inputs = { examples = "learnt", validation = "unseen", weights = "first" }, network = "small", freeze = "conv4", epochs = 2, batch = 4, target = ["cat"] }
+"#;
+    place.write("pipeline.toml", FILE.to_owned() + more);
+    run(&place);
+    let last = |stage: &str| {
+        let query = format!(
+            "SELECT name, value FROM metrics WHERE stage = '{stage}' AND name LIKE 'validation_%' AND epoch = \
+             (SELECT max(epoch) FROM metrics WHERE stage = '{stage}') ORDER BY name"
+        );
+        let rows = place.sql(&query);
+        rows.iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row["value"].as_f64().unwrap())).collect::<Vec<_>>()
+    };
+    let (first, tuned) = (last("first"), last("tuned"));
+    let names = |found: &[(String, f64)]| found.iter().map(|pair| pair.0.clone()).collect::<Vec<_>>();
+    let common = ["validation_accuracy", "validation_ap_cat"];
+    assert_eq!(names(&first), [&common[..], &["validation_ap_dog", "validation_loss", "validation_map"]].concat());
+    assert_eq!(names(&tuned), [&common[..], &["validation_loss", "validation_map"]].concat());
+    assert!(first[4].1 > 0.9, "stripes are easy: {first:?}");
+    assert!(tuned[3].1 == tuned[1].1 && tuned[3].1 > 0.9, "one class is their mean: {tuned:?}");
+    let shapes = place.sql("SELECT shape FROM tuned WHERE tensor = 'fc.weight'");
+    assert_eq!(shapes, [json!({ "shape": [1, 192] })]);
+    let check = place.tessera("check", &["--set", "first.target=[\"cat\", \"cow\"]"]);
+    assert!(check.code == 2 && check.err.contains("`cow` is no column of whole numbers"), "{}", check.err);
+}
+
 #[test]
 fn a_line_that_changes_changes_its_row() {
     let place = place();

@@ -9,6 +9,7 @@
 //! | `examples` | a table's batches, cut to the examples of a step |
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
 //! | `device`, `precision` | where a tensor lives, and what a pass computes in |
+//! | `score` | what predictions are worth |
 //! | `threads` | how libtorch's threads wait for each other |
 //! | [`train`], [`infer`], [`weights`], [`pca`], [`probe`] | the operators |
 //!
@@ -27,6 +28,7 @@ mod precision;
 pub mod probe;
 mod response;
 mod schedule;
+mod score;
 mod tensors;
 mod threads;
 pub mod train;

@@ -7,9 +7,13 @@
 //! ```
 //!
 //! An entry is an axis, `clusters.k = […]` means the same, and `"pipeline.seed" = […]` is one of all stages that draw random numbers
-//! and have no seed of their own. A stage with swept keys, and each one downstream, is replaced by its cells: one for each combination
-//! of the axes that it depends on. All others stay single, and run once. A cell is a stage like any other, `clusters@k=500,seed=1`, and
-//! reads the cells upstream that have the same values; nothing behind this module but SQL and reports knows of sweeps.
+//! and have no seed of their own. `"features.inputs.weights" = ["random", "pretext"]` (or `"features.input"`) is one of stages to read.
+//! A stage with swept keys, and each one downstream, is replaced by its cells: one for each combination of the axes that it depends
+//! on. All others stay single, and run once. A cell is a stage like any other, `clusters@k=500,seed=1`, and reads the cells upstream that
+//! have the same values; nothing behind this module but SQL and reports knows of sweeps.
+//!
+//! What a cell depends on follows from the stages that it does read: if `pretext` has seeds and `random` has none, there is
+//! `features@weights=random`, and one of `features@weights=pretext,seed=…` for each seed. Axes that a cell does not depend on are null.
 
 mod read;
 
@@ -28,6 +32,10 @@ pub(crate) use read::{fix, read, set};
 
 /// The key of an axis of seeds.
 pub const SEED: &str = "seed";
+/// The key of an axis of stages to read, for those that read one.
+const INPUT: &str = "input";
+/// What the key begins with for those that read several.
+const INPUTS: &str = "inputs.";
 /// What stands for all stages in an axis of seeds.
 const PIPELINE: &str = "pipeline";
 /// Stages that a file may have with its cells: more are a mistake in a list.
@@ -63,6 +71,18 @@ pub struct Choice {
     pub places: BTreeMap<String, Range<usize>>,
 }
 
+/// What an axis gives.
+enum Part<'a> {
+    /// The stage's seed.
+    Seed,
+    /// Its only input.
+    Input,
+    /// The input of that name.
+    Inputs(&'a str),
+    /// A key of its operator.
+    Key(&'a str),
+}
+
 /// Where a cell stands on an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coordinate {
@@ -70,7 +90,7 @@ pub struct Coordinate {
     pub axis: usize,
     /// The axis' name.
     pub name: String,
-    /// The value.
+    /// The value; null if the cell does not depend on the axis, as others of its stage do.
     pub value: Value,
     /// Whether the axis is one of seeds.
     pub is_seed: bool,
@@ -87,6 +107,14 @@ impl Axis {
     /// `clusters` and `k`.
     fn parts(&self) -> (&str, &str) {
         self.path.split_once('.').unwrap_or((&self.path, ""))
+    }
+
+    fn part(&self) -> Part<'_> {
+        match self.parts().1 {
+            SEED => Part::Seed,
+            INPUT => Part::Input,
+            key => key.strip_prefix(INPUTS).map_or(Part::Key(key), Part::Inputs),
+        }
     }
 
     fn fault(&self, span: &Range<usize>, message: String) -> Fault {
@@ -125,14 +153,15 @@ pub(crate) fn expand(file: &mut PipelineFile, reader: &mut Reader) {
             Err(faults) => reader.faults.extend(faults),
         }
     }
-    let keys: Vec<String> = axes.iter().map(|axis| axis.parts().1.to_owned()).collect();
+    let key = |axis: &Axis| axis.parts().1.rsplit('.').next().unwrap_or_default().to_owned();
+    let keys: Vec<String> = axes.iter().map(key).collect();
     for (axis, key) in axes.iter_mut().zip(&keys) {
         let alone = keys.iter().filter(|other| *other == key).count() == 1;
         axis.name = if alone { key.clone() } else { axis.path.clone() };
     }
     file.axes = axes;
     let Some(first) = file.axes.first() else { return };
-    let depends = dependence(&file.stages, &targets);
+    let depends = Grid { axes: &file.axes, targets: &targets, stages: &file.stages, depends: &[] }.dependence();
     let size = |axes: &BTreeSet<usize>| axes.iter().fold(1usize, |n, &axis| n.saturating_mul(file.axes[axis].values.len()));
     let stages = depends.iter().map(size).fold(0, usize::saturating_add);
     if stages > STAGES {
@@ -156,6 +185,15 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
     let known = stage.and_then(|stage| tessera_operators::find(&stages[stage].op.text));
     let seeded = |stage: &Declaration| tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded);
     let mut faults = Vec::new();
+    let reads = matches!(axis.part(), Part::Input | Part::Inputs(_));
+    if reads {
+        let wrong = axis.values.iter().filter(|choice| !choice.value.is_string());
+        let told = |choice: &Choice| {
+            let span = choice.places.get(key).unwrap_or(&axis.span);
+            axis.fault(span, format!("`{key}` should name a stage, found {}", choice.value))
+        };
+        faults.extend(wrong.map(told));
+    }
     if key == SEED {
         let wrong = axis.values.iter().filter(|choice| choice.value.as_u64().is_none());
         let told = |choice: &Choice| {
@@ -165,7 +203,7 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
         faults.extend(wrong.map(told));
     }
     let found = match (stage, known) {
-        (Some(stage), Some(spec)) if key != SEED && !spec.fields().contains(&key) => {
+        (Some(stage), Some(spec)) if key != SEED && !reads && !spec.fields().contains(&key) => {
             let fault = axis.fault(&axis.span, format!("`{}` has no key `{key}` to sweep", spec.name()));
             faults.push(fault.known(key, spec.fields().iter().copied().chain(spec.seeded().then_some(SEED))));
             vec![stage]
@@ -193,26 +231,6 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
-/// The axes that each stage depends on: those of its keys, and those of what it reads.
-fn dependence(stages: &[Declaration], targets: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
-    let own = |stage: usize| (0..targets.len()).filter(|&axis| targets[axis].contains(&stage)).collect();
-    let mut depends: Vec<BTreeSet<usize>> = (0..stages.len()).map(own).collect();
-    let places: BTreeMap<&str, usize> =
-        stages.iter().enumerate().map(|(at, stage)| (stage.name.text.as_str(), at)).collect();
-    loop {
-        let before = depends.clone();
-        for (at, stage) in stages.iter().enumerate() {
-            for from in stage.input.iter().chain(stage.inputs.iter().map(|(_, from)| from)) {
-                let upstream = places.get(from.text.as_str()).map(|&from| before[from].clone());
-                depends[at].extend(upstream.unwrap_or_default());
-            }
-        }
-        if depends == before {
-            return depends;
-        }
-    }
-}
-
 /// Stages, and the axes that they depend on.
 struct Grid<'a> {
     axes: &'a [Axis],
@@ -222,6 +240,60 @@ struct Grid<'a> {
 }
 
 impl Grid<'_> {
+    /// The axes that each stage depends on: those of its own, and those of all that it may read.
+    fn dependence(&self) -> Vec<BTreeSet<usize>> {
+        let mut depends: Vec<BTreeSet<usize>> = (0..self.stages.len()).map(|stage| self.own(stage).collect()).collect();
+        let upstream: Vec<Vec<usize>> = (0..self.stages.len()).map(|stage| self.upstream(stage, &BTreeMap::new())).collect();
+        loop {
+            let before = depends.clone();
+            for (depends, upstream) in depends.iter_mut().zip(&upstream) {
+                depends.extend(upstream.iter().flat_map(|&from| &before[from]));
+            }
+            if depends == before {
+                return depends;
+            }
+        }
+    }
+
+    /// The axes that give something of the stage itself.
+    fn own(&self, stage: usize) -> impl Iterator<Item = usize> {
+        (0..self.axes.len()).filter(move |&axis| self.targets[axis].contains(&stage))
+    }
+
+    /// The stages that a stage reads, by the values chosen; on an axis without one, those of all values.
+    fn upstream(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Vec<usize> {
+        let declared = &self.stages[stage];
+        let (mut input, mut ports, mut names) = (declared.input.is_some(), Vec::new(), Vec::new());
+        for axis in self.own(stage) {
+            match self.axes[axis].part() {
+                Part::Input => input = false,
+                Part::Inputs(port) => ports.push(port),
+                Part::Seed | Part::Key(_) => continue,
+            }
+            let values = self.axes[axis].values.iter().enumerate();
+            let values = values.filter(|(at, _)| chosen.get(&axis).is_none_or(|value| value == at));
+            names.extend(values.filter_map(|(_, choice)| choice.value.as_str()));
+        }
+        names.extend(declared.input.iter().filter(|_| input).map(|from| from.text.as_str()));
+        let inputs = declared.inputs.iter().filter(|(port, _)| !ports.contains(&port.text.as_str()));
+        names.extend(inputs.map(|(_, from)| from.text.as_str()));
+        names.into_iter().filter_map(|name| self.find(name)).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.name.text == name)
+    }
+
+    /// Those of the chosen values that a stage depends on.
+    fn relevant(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> BTreeMap<usize, usize> {
+        let (mut reached, mut open, mut kept) = (BTreeSet::from([stage]), vec![stage], BTreeMap::new());
+        while let Some(stage) = open.pop() {
+            kept.extend(self.own(stage).filter_map(|axis| Some((axis, *chosen.get(&axis)?))));
+            open.extend(self.upstream(stage, chosen).into_iter().filter(|&from| reached.insert(from)));
+        }
+        kept
+    }
+
     /// A stage's cells, the last axis the fastest; the stage itself if it depends on none.
     fn cells(&self, stage: usize) -> Vec<Declaration> {
         let mut combinations: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new()];
@@ -232,31 +304,21 @@ impl Grid<'_> {
             };
             combinations = combinations.into_iter().flat_map(longer).collect();
         }
-        combinations.iter().map(|chosen| self.cell(stage, chosen)).collect()
+        let mut seen = BTreeSet::new();
+        let cells = combinations.iter().map(|chosen| self.relevant(stage, chosen));
+        cells.filter(|chosen| seen.insert(chosen.clone())).map(|chosen| self.cell(stage, &chosen)).collect()
     }
 
     fn cell(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Declaration {
         let mut cell = self.stages[stage].clone();
-        for (&at, &value) in chosen {
-            let (axis, Choice { value, places, .. }) = (&self.axes[at], &self.axes[at].values[value]);
-            let key = axis.parts().1;
-            let is_seed = key == SEED;
-            cell.cell.push(Coordinate { axis: at, name: axis.name.clone(), value: value.clone(), is_seed });
-            if !self.targets[at].contains(&stage) {
-                continue;
-            }
-            if is_seed {
-                cell.seed = value.as_u64().map(|seed| (seed, axis.span.clone()));
-                continue;
-            }
-            cell.config.insert(key.to_owned(), value.clone());
-            cell.places.retain(|path, _| path.split(['.', '[', '=']).next() != Some(key));
-            if axis.set.is_some() {
-                cell.set.insert(key.to_owned());
-            } else {
-                cell.set.remove(key);
-                cell.places.insert(format!("{key}="), axis.span.clone());
-                cell.places.extend(places.clone());
+        for &at in &self.depends[stage] {
+            let (axis, name) = (&self.axes[at], self.axes[at].name.clone());
+            let (is_seed, value) = (matches!(axis.part(), Part::Seed), chosen.get(&at));
+            let choice = value.map(|&value| &axis.values[value]);
+            let value = choice.map_or(Value::Null, |choice| choice.value.clone());
+            cell.cell.push(Coordinate { axis: at, name, value, is_seed });
+            if let Some(choice) = choice.filter(|_| self.targets[at].contains(&stage)) {
+                give(&mut cell, axis, choice);
             }
         }
         let named = tessera_operators::find(&cell.op.text)
@@ -274,15 +336,46 @@ impl Grid<'_> {
 
     /// Makes of a stage's name that of its cell.
     fn rename(&self, name: &mut Text, chosen: &BTreeMap<usize, usize>) {
-        let Some(stage) = self.stages.iter().position(|stage| stage.name.text == name.text) else { return };
-        let value = |axis: &usize| {
-            let axis_of = &self.axes[*axis];
-            chosen.get(axis).map(|&value| format!("{}={}", axis_of.name, axis_of.values[value].name))
+        let Some(stage) = self.find(&name.text) else { return };
+        let value = |(axis, value): (usize, usize)| {
+            let axis = &self.axes[axis];
+            format!("{}={}", axis.name, axis.values[value].name)
         };
-        let values: Vec<String> = self.depends[stage].iter().filter_map(value).collect();
+        let values: Vec<String> = self.relevant(stage, chosen).into_iter().map(value).collect();
         if !values.is_empty() {
             name.text = format!("{}@{}", name.text, values.join(","));
         }
+    }
+}
+
+/// Gives a cell an axis' value.
+fn give(cell: &mut Declaration, axis: &Axis, choice: &Choice) {
+    let (key, Choice { value, places, .. }) = (axis.parts().1, choice);
+    let from = || Text {
+        text: value.as_str().unwrap_or_default().to_owned(),
+        span: places.get(key).unwrap_or(&axis.span).clone(),
+    };
+    match axis.part() {
+        Part::Seed => cell.seed = value.as_u64().map(|seed| (seed, axis.span.clone())),
+        Part::Input => cell.input = Some(from()),
+        Part::Inputs(port) => {
+            cell.inputs.retain(|(name, _)| name.text != port);
+            cell.inputs.push((Text { text: port.to_owned(), span: axis.span.clone() }, from()));
+        }
+        Part::Key(key) => {
+            cell.config.insert(key.to_owned(), value.clone());
+            cell.places.retain(|path, _| path.split(['.', '[', '=']).next() != Some(key));
+            if axis.set.is_some() {
+                cell.set.insert(key.to_owned());
+            } else {
+                cell.set.remove(key);
+                cell.places.insert(format!("{key}="), axis.span.clone());
+                cell.places.extend(places.clone());
+            }
+        }
+    }
+    if let (Part::Input | Part::Inputs(_), Some(_)) = (axis.part(), &axis.set) {
+        cell.set.insert(key.split('.').next().unwrap_or_default().to_owned());
     }
 }
 

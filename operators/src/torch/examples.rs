@@ -5,7 +5,7 @@ mod layout;
 use arrow::array::RecordBatch;
 use tessera_schemas::{IMAGE_ID, text};
 
-pub use self::layout::{Content, Layout};
+pub use self::layout::{Content, Layout, Target};
 use crate::operator::RunError;
 
 /// Examples of one step.
@@ -13,14 +13,16 @@ use crate::operator::RunError;
 pub struct Examples {
     /// `N x pieces x H x W x 3`.
     pub bytes: Vec<u8>,
-    /// Each example's class.
+    /// How many there are.
+    pub count: usize,
+    /// Each example's class; or, where several may hold, -1, 0 or 1 for each class, `N x classes`.
     pub classes: Vec<i64>,
     /// The last example's `image_id`.
     pub last: String,
 }
 
-/// Cuts batches of examples anew. The last examples are left out unless they fill a step, or there was no other; a single example
-/// is never a step (batch normalisation needs two).
+/// Cuts batches of examples anew. The last examples are left out unless they fill a step, or there was no other, or
+/// [all](Steps::all) are asked for; a single example is never a step then (batch normalisation needs two).
 pub struct Steps<'a, I> {
     batches: I,
     layout: &'a Layout,
@@ -28,17 +30,23 @@ pub struct Steps<'a, I> {
     current: Option<(RecordBatch, usize)>,
     pending: Examples,
     yielded: bool,
+    all: bool,
 }
 
 impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
     /// Steps of `size` examples.
     pub fn new(batches: I, layout: &'a Layout, size: usize) -> Self {
-        Self { batches, layout, size, current: None, pending: Examples::default(), yielded: false }
+        Self { batches, layout, size, current: None, pending: Examples::default(), yielded: false, all: false }
     }
 
     /// The same for batches that go on behind an earlier step's last example.
     pub fn behind(self) -> Self {
         Self { yielded: true, ..self }
+    }
+
+    /// The same with the last examples too, however few they are.
+    pub fn all(self) -> Self {
+        Self { all: true, ..self }
     }
 
     /// Moves rows into the pending step until it is full; whether it is.
@@ -48,14 +56,15 @@ impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
                 && *start < batch.num_rows()
             {
                 let (bytes, classes) = self.layout.rows(batch)?;
-                let rows = (self.size - self.pending.classes.len()).min(classes.len() - *start);
+                let rows = (self.size - self.pending.count).min(batch.num_rows() - *start);
                 let (range, width) = (*start..*start + rows, self.layout.bytes());
                 for row in range.clone() {
-                    self.pending.classes.push(self.layout.class(&classes, row, batch)?);
+                    self.pending.classes.extend(self.layout.class(&classes, row, batch)?);
                 }
+                self.pending.count += rows;
                 self.pending.bytes.extend_from_slice(&bytes[range.start * width..range.end * width]);
                 *start = range.end;
-                if self.pending.classes.len() == self.size {
+                if self.pending.count == self.size {
                     text(batch, IMAGE_ID)?.value(range.end - 1).clone_into(&mut self.pending.last);
                     return Ok(true);
                 }
@@ -76,7 +85,7 @@ impl<I: Iterator<Item = Result<RecordBatch, RunError>>> Iterator for Steps<'_, I
             Ok(full) => full,
             Err(error) => return Some(Err(error)),
         };
-        let alone = !self.yielded && self.pending.classes.len() > 1;
+        let alone = if self.all { self.pending.count > 0 } else { !self.yielded && self.pending.count > 1 };
         self.yielded = true;
         let bytes = Vec::with_capacity(self.pending.bytes.len());
         let examples = std::mem::replace(&mut self.pending, Examples { bytes, ..Examples::default() });
@@ -140,7 +149,10 @@ pub mod tests {
         let layout = layout(&schema("tile-channel"));
         assert_eq!((layout.classes, layout.pieces, layout.side), (701, 9, [16, 16]));
         assert_eq!(layout.normalisation, Normalisation::OwnPerChannel);
-        let message = |schema, target| Layout::of(&schema, target, None, Normalisation::Own).unwrap_err();
+        let message = |schema, target: Option<&str>| {
+            let target = target.map(|name| Target::One(name.to_owned()));
+            Layout::of(&schema, target.as_ref(), None, Normalisation::Own).unwrap_err()
+        };
         let error = message(schema("median"), None);
         assert_eq!(error.message, "its tiles' normalisation is `median`; `tile`, `tile-channel` and `none` are known");
         assert_eq!(message(schema("tile"), Some("label")).key, Some("target"));
@@ -150,8 +162,9 @@ pub mod tests {
 
     #[test]
     fn images_have_classes_in_a_column() {
-        let of = |column, target, classes| {
-            Layout::of(&images(column, Int64Array::from(vec![0])).schema(), target, classes, Normalisation::Own)
+        let of = |column, target: Option<&str>, classes| {
+            let (table, target) = (images(column, Int64Array::from(vec![0])), target.map(|name| Target::One(name.to_owned())));
+            Layout::of(&table.schema(), target.as_ref(), classes, Normalisation::Own)
         };
         let layout = of("cluster", None, Some(5)).unwrap();
         assert_eq!((layout.classes, layout.pieces, layout.side), (5, 1, [2, 1]));
@@ -170,6 +183,34 @@ pub mod tests {
         assert_eq!(super::Layout::of(&schema, None, None, Normalisation::Own).unwrap().classes, 7);
     }
 
+    /// Three images that show cats and dogs, or not; of one it is not known whether it shows a cat.
+    pub fn presence() -> RecordBatch {
+        let table = images("size", Int64Array::from(vec![7, 8, 9]));
+        let mut fields = table.schema().fields().to_vec();
+        fields.extend(["dog", "cat"].map(|class| Arc::new(tessera_schemas::presence::field(class))));
+        let of = |values: Vec<Option<i32>>| -> ArrayRef { Arc::new(arrow::array::Int32Array::from(values)) };
+        let more = [of(vec![Some(1), Some(-1), Some(0)]), of(vec![Some(-1), Some(1), None])];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), [table.columns(), &more].concat()).unwrap()
+    }
+
+    #[test]
+    fn images_may_show_several_classes() {
+        let table = presence();
+        let of = |target: Option<&[&str]>, classes| {
+            let target = target.map(|names| Target::Each(names.iter().map(|&name| name.to_owned()).collect()));
+            Layout::of(&table.schema(), target.as_ref(), classes, Normalisation::Own)
+        };
+        let layout = of(None, None).unwrap();
+        assert_eq!(layout.columns(), ["image_id", "dog", "cat", "pixels"]);
+        let steps: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, 2).all().map(Result::unwrap).collect();
+        assert_eq!(steps.iter().map(|step| step.count).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((&steps[0].classes[..], &steps[1].classes[..]), (&[1, -1, -1, 1][..], &[0, 0][..]));
+        assert_eq!(of(Some(&["cat", "size"]), None).unwrap().columns(), ["image_id", "cat", "size", "pixels"]);
+        assert_eq!(of(Some(&["cat", "cow"]), None).unwrap_err().key, Some("target"));
+        assert_eq!(of(None, Some(2)).unwrap_err().key, Some("classes"));
+        assert!(of(Some(&[]), None).unwrap_err().message.starts_with("its images have no classes"));
+    }
+
     #[test]
     fn images_become_steps() {
         let table = images("label", Int64Array::from(vec![0, 2, 1, 0]));
@@ -177,6 +218,7 @@ pub mod tests {
         let steps: Vec<_> = Steps::new(std::iter::once(Ok(table)), &layout, 2).map(Result::unwrap).collect();
         let expected = |classes: [i64; 2], bytes: std::ops::Range<u8>, last: &str| Examples {
             bytes: bytes.collect(),
+            count: 2,
             classes: classes.to_vec(),
             last: last.to_owned(),
         };

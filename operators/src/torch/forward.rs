@@ -1,6 +1,6 @@
 //! A pass through a network's steps, and back.
 
-use tch::{Reduction, TchError, Tensor};
+use tch::{Kind, Reduction, TchError, Tensor};
 
 use super::network::{Form, Layer, Step};
 use super::response::Response;
@@ -178,6 +178,17 @@ pub fn scores(form: &Form, tensors: &Tensors, pieces: Tensor, mode: Mode, tape: 
 /// libtorch refuses: a class is out of range.
 pub fn loss(scores: &Tensor, classes: &Tensor, smoothing: f64) -> Result<Tensor, TchError> {
     scores.f_cross_entropy_loss(classes, None::<Tensor>, Reduction::Mean, -100, smoothing)
+}
+
+/// Each class's logistic loss, summed over classes, the mean over examples. Scores and `presence` are `N x classes`; presence is -1, 1,
+/// or 0 for what does not count.
+///
+/// # Errors
+/// libtorch refuses: shapes differ.
+pub fn presence_loss(scores: &Tensor, presence: &Tensor) -> Result<Tensor, TchError> {
+    // log(1 + exp(-t s)) where t is not 0.
+    let losses = scores.f_mul(presence)?.f_neg()?.f_softplus()?.f_mul(&presence.f_abs()?)?;
+    losses.f_sum(Kind::Float)?.f_div_scalar(scores.size()[0])
 }
 
 #[cfg(test)]

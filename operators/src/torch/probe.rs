@@ -5,8 +5,8 @@
 //! ([`presence`]: `images` makes them of VOC). Images that `labels` says nothing of are left out, and counted as the metric `unlabelled`.
 //!
 //! Each layer's features are standardised by the training images' mean and deviation; a multinomial logistic regression is fitted for
-//! each `c`, one against the rest with `classes`. The one that is best on the images of the split `validation` is chosen and measured
-//! on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
+//! each `c`, from the strongest on until two in a row gain nothing; one against the rest with `classes`. The one that is best on the
+//! images of the split `validation` is chosen and measured on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
 //! the choice is made. Without a column `split` a fifth of all images, drawn by seed and `image_id`, is the test.
 //!
 //! Output: a number a row: `layer`, `c`, `chosen`, `split`, `metric` (`top1` and `top5`; with `classes` `ap`, for each `class`, and
@@ -17,7 +17,6 @@
 
 mod data;
 mod fit;
-mod score;
 
 use std::sync::Arc;
 
@@ -29,6 +28,7 @@ use tessera_schemas::{IMAGE_ID, column, features, presence};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
 };
+use crate::torch::score;
 use crate::torch::threads::Threads;
 use crate::vectors;
 use data::{Examples, Split};
@@ -36,6 +36,8 @@ use fit::Fitter;
 
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
+/// A layer's weaker regularisations are not tried any more when so many in a row were no better than the best: they take the longest.
+const PATIENCE: usize = 2;
 /// What they both have.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
@@ -57,7 +59,8 @@ pub struct Config {
     /// if there is one.
     #[serde(default)]
     split: Option<String>,
-    /// Regularisations to try, scikit-learn's C: smaller is stronger. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
+    /// Regularisations to try, scikit-learn's C: smaller is stronger. From the strongest on; a layer's are done when two in a row were
+    /// no better on validation than the best. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
     #[serde(default = "strengths")]
     c: Vec<f64>,
     /// The most iterations of a fit. Default 200.
@@ -94,7 +97,7 @@ pub struct Probe {
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
     const SEEDED: bool = true;
     type Config = Config;
@@ -251,6 +254,19 @@ fn batch(rows: &[Row]) -> Result<RecordBatch, RunError> {
     )?)
 }
 
+/// What a strength gave.
+struct Fit {
+    c: f64,
+    /// On validation.
+    value: f64,
+    weights: tch::Tensor,
+}
+
+/// The place of the best, the first of several.
+fn chosen(path: &[Fit]) -> usize {
+    (0..path.len()).fold(0, |best, place| if path[place].value > path[best].value { place } else { best })
+}
+
 struct Run {
     probe: Probe,
     context: Context,
@@ -268,28 +284,30 @@ impl Whole for Run {
         for (place, layer) in probe.columns.iter().enumerate() {
             let values = std::mem::take(&mut examples.values[place]);
             let mut fitter = Fitter::new(&values, &examples, &[Split::Train])?;
-            let mut best: Option<(f64, f64)> = None;
-            let mut done = place * (probe.strengths.len() + 1);
-            let from = rows.len();
+            let (mut path, mut done) = (Vec::new(), place * (probe.strengths.len() + 1));
             // From strong to weak: each fit starts from the one before.
             for &c in &probe.strengths {
                 fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
                 let scores = fitter.scores(Split::Validation)?;
                 let value = scores[0].value;
-                if best.is_none_or(|(_, most)| value > most) {
-                    best = Some((c, value));
-                }
+                path.push(Fit { c, value, weights: fitter.weights() });
                 let row = |score| Row { layer: layer.clone(), c, chosen: false, split: Split::Validation, score };
                 rows.extend(scores.into_iter().map(row));
                 done += 1;
                 sink.progress(done, total, &format!("{layer}: {value:.3} on validation with c = {c:e}"));
+                if path.len() - chosen(&path) > PATIENCE {
+                    break;
+                }
             }
-            let (c, _) = best.expect("there is a strength");
-            rows[from..].iter_mut().for_each(|row| row.chosen = row.c == c);
+            let Fit { c, weights, .. } = path.swap_remove(chosen(&path));
+            rows.iter_mut().for_each(|row| row.chosen |= row.layer == *layer && row.c == c);
             if examples.count(Split::Test) > 0 {
-                let learn: &[Split] = if held_out { &[Split::Train, Split::Validation] } else { &[Split::Train] };
-                let mut fitter = Fitter::new(&values, &examples, learn)?;
-                fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
+                if held_out {
+                    fitter = Fitter::new(&values, &examples, &[Split::Train, Split::Validation])?;
+                    fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
+                } else {
+                    fitter.take(weights);
+                }
                 for score in fitter.scores(Split::Test)? {
                     if score.class.is_none() {
                         sink.metric(0, 0, &format!("{layer}_{}", score.metric), score.value);

@@ -1,13 +1,18 @@
 //! `train`: a network that solves puzzles, or names the classes of images.
 //!
 //! Input: `examples`, either `puzzles` (`permutation`, `tiles`; its metadata says how tiles are normalised), or images (`pixels` and a
-//! column of whole numbers, their classes: `assign`'s pseudo-labels, for one). The table decides which form of the network learns.
+//! column of whole numbers, their classes: `assign`'s pseudo-labels, for one; or a column a class, as PASCAL VOC has them). The table
+//! decides which form of the network learns.
 //! Output: the network's weights, with its name and the normalisation as metadata. Config: see [`Config`].
 //!
 //! Metrics: `loss`, `accuracy` (share of a step's examples that were right), `learning_rate`, `images_per_second` every
 //! `metrics_every` steps, and at each epoch's end `epoch_loss` and `epoch_accuracy`. With an input `validation`, examples that it
-//! does not learn from: also `validation_loss` and `validation_accuracy`, over the same examples each time. With an input `probe`,
+//! does not learn from: also `validation_loss` and `validation_accuracy`, over all of them each time. With an input `probe`,
 //! labelled images: `knn_accuracy`, see [`Probe`].
+//!
+//! With a column a class, each class is a question of its own: the loss is the sum of their logistic losses, those of 0 left out, and
+//! the accuracy the share of answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
+//! `validation_ap_CLASS` each one's.
 //!
 //! With an input `weights`, of the same network, it starts from them: tensors of the same name and shape are taken, the others (a
 //! head for other classes) start anew, and images are normalised as they were for those weights. With `freeze`, only what follows a
@@ -85,7 +90,7 @@ impl Operator for Train {
             config.normalisation()
         });
         let layout_of = |port: &str, schema: &SchemaRef| {
-            Layout::of(schema, config.target.as_deref(), config.classes, images).map_err(|fault| {
+            Layout::of(schema, config.target.as_ref(), config.classes, images).map_err(|fault| {
                 let error = match fault.key {
                     Some(key) => BindError::key(key, fault.message),
                     None => BindError::input(port, fault.message),
@@ -100,15 +105,22 @@ impl Operator for Train {
                 return Err(faults);
             }
         };
-        if config.sampling == Sampling::Classes && matches!(layout.content, Content::Puzzles { .. }) {
-            let fault =
-                BindError::key("sampling", "is of images, and the input is a table of puzzles: each has any permutation");
+        let unbalanced = match layout.content {
+            Content::Puzzles { .. } => Some("is of images, and the input is a table of puzzles: each has any permutation"),
+            Content::Presence { .. } => Some("is of images with one class each, and these have a column a class"),
+            Content::Images { .. } => None,
+        };
+        if let Some(message) = unbalanced.filter(|_| config.sampling == Sampling::Classes) {
+            faults.push(BindError::key("sampling", message).help("leave it away"));
+        }
+        if config.label_smoothing > 0.0 && matches!(layout.content, Content::Presence { .. }) {
+            let fault = BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
             faults.push(fault.help("leave it away"));
         }
         let network = config.network.network();
         let mut form = match layout.content {
             Content::Puzzles { .. } => network.puzzle(layout.pieces, layout.side[0], layout.classes),
-            Content::Images { .. } => network.classifier(layout.side, layout.classes),
+            Content::Images { .. } | Content::Presence { .. } => network.classifier(layout.side, layout.classes),
         };
         match transfer::frozen(&config) {
             Ok(frozen) => form.frozen = frozen,
@@ -150,7 +162,7 @@ impl Operator for Train {
         match (input, &self.probe) {
             (WEIGHTS, _) => port.columns.iter().map(|column| column.name.to_owned()).collect(),
             (PROBE, Some(probe)) => [IMAGE_ID].into_iter().chain(probe.columns()).map(str::to_owned).collect(),
-            _ => self.layout.columns().map(str::to_owned).to_vec(),
+            _ => self.layout.columns().into_iter().map(str::to_owned).collect(),
         }
     }
 
@@ -181,7 +193,7 @@ fn schema(config: &Config, layout: &Layout) -> SchemaRef {
         Content::Puzzles { normalisation } => {
             weights::Network { name, normalisation: Some(normalisation.clone()), ..weights::Network::default() }
         }
-        Content::Images { .. } => weights::Network { name, ..layout.normalisation.said() },
+        Content::Images { .. } | Content::Presence { .. } => weights::Network { name, ..layout.normalisation.said() },
     })
 }
 

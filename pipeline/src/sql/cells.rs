@@ -127,8 +127,9 @@ fn columns(catalog: &Catalog, cells: &[usize]) -> Vec<(String, Option<DataType>)
     schemas[0].fields().iter().filter_map(shared).collect()
 }
 
-/// Values of one axis: booleans, whole numbers, numbers, or text.
+/// Values of one axis: booleans, whole numbers, numbers, or text; null where there is none.
 pub fn array(values: &[Option<&Value>]) -> ArrayRef {
+    let values: Vec<Option<&Value>> = values.iter().map(|value| value.filter(|value| !value.is_null())).collect();
     let all = |fits: fn(&Value) -> bool| values.iter().flatten().all(|value| fits(value));
     if all(Value::is_boolean) {
         return Arc::new(values.iter().map(|value| value.and_then(Value::as_bool)).collect::<BooleanArray>());
@@ -157,8 +158,9 @@ mod tests {
         assert_eq!(kind(json!([1, 0.5])), DataType::Float64);
         assert_eq!(kind(json!([true, false])), DataType::Boolean);
         assert_eq!(kind(json!(["a", 1])), DataType::Utf8);
-        let mixed = array(&[Some(&json!("a")), None, Some(&json!([1, 2]))]);
+        let mixed = array(&[Some(&json!("a")), None, Some(&json!([1, 2])), Some(&Value::Null)]);
         let mixed: &StringArray = mixed.as_any().downcast_ref().unwrap();
-        assert_eq!(mixed.iter().collect::<Vec<_>>(), [Some("a"), None, Some("[1,2]")]);
+        assert_eq!(mixed.iter().collect::<Vec<_>>(), [Some("a"), None, Some("[1,2]"), None]);
+        assert_eq!(kind(json!([null, 2])), DataType::Int64);
     }
 }

@@ -13,15 +13,15 @@ use crate::file::Reader;
 /// The axes of a `[sweep]` table, in the order of the text.
 pub(crate) fn read(reader: &mut Reader, table: &DeTable<'_>) -> Vec<Axis> {
     let mut written: Vec<(String, Range<usize>, &Spanned<DeValue<'_>>)> = Vec::new();
-    for (key, value) in table {
-        match value.get_ref() {
-            DeValue::Table(keys) => {
-                written.extend(
-                    keys.iter()
-                        .map(|(inner, value)| (format!("{}.{}", key.get_ref(), inner.get_ref()), inner.span(), value)),
-                );
+    // `clusters = { k = [..] }` is `"clusters.k" = [..]`, and so on.
+    let mut open: Vec<(String, &DeTable<'_>)> = vec![(String::new(), table)];
+    while let Some((before, table)) = open.pop() {
+        for (key, value) in table {
+            let path = format!("{before}{}", key.get_ref());
+            match value.get_ref() {
+                DeValue::Table(keys) => open.push((format!("{path}."), keys)),
+                _ => written.push((path, key.span(), value)),
             }
-            _ => written.push((key.get_ref().to_string(), key.span(), value)),
         }
     }
     written.sort_by_key(|(_, span, _)| span.start);

@@ -201,3 +201,69 @@ fn cells_are_found_by_some_of_their_values() {
     let sizes: Vec<(&str, usize)> = families.iter().map(|(name, cells)| (*name, cells.len())).collect();
     assert_eq!(sizes, [("images", 1), ("decoded", 1), ("features", 1), ("clusters", 4), ("assigned", 4), ("sizes", 4)]);
 }
+
+const NETWORKS: &str = "\
+[stage]
+images = { op = \"images\", path = \"photos\" }
+decoded = { op = \"decode\", input = \"images\", side = 32 }
+gradients = { op = \"hog\", input = \"decoded\" }
+random = { op = \"weights\", network = \"small\", normalisation = \"none\" }
+puzzles = { op = \"jigsaw\", input = \"decoded\", permutations = 8 }
+learnt = { op = \"train\", input = \"puzzles\", network = \"small\" }
+known = { op = \"infer\", inputs = { images = \"decoded\" }, layer = \"conv4\" }
+clusters = { op = \"kmeans\", column = \"feature\", k = 3 }
+";
+
+fn swept(sweep: &str, set: &[&str]) -> PipelineFile {
+    let set: Vec<_> = set.iter().map(|set| set.parse().unwrap()).collect();
+    PipelineFile::parse(Path::new("p.toml"), format!("{NETWORKS}[sweep]\n{sweep}"), &set).unwrap()
+}
+
+#[test]
+fn stages_to_read_are_an_axis() {
+    let sweep = "\
+\"learnt.seed\" = [1, 2]
+\"known.inputs.weights\" = [\"random\", \"learnt\"]
+\"clusters.input\" = [\"gradients\", \"known\"]
+";
+    let file = swept(sweep, &[]);
+    let graph = Graph::resolve(file);
+    assert!(graph.faults.is_empty(), "{:?}", graph.faults);
+    let file = &graph.file;
+    // A cell has the axes alone of what it reads.
+    let known = ["known@weights=random", "known@seed=1,weights=learnt", "known@seed=2,weights=learnt"];
+    assert_eq!(names(file)[7..10], known);
+    let clusters = [
+        "clusters@input=gradients",
+        "clusters@weights=random,input=known",
+        "clusters@seed=1,weights=learnt,input=known",
+        "clusters@seed=2,weights=learnt,input=known",
+    ];
+    let found: BTreeSet<&str> = names(file)[10..].iter().copied().collect();
+    assert_eq!(found, BTreeSet::from(clusters));
+    let cell = |name: &str| file.stages.iter().find(|stage| stage.name.text == name).unwrap();
+    let of = |name: &str| cell(name).cell.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(of("clusters@input=gradients"), ["seed=null", "weights=null", "input=gradients"]);
+    let read: Vec<_> = cell(known[2]).inputs.iter().map(|(port, from)| (port.text.as_str(), from.text.as_str())).collect();
+    assert_eq!(read, [("images", "decoded"), ("weights", "learnt@seed=2")]);
+    assert_eq!(cell(clusters[3]).input.as_ref().unwrap().text, known[2]);
+    let one = swept("known = { inputs.weights = [\"random\", \"learnt\"] }\n", &["known.inputs.weights=learnt", "clusters.input=known"]);
+    assert_eq!(names(&one)[6..], ["known@weights=learnt", "clusters@weights=learnt"]);
+}
+
+#[test]
+fn stages_to_read_that_are_not_there_are_told() {
+    let sweep = "\"known.inputs.weights\" = [\"random\", \"lernt\", 5]\n\"clusters.input\" = [\"gradients\", \"known\"]\n";
+    let told = |sweep: &str| {
+        let graph = Graph::resolve(swept(sweep, &[]));
+        let faults = fold(&graph.file.stages, graph.faults);
+        faults.into_iter().map(|fault| (fault.message, graph.file.text[fault.span].to_owned())).collect::<Vec<_>>()
+    };
+    let number = ("`inputs.weights` should name a stage, found 5".to_owned(), "5".to_owned());
+    assert!(told(sweep).contains(&number), "{:?}", told(sweep));
+    let found = told("\"known.inputs.weights\" = [\"random\", \"lernt\"]\n\"clusters.input\" = [\"gradients\"]\n");
+    let unknown = ("stage `known@weights=lernt`: unknown input stage `lernt`".to_owned(), "\"lernt\"".to_owned());
+    assert_eq!(found, [unknown]);
+    let found = told("\"known.inputs.wights\" = [\"random\"]\n\"clusters.input\" = [\"gradients\"]\n");
+    assert!(found[0].0.contains("`infer` has no input `wights`") && found[0].1 == "\"known.inputs.wights\"", "{found:?}");
+}

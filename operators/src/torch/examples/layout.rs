@@ -2,9 +2,10 @@
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{IMAGE_ID, clusters, column, meta, text};
+use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text};
 
 use crate::operator::RunError;
 use crate::torch::input::Normalisation;
@@ -40,6 +41,21 @@ pub enum Content {
         /// The column.
         target: String,
     },
+    /// An image, and for each class whether it shows it: 1, -1, or 0 (also null) for one that does not count.
+    Presence {
+        /// The classes' columns.
+        targets: Vec<String>,
+    },
+}
+
+/// What images are to be told apart by: the value of `target`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// A column of whole numbers, their classes.
+    One(String),
+    /// Columns of -1, 0 or 1, one a class.
+    Each(Vec<String>),
 }
 
 /// A key of the config that is to blame, or else the table, and why; fragments.
@@ -64,14 +80,14 @@ impl Fault {
 }
 
 impl Layout {
-    /// Of a table of puzzles, or else of images whose classes are numbers in a column: `target`, by default `cluster` or `label`.
-    /// How many classes there are the column's metadata says, or `classes`.
+    /// Of a table of puzzles, or else of images whose classes are numbers in a column or several: `target`, by default `cluster`,
+    /// `label` or all columns that are marked as classes. How many classes a single column has its metadata says, or `classes`.
     ///
     /// # Errors
     /// It is neither, or a key does not fit it.
     pub fn of(
         schema: &SchemaRef,
-        target: Option<&str>,
+        target: Option<&Target>,
         classes: Option<usize>,
         normalisation: Normalisation,
     ) -> Result<Self, Fault> {
@@ -87,7 +103,7 @@ impl Layout {
         }
     }
 
-    fn of_puzzles(schema: &SchemaRef, target: Option<&str>, classes: Option<usize>) -> Result<Self, Fault> {
+    fn of_puzzles(schema: &SchemaRef, target: Option<&Target>, classes: Option<usize>) -> Result<Self, Fault> {
         let unfit = |error: tessera_schemas::SchemaError| Fault::table(error.to_string(), "`jigsaw` makes puzzles");
         for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
             if given {
@@ -108,43 +124,69 @@ impl Layout {
 
     fn of_images(
         schema: &SchemaRef,
-        target: Option<&str>,
+        target: Option<&Target>,
         classes: Option<usize>,
         normalisation: Normalisation,
     ) -> Result<Self, Fault> {
         let size = pixels::size(schema).map_err(|error| Fault::table(error.to_string(), "`decode` makes images"))?;
         let whole = |kind: &DataType| matches!(kind, DataType::Int32 | DataType::Int64);
-        let fits = |name: &&str| schema.field_with_name(name).is_ok_and(|field| whole(field.data_type()));
+        let fits = |name: &str| schema.field_with_name(name).is_ok_and(|field| whole(field.data_type()));
         let known = || {
             let fields = schema.fields().iter().filter(|field| whole(field.data_type()));
             let names: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
             if names.is_empty() { "it has none".to_owned() } else { format!("there are: {}", names.join(", ")) }
         };
         let help = "pseudo-labels: `label_join` images with what `assign` made; labels: number them in an `sql` stage";
-        let target = match target {
-            Some(name) => Some(name).filter(fits).ok_or_else(|| {
-                Fault::key("target", format!("`{name}` is no column of whole numbers of its input ({})", known()), help)
-            })?,
-            None => TARGETS.into_iter().find(fits).ok_or_else(|| {
-                let columns = TARGETS.map(|name| format!("`{name}`")).join(" or ");
-                Fault::table(format!("its images have no classes: no whole numbers in {columns} ({})", known()), help)
-            })?,
+        let unfit = |name: &str| {
+            Fault::key("target", format!("`{name}` is no column of whole numbers of its input ({})", known()), help)
         };
-        let field = column::field(schema, target).map_err(|error| Fault::table(error.to_string(), help))?;
-        let classes = classes.or_else(|| meta::number(field, meta::CLASSES).ok()).ok_or_else(|| {
-            let message = format!("has no key `classes`, and its input does not say how many there are in `{target}`");
-            Fault::table(message, "classes = N, for classes 0 to N - 1")
-        })?;
-        let content = Content::Images { target: target.to_owned() };
+        let target = match target {
+            Some(target) => target.clone(),
+            None => match TARGETS.into_iter().find(|name| fits(name)) {
+                Some(name) => Target::One(name.to_owned()),
+                None => Target::Each(presence::names(schema)),
+            },
+        };
+        let (classes, content) = match target {
+            Target::One(target) => {
+                if !fits(&target) {
+                    return Err(unfit(&target));
+                }
+                let field = column::field(schema, &target).map_err(|error| Fault::table(error.to_string(), help))?;
+                let classes = classes.or_else(|| meta::number(field, meta::CLASSES).ok()).ok_or_else(|| {
+                    let message =
+                        format!("has no key `classes`, and its input does not say how many there are in `{target}`");
+                    Fault::table(message, "classes = N, for classes 0 to N - 1")
+                })?;
+                (classes, Content::Images { target })
+            }
+            Target::Each(targets) if targets.is_empty() => {
+                let columns = TARGETS.map(|name| format!("`{name}`")).join(" or ");
+                let message = format!("its images have no classes: no whole numbers in {columns} ({})", known());
+                return Err(Fault::table(message, help));
+            }
+            Target::Each(targets) => {
+                if let Some(name) = targets.iter().find(|name| !fits(name)) {
+                    return Err(unfit(name));
+                }
+                if classes.is_some() {
+                    let message = "is of one column, and each of several columns is a class";
+                    return Err(Fault::key("classes", message, "leave it away, or `target` one column"));
+                }
+                (targets.len(), Content::Presence { targets })
+            }
+        };
         Ok(Self { classes, pieces: 1, side: size.into(), normalisation, content })
     }
 
-    /// The columns that examples are made of.
-    pub fn columns(&self) -> [&str; 3] {
-        match &self.content {
-            Content::Puzzles { .. } => [IMAGE_ID, puzzles::PERMUTATION, puzzles::TILES],
-            Content::Images { target } => [IMAGE_ID, target, PIXELS],
-        }
+    /// The columns that examples are made of: their ids, what they are to be told apart by, and what is seen of them.
+    pub fn columns(&self) -> Vec<&str> {
+        let (targets, seen): (&[String], _) = match &self.content {
+            Content::Puzzles { .. } => return vec![IMAGE_ID, puzzles::PERMUTATION, puzzles::TILES],
+            Content::Images { target } => (std::slice::from_ref(target), PIXELS),
+            Content::Presence { targets } => (targets, PIXELS),
+        };
+        std::iter::once(IMAGE_ID).chain(targets.iter().map(String::as_str)).chain([seen]).collect()
     }
 
     /// Bytes of an example.
@@ -152,26 +194,34 @@ impl Layout {
         self.pieces * self.side[0] * self.side[1] * 3
     }
 
-    /// A batch's bytes and classes.
-    pub(super) fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Int64Array), RunError> {
+    /// A batch's bytes, and the columns that say what its examples show.
+    pub(super) fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Vec<Int64Array>), RunError> {
+        let number = |name: &String| -> Result<Int64Array, RunError> {
+            Ok(arrow::compute::cast(column(batch, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+        };
         match &self.content {
             Content::Puzzles { .. } => {
                 let puzzles = Puzzles::of(batch)?;
-                Ok((puzzles.tiles, puzzles.permutations.iter().map(|&class| i64::from(class)).collect()))
+                Ok((puzzles.tiles, vec![puzzles.permutations.iter().map(|&class| i64::from(class)).collect()]))
             }
-            Content::Images { target } => {
-                let classes = arrow::compute::cast(column(batch, target)?, &DataType::Int64)?;
-                Ok((Pixels::of(batch)?.bytes, classes.as_primitive::<Int64Type>().clone()))
+            Content::Images { target } => Ok((Pixels::of(batch)?.bytes, vec![number(target)?])),
+            Content::Presence { targets } => {
+                Ok((Pixels::of(batch)?.bytes, targets.iter().map(number).collect::<Result<_, _>>()?))
             }
         }
     }
 
-    /// The class at a row, checked.
-    pub(super) fn class(&self, classes: &Int64Array, row: usize, batch: &RecordBatch) -> Result<i64, RunError> {
+    /// What the example at a row shows, checked.
+    pub(super) fn class(&self, columns: &[Int64Array], row: usize, batch: &RecordBatch) -> Result<Vec<i64>, RunError> {
         let fault = |reason: String| -> RunError {
             let image_id = text(batch, IMAGE_ID).map(|ids| ids.value(row).to_owned()).unwrap_or_default();
             RunError::Row { image_id, reason }
         };
+        if matches!(self.content, Content::Presence { .. }) {
+            let one = |column: &Int64Array| if column.is_null(row) { 0 } else { column.value(row).signum() };
+            return Ok(columns.iter().map(one).collect());
+        }
+        let classes = &columns[0];
         if classes.is_null(row) {
             return Err(fault("it has no class; `label_join` with unmatched = \"drop\" leaves such images out".to_owned()));
         }
@@ -179,6 +229,6 @@ impl Layout {
         if class < 0 || class >= self.classes as i64 {
             return Err(fault(format!("its class is {class}, and should be in 0..{}", self.classes)));
         }
-        Ok(class)
+        Ok(vec![class])
     }
 }

@@ -41,6 +41,17 @@ fn a_cut_pass_has_the_gradients_of_a_whole_one() {
     assert!(lost.to_string().contains("does not depend on all"), "{lost}");
 }
 
+/// Two images, three classes, of which one does not count for the second: sums of `log(1 + exp(-t s))`, halved.
+#[test]
+fn the_loss_of_presence_leaves_out_what_does_not_count() {
+    let scores = Tensor::from_slice(&[2.0f32, -1.0, 0.5, 3.0, 0.0, -2.0]).view([2, 3]);
+    let presence = Tensor::from_slice(&[1.0f32, -1.0, -1.0, 0.0, 1.0, -1.0]).view([2, 3]);
+    let found = presence_loss(&scores, &presence).unwrap().double_value(&[]);
+    let of = |margin: f64| (1.0 + (-margin).exp()).ln();
+    let expected = (of(2.0) + of(1.0) + of(-0.5) + of(0.0) + of(2.0)) / 2.0;
+    assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+}
+
 /// Numbers that another implementation can make too: the `i`th of tensor `t` is `((i · 7919 + t · 104729) mod 1009) / 1009 - 0.5`,
 /// scaled by `sqrt(24 / fan-in)` for weights of more than one dimension, else by 0.2; norms' weights and variances are 1 more.
 fn by_formula(steps: &[Step], side: usize) -> Tensors {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use tch::{Kind, Reduction, Tensor};
 
 use super::data::{Examples, Split};
-use super::score::{self, Score};
 use crate::operator::RunError;
+use crate::torch::score::{self, Score};
 
 /// Steps that the approximation of the curvature remembers.
 const MEMORY: usize = 10;
@@ -150,10 +150,14 @@ impl<'a> Fitter<'a> {
         Ok(score::precisions(&scores, &targets, &self.examples.classes))
     }
 
-    /// `(D + 1) x K`.
-    #[cfg(test)]
-    pub fn weights(&self) -> Vec<f64> {
-        Vec::try_from(self.weights.contiguous().view([-1])).unwrap()
+    /// The weights, `(D + 1) x K`; another fit makes others.
+    pub fn weights(&self) -> Tensor {
+        self.weights.shallow_clone()
+    }
+
+    /// Takes weights that were fitted to the same rows.
+    pub fn take(&mut self, weights: Tensor) {
+        self.weights = weights;
     }
 }
 

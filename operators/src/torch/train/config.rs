@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::operator::BindError;
 use crate::torch::device::Device;
+use crate::torch::examples::Target;
 use crate::torch::input::Normalisation;
 use crate::torch::network::Name;
 use crate::torch::optimizer::{Method, Rule};
@@ -20,10 +21,12 @@ const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 pub struct Config {
     /// The network: `small`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
     pub network: Name,
-    /// Of images: the column of whole numbers that are their classes. Default: `cluster`, else `label`.
+    /// Of images: the column of whole numbers that are their classes; or a list of columns, one a class, that say whether an image
+    /// shows it: 1, -1, or 0 for one that is not to count. Default: `cluster`, else `label`, else the columns that are marked as
+    /// classes (`images` makes them of PASCAL VOC).
     #[serde(default)]
-    pub target: Option<String>,
-    /// Of images: how many classes there are. Default: what the input says of the column, as `assign` does.
+    pub target: Option<Target>,
+    /// Of images with one column of classes: how many there are. Default: what the input says of the column, as `assign` does.
     #[serde(default)]
     pub classes: Option<usize>,
     /// What of images comes equally often in an epoch: `images` (default), each once; or `classes`, as DeepCluster does it: an equal share of
@@ -61,7 +64,7 @@ pub struct Config {
     /// The norm over all gradients that a step's are scaled down to, if theirs is larger. Default: none.
     #[serde(default)]
     pub clip: Option<f64>,
-    /// The share of a right class's weight that is spread over all classes. Default: 0.
+    /// The share of a right class's weight that is spread over all classes. Default: 0. Not for several columns of classes.
     #[serde(default)]
     pub label_smoothing: f64,
     /// `cosine` (default), `constant`, or `step`: times `step_factor` after every `step_every` epochs. Behind the warm-up.

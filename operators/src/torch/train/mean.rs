@@ -24,7 +24,7 @@ pub struct Sums {
     nanos: u64,
     steps: usize,
     images: usize,
-    /// Bits of the sum of losses: no number changes on the way through text.
+    /// Bits of the sum of images' losses: no number changes on the way through text.
     loss: u64,
     right: u64,
 }
@@ -39,7 +39,7 @@ impl Mean {
     pub fn add(&mut self, loss: f64, right: f64, images: usize) {
         self.steps += 1;
         self.images += images;
-        self.loss += loss;
+        self.loss += loss * images as f64;
         self.right += right;
     }
 
@@ -48,9 +48,9 @@ impl Mean {
         self.steps == 0
     }
 
-    /// Mean loss of a step, and share of images that were right.
+    /// Mean loss of an image, and share of images that were right.
     pub fn values(&self) -> (f64, f64) {
-        (self.loss / self.steps as f64, self.right / self.images as f64)
+        (self.loss / self.images as f64, self.right / self.images as f64)
     }
 
     /// Images a second.

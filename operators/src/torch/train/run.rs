@@ -11,11 +11,12 @@ use super::transfer;
 use super::{EXAMPLES, Train, VALIDATION};
 use crate::operator::{Order, RunError, Sink, Tables, Whole};
 use crate::random::Draw;
-use crate::torch::examples::{Examples, Layout, Steps};
+use crate::torch::examples::{Content, Examples, Layout, Steps};
 use crate::torch::forward::{self, Mode, Tape};
 use crate::torch::input::normalised;
 use crate::torch::network::Form;
 use crate::torch::optimizer::Optimizer;
+use crate::torch::score::{self, Score};
 use crate::torch::tensors::Tensors;
 use crate::torch::threads::Threads;
 
@@ -123,8 +124,8 @@ impl Training {
                 return Err(diverged(loss, epoch, state.step, rate));
             }
             state.optimizer.step(&outcome.loss, outcome.tape, rate)?;
-            state.whole.add(loss, right, examples.classes.len());
-            state.recent.add(loss, right, examples.classes.len());
+            state.whole.add(loss, right, examples.count);
+            state.recent.add(loss, right, examples.count);
             state.step += 1;
             state.last = Some(examples.last);
             let step = state.step;
@@ -153,8 +154,7 @@ impl Training {
         }
         state.whole.report(sink, epoch, state.step, ["epoch_loss", "epoch_accuracy"]);
         if tables.schema(VALIDATION).is_some() {
-            let unseen = self.validate(tables, &state.tensors)?;
-            unseen.report(sink, epoch, state.step, ["validation_loss", "validation_accuracy"]);
+            self.validate(state, tables, sink)?;
         }
         let due = (epoch + 1).is_multiple_of(config.probe_every) || epoch + 1 == config.epochs;
         if let Some(probe) = self.train.probe.as_ref().filter(|_| due) {
@@ -166,22 +166,38 @@ impl Training {
         Ok(())
     }
 
-    /// The validation set as epoch 0 has it, less what does not fill a step, without learning.
-    fn validate(&self, tables: &dyn Tables, tensors: &Tensors) -> Result<Mean, RunError> {
+    /// The validation set as epoch 0 has it, without learning.
+    fn validate(&self, state: &State, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let Train { config, layout, form, .. } = &self.train;
-        let pass = Pass { form, tensors, layout, smoothing: 0.0, device: self.device };
-        let mut mean = Mean::new();
+        let pass = Pass { form, tensors: &state.tensors, layout, smoothing: 0.0, device: self.device };
+        let (mut mean, mut scores, mut shown) = (Mean::new(), Vec::new(), Vec::new());
         let scan = tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None, classes: None })?;
-        for examples in Steps::new(scan, layout, config.batch) {
+        for examples in Steps::new(scan, layout, config.batch).all() {
             let examples = examples?;
+            if sink.cancelled() {
+                state.keep(sink)?;
+                return Err(RunError::Cancelled);
+            }
             let outcome = tch::no_grad(|| pass.forward(&examples, Mode::Evaluate))?;
             let (loss, right) = outcome.numbers()?;
-            mean.add(loss, right, examples.classes.len());
+            mean.add(loss, right, examples.count);
+            if let Content::Presence { targets } = &layout.content {
+                scores.extend(Vec::<f32>::try_from(&outcome.scores.f_contiguous()?.f_view([-1])?)?);
+                let presence = examples.classes.chunks(targets.len());
+                shown.extend(presence.map(|row| row.iter().map(|&shown| shown as i32).collect::<Vec<_>>()));
+            }
         }
         if mean.is_empty() {
-            return Err(RunError::Input("there are too few examples to validate with: at least 2 are needed".to_owned()));
+            return Err(RunError::Input("there is no example to validate with".to_owned()));
         }
-        Ok(mean)
+        mean.report(sink, state.epoch, state.step, ["validation_loss", "validation_accuracy"]);
+        if let Content::Presence { targets } = &layout.content {
+            for Score { metric, class, value, .. } in score::precisions(&scores, &shown, targets) {
+                let of = class.map_or(String::new(), |class| format!("_{class}"));
+                sink.metric(state.epoch, state.step, &format!("validation_{metric}{of}"), value);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -205,10 +221,12 @@ pub(super) struct Pass<'a> {
 
 /// What one step's examples gave.
 pub(super) struct Outcome {
-    /// Mean cross-entropy, a scalar.
+    /// The mean over examples, a scalar.
     pub loss: Tensor,
-    /// How many examples were right, a scalar.
+    /// How many examples were right, a scalar; of one that shows several classes, the share of them.
     right: Tensor,
+    /// `N x classes`, without their history.
+    scores: Tensor,
     /// The way back from the loss.
     pub tape: Tape,
 }
@@ -229,8 +247,20 @@ impl Pass<'_> {
         let classes = Tensor::f_from_slice(&examples.classes)?.f_to_device(device)?;
         let mut tape = Tape::default();
         let scores = forward::scores(form, tensors, pieces.f_to_kind(kind)?, mode, &mut tape)?.f_to_kind(Kind::Float)?;
-        let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
-        Ok(Outcome { loss: forward::loss(&scores, &classes, smoothing)?, right, tape })
+        let (loss, right) = match layout.content {
+            Content::Presence { .. } => {
+                let presence = classes.f_to_kind(Kind::Float)?.f_view_as(&scores)?;
+                let counted = presence.f_abs()?;
+                let right = scores.f_mul(&presence)?.f_gt(0.0)?.f_mul(&counted)?.f_sum_dim_intlist(1, false, Kind::Float)?;
+                let of = counted.f_sum_dim_intlist(1, false, Kind::Float)?.f_clamp_min(1.0)?;
+                (forward::presence_loss(&scores, &presence)?, right.f_div(&of)?.f_sum(Kind::Double)?)
+            }
+            Content::Puzzles { .. } | Content::Images { .. } => {
+                let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
+                (forward::loss(&scores, &classes, smoothing)?, right)
+            }
+        };
+        Ok(Outcome { loss, right, scores: scores.f_detach()?, tape })
     }
 }
 

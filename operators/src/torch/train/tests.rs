@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use serde_json::{Value, json};
 use tessera_schemas::puzzles::{self, Layout as PuzzleLayout};
 
@@ -285,6 +285,44 @@ fn it_learns_classes_of_images() {
 }
 
 #[test]
+fn it_learns_which_classes_images_show() {
+    let one = pictures(100, 3);
+    let classes = one.column(2).as_primitive::<Int32Type>().clone();
+    // Each class is a question; what every seventh image shows of the third is not known.
+    let presence = |class: i32| -> ArrayRef {
+        let answer = |(row, found): (usize, i32)| match class {
+            2 if row.is_multiple_of(7) => 0,
+            _ if found == class => 1,
+            _ => -1,
+        };
+        Arc::new(Int32Array::from_iter_values(classes.values().iter().copied().enumerate().map(answer)))
+    };
+    let names = ["a", "b", "c"];
+    let fields = one.schema().fields()[..2].iter().cloned();
+    let fields = fields.chain(names.map(|name| Arc::new(tessera_schemas::presence::field(name))));
+    let columns = [&one.columns()[..2], &[presence(0), presence(1), presence(2)]].concat();
+    let table = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns).unwrap();
+    let mut record = Record::default();
+    let train = bind(config(json!({})), table.schema()).unwrap();
+    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
+    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    kernel.run(&Memory { table: table.clone(), rows: 40, validates: true }, &mut record).unwrap();
+    let metrics = |name: &str| -> Vec<f64> {
+        record.metrics.iter().filter(|metric| metric.2 == name).map(|metric| metric.3).collect()
+    };
+    let first = metrics("loss")[0];
+    assert!((first - 3.0 * 2f64.ln()).abs() < 0.3, "three questions start about undecided: {first}");
+    assert!(metrics("epoch_accuracy")[5] > 0.95, "{:?}", metrics("epoch_accuracy"));
+    let precision = metrics("validation_map");
+    assert!(precision[5] > 0.95 && precision.len() == 6, "{precision:?}");
+    let of_classes = names.map(|name| metrics(&format!("validation_ap_{name}"))[5]);
+    assert!((of_classes.iter().sum::<f64>() / 3.0 - precision[5]).abs() < 1e-12);
+    let faults = bind(config(json!({"sampling": "classes", "label_smoothing": 0.1})), table.schema()).unwrap_err();
+    let at: Vec<_> = faults.into_iter().map(|fault| fault.at).collect();
+    assert_eq!(at, [At::Key("sampling".to_owned()), At::Key("label_smoothing".to_owned())]);
+}
+
+#[test]
 fn the_probe_measures_features_and_changes_nothing() {
     let table = pictures(96, 3);
     let trained = |probes: bool| {
@@ -412,7 +450,7 @@ fn fixed_examples(count: usize, form: &Form, classes: usize) -> Examples {
     let bytes = count * form.pieces * form.input.iter().product::<usize>();
     let byte = |i: usize| ((i * i * 31 + i * 17 + (i / 768) * 101) % 251) as u8;
     let classes = (0..count).map(|i| (i * 37 % classes) as i64).collect();
-    Examples { bytes: (0..bytes).map(byte).collect(), classes, last: String::new() }
+    Examples { count, bytes: (0..bytes).map(byte).collect(), classes, last: String::new() }
 }
 
 /// Losses that PyTorch 2.11 printed, in double precision, for a network written there from its description (`nn.Sequential`s, tiles
