@@ -351,10 +351,8 @@ impl Grid<'_> {
 /// Gives a cell an axis' value.
 fn give(cell: &mut Declaration, axis: &Axis, choice: &Choice) {
     let (key, Choice { value, places, .. }) = (axis.parts().1, choice);
-    let from = || Text {
-        text: value.as_str().unwrap_or_default().to_owned(),
-        span: places.get(key).unwrap_or(&axis.span).clone(),
-    };
+    let from =
+        || Text { text: value.as_str().unwrap_or_default().to_owned(), span: places.get(key).unwrap_or(&axis.span).clone() };
     match axis.part() {
         Part::Seed => cell.seed = value.as_u64().map(|seed| (seed, axis.span.clone())),
         Part::Input => cell.input = Some(from()),

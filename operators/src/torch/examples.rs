@@ -21,8 +21,8 @@ pub struct Examples {
     pub last: String,
 }
 
-/// Cuts batches of examples anew. The last examples are left out unless they fill a step, or there was no other, or
-/// [all](Steps::all) are asked for; a single example is never a step then (batch normalisation needs two).
+/// Cuts batches of examples anew. The last examples are left out unless they fill a step, or [all](Steps::all) are asked for, or there
+/// was no other step; even then, a single example is none (batch normalisation needs two).
 pub struct Steps<'a, I> {
     batches: I,
     layout: &'a Layout,
@@ -163,7 +163,8 @@ pub mod tests {
     #[test]
     fn images_have_classes_in_a_column() {
         let of = |column, target: Option<&str>, classes| {
-            let (table, target) = (images(column, Int64Array::from(vec![0])), target.map(|name| Target::One(name.to_owned())));
+            let (table, target) =
+                (images(column, Int64Array::from(vec![0])), target.map(|name| Target::One(name.to_owned())));
             Layout::of(&table.schema(), target.as_ref(), classes, Normalisation::Own)
         };
         let layout = of("cluster", None, Some(5)).unwrap();

@@ -10,6 +10,7 @@
 //! | | `conv1` | `conv2` | `conv3` | `conv4` | `conv5` |
 //! | --- | --- | --- | --- | --- | --- |
 //! | AlexNets, `small` | first convolution | second | third | fourth | fifth |
+//! | `medium` | second convolution | fourth | sixth | eighth | tenth |
 //! | VGG | `conv1_2` | `conv2_2` | `conv3_3` | `conv4_3` | `conv5_3` |
 //! | ResNets | before the first pooling | `layer1` | `layer2` | `layer3` | `layer4` |
 
@@ -32,6 +33,8 @@ pub enum Name {
     Alexnet,
     /// [`alexnet_torchvision`].
     AlexnetTorchvision,
+    /// [`small`], twice as deep.
+    Medium,
     /// [`resnet`], 18 layers.
     Resnet18,
     /// [`resnet`], 50 layers.
@@ -46,14 +49,23 @@ pub enum Name {
 
 impl Name {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::Alexnet, Self::AlexnetTorchvision, Self::Resnet18, Self::Resnet50, Self::Small, Self::Vgg16, Self::Vgg16Bn];
+    pub const ALL: &'static [Self] = &[
+        Self::Alexnet,
+        Self::AlexnetTorchvision,
+        Self::Medium,
+        Self::Resnet18,
+        Self::Resnet50,
+        Self::Small,
+        Self::Vgg16,
+        Self::Vgg16Bn,
+    ];
 
     /// The name as text.
     pub fn text(self) -> &'static str {
         match self {
             Self::Alexnet => "alexnet",
             Self::AlexnetTorchvision => "alexnet-torchvision",
+            Self::Medium => "medium",
             Self::Resnet18 => "resnet18",
             Self::Resnet50 => "resnet50",
             Self::Small => "small",
@@ -77,9 +89,10 @@ impl Name {
         match self {
             Self::Alexnet => alexnet::network(),
             Self::AlexnetTorchvision => alexnet_torchvision::network(),
+            Self::Medium => small::medium(),
             Self::Resnet18 => resnet::resnet18(),
             Self::Resnet50 => resnet::resnet50(),
-            Self::Small => small::network(),
+            Self::Small => small::small(),
             Self::Vgg16 => vgg::vgg16(false),
             Self::Vgg16Bn => vgg::vgg16(true),
         }

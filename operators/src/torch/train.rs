@@ -114,7 +114,8 @@ impl Operator for Train {
             faults.push(BindError::key("sampling", message).help("leave it away"));
         }
         if config.label_smoothing > 0.0 && matches!(layout.content, Content::Presence { .. }) {
-            let fault = BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
+            let fault =
+                BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
             faults.push(fault.help("leave it away"));
         }
         let network = config.network.network();

@@ -247,7 +247,10 @@ fn stages_to_read_are_an_axis() {
     let read: Vec<_> = cell(known[2]).inputs.iter().map(|(port, from)| (port.text.as_str(), from.text.as_str())).collect();
     assert_eq!(read, [("images", "decoded"), ("weights", "learnt@seed=2")]);
     assert_eq!(cell(clusters[3]).input.as_ref().unwrap().text, known[2]);
-    let one = swept("known = { inputs.weights = [\"random\", \"learnt\"] }\n", &["known.inputs.weights=learnt", "clusters.input=known"]);
+    let one = swept(
+        "known = { inputs.weights = [\"random\", \"learnt\"] }\n",
+        &["known.inputs.weights=learnt", "clusters.input=known"],
+    );
     assert_eq!(names(&one)[6..], ["known@weights=learnt", "clusters@weights=learnt"]);
 }
 

@@ -19,7 +19,7 @@ const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The network: `small`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
+    /// The network: `small`, `medium`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
     pub network: Name,
     /// Of images: the column of whole numbers that are their classes; or a list of columns, one a class, that say whether an image
     /// shows it: 1, -1, or 0 for one that is not to count. Default: `cluster`, else `label`, else the columns that are marked as

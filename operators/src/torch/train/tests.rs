@@ -298,12 +298,13 @@ fn it_learns_which_classes_images_show() {
         Arc::new(Int32Array::from_iter_values(classes.values().iter().copied().enumerate().map(answer)))
     };
     let names = ["a", "b", "c"];
-    let fields = one.schema().fields()[..2].iter().cloned();
-    let fields = fields.chain(names.map(|name| Arc::new(tessera_schemas::presence::field(name))));
+    let schema = one.schema();
+    let fields =
+        schema.fields()[..2].iter().cloned().chain(names.map(|name| Arc::new(tessera_schemas::presence::field(name))));
     let columns = [&one.columns()[..2], &[presence(0), presence(1), presence(2)]].concat();
     let table = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns).unwrap();
     let mut record = Record::default();
-    let train = bind(config(json!({})), table.schema()).unwrap();
+    let train = bind(config(json!({"metrics_every": 1})), table.schema()).unwrap();
     let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
     let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
     kernel.run(&Memory { table: table.clone(), rows: 40, validates: true }, &mut record).unwrap();
