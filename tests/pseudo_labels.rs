@@ -61,8 +61,11 @@ fn classes_are_seen_equally_often_also_after_a_kill() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let kept =
-        || fs::read_dir(place.path(".tessera/pipeline/target/checkpoints")).is_ok_and(|mut files| files.next().is_some());
+    // One that is being written has an extension.
+    let kept = || {
+        let files = fs::read_dir(place.path(".tessera/pipeline/target/checkpoints"));
+        files.is_ok_and(|mut files| files.any(|file| file.unwrap().path().extension().is_none()))
+    };
     let start = Instant::now();
     while !kept() && child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_micros(200));

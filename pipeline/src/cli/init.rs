@@ -17,18 +17,16 @@ use crate::export::NewFile;
 const TEMPLATE: &str = include_str!("init.toml");
 /// Images whose size is looked at.
 const SAMPLED: usize = 64;
-/// The side of images, in pixels, unless the folder's are smaller: nine tiles of 16 px, which suit the small network.
+/// The side of images, in pixels, unless the folder's are smaller: four tiles of 28 px, which suit the small network.
 const SIDE: u32 = 64;
-/// The smallest side of which nine tiles can be cut that the small network can look at.
+/// The smallest side of which four tiles can be cut that the small network can look at.
 const LEAST_SIDE: u32 = 32;
 /// Puzzles that the training is to see in all, in so many epochs.
 const PUZZLES: usize = 300_000;
 /// The fewest and the most epochs.
 const EPOCHS: (usize, usize) = (3, 60);
-/// Images from which on many permutations are learnt in that time.
-const MANY_IMAGES: usize = 50_000;
 /// Puzzles a step.
-const BATCH: usize = 128;
+const BATCH: usize = 64;
 /// Names of folders that are parts of a data set rather than classes.
 const SPLITS: [&str; 6] = ["train", "training", "val", "validation", "test", "testing"];
 
@@ -164,7 +162,8 @@ fn fill(found: &Found, path: &str) -> String {
         ("@path@", path),
         ("@sizes@", sizes),
         ("@side@", side.to_string()),
-        ("@permutations@", if found.images < MANY_IMAGES { "100" } else { "701" }.to_owned()),
+        // Seven eighths of a cell.
+        ("@tile@", (side * 7 / 16).to_string()),
         ("@epochs@", epochs.to_string()),
         ("@puzzles@", (epochs * found.images).to_string()),
         ("@batch@", BATCH.min(found.images).max(2).to_string()),
@@ -249,11 +248,11 @@ mod tests {
         let found =
             |images, size| Found { images, sizes: vec![size], formats: vec![("jpg".into(), images)], ..Found::default() };
         let few = fill(&found(9, (40, 30)), "a \"b\" ${c}");
-        for line in ["k = 3 ", "side = 32\n", "batch = 9\n", "epochs = 60 ", "path = \"a \\\"b\\\" $${c}\"\n"] {
+        for line in ["k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", "path = \"a \\\"b\\\" $${c}\"\n"] {
             assert!(few.contains(line), "{line}: {few}");
         }
         let many = fill(&found(1_000_000, (500, 375)), "x");
-        for line in ["k = 1000 ", "side = 64\n", "batch = 128\n", "epochs = 3 ", "permutations = 701 "] {
+        for line in ["k = 1000 ", "side = 64\n", "tile = 28\n", "batch = 64\n", "epochs = 3 "] {
             assert!(many.contains(line), "{line}: {many}");
         }
         assert!(!few.contains('@') && !many.contains('@'));
