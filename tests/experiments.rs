@@ -74,7 +74,14 @@ fn every_experiment_is_sound() {
 fn the_whole_paper_runs_from_one_file() {
     let place = place();
     let file = files("small").into_iter().find(|file| file.ends_with("whole.toml")).unwrap();
-    let short = ["teacher.epochs=1", "student.epochs=1", "clusters.k=5", "teacher.batch=8", "student.batch=8", "directions.components=8"];
+    let short = [
+        "teacher.epochs=1",
+        "student.epochs=1",
+        "clusters.k=5",
+        "teacher.batch=8",
+        "student.batch=8",
+        "directions.components=8",
+    ];
     let short: Vec<&str> = short.iter().flat_map(|set| ["--set", set]).chain(["--format", "json"]).collect();
     let first = call(&place, "run", &file, &short);
     assert_eq!(first.code, 0, "{}", first.err);

@@ -264,3 +264,39 @@ fn faults_of_a_sweep_as_they_are_shown() {
     assert!(check.code == 2 && check.err.contains("stage `features@side=4`"), "{}", check.err);
     assert!(check.err.contains("1 fault in"), "{}", check.err);
 }
+
+/// Networks that are compared need not have the same axes.
+#[test]
+fn stages_to_read_are_compared() {
+    let place = Place::new();
+    place.images(24).write(
+        "pipeline.toml",
+        r#"
+[stage]
+images = { op = "images", path = "photos" }
+decoded = { op = "decode", input = "images", side = 32 }
+gradients = { op = "hog", input = "decoded" }
+random = { op = "weights", network = "small", normalisation = "tile" }
+known = { op = "infer", inputs = { images = "decoded", weights = "random" }, layer = "conv3", pool = 2 }
+chosen = { op = "sql", query = "SELECT image_id, feature FROM source" }
+probe = { op = "probe", inputs = { features = "chosen", labels = "images" } }
+[sweep]
+"random.seed" = [1, 2]
+"chosen.inputs.source" = ["gradients", "known"]
+"#,
+    );
+    let first = run(&place, &[]);
+    assert_eq!((first["known"].0, first["chosen"].0, first["probe"].0), (2, 3, 3));
+    let cells = place.sql("SELECT DISTINCT source, seed FROM probe ORDER BY source, seed");
+    let cell = |source: &str, seed: Value| json!({ "source": source, "seed": seed });
+    assert_eq!(cells, [cell("gradients", Value::Null), cell("known", json!(1)), cell("known", json!(2))]);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM chosen WHERE seed IS NULL"), [json!({ "n": 24 })]);
+    let report = place.tessera("report", &["probe", "--format", "json", "--metric", "feature_top1"]).json();
+    let rows: Vec<_> = report.as_array().unwrap().iter().map(|row| (row["source"].clone(), row["seeds"].clone())).collect();
+    assert_eq!(rows, [(json!("gradients"), json!(1)), (json!("known"), json!(2))]);
+    let forced = run(&place, &["--to", "probe@source=gradients", "--force", "probe@source=gradients"]);
+    assert_eq!(forced.get("probe").map(|probe| probe.0), Some(1));
+    assert!(run(&place, &["--set", "chosen.inputs.source=known"]).is_empty(), "one value of the axis, made before");
+    let unknown = place.tessera("check", &["--set", "chosen.inputs.source=nothing"]);
+    assert!(unknown.code == 2 && unknown.err.contains("unknown input stage `nothing`"), "{}", unknown.err);
+}

@@ -19,6 +19,7 @@ mod jigsaw;
 mod kmeans;
 mod label_join;
 mod memory;
+mod names;
 mod nearest;
 mod normalize;
 mod numbers;

@@ -109,7 +109,8 @@ impl Graph {
         let wanted: Vec<&str> = values.split(',').filter(|value| !value.is_empty()).collect();
         let fits = |&node: &usize| {
             let stage = self.declaration(node);
-            let has = |wanted: &&str| stage.cell.iter().any(|coordinate| coordinate.to_string() == **wanted);
+            let known = || stage.cell.iter().filter(|coordinate| !coordinate.value.is_null());
+            let has = |wanted: &&str| known().any(|coordinate| coordinate.to_string() == **wanted);
             stage.base() == base && wanted.iter().all(has)
         };
         let mut found: Vec<usize> = (0..self.nodes.len()).filter(fits).collect();

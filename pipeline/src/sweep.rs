@@ -161,16 +161,26 @@ pub(crate) fn expand(file: &mut PipelineFile, reader: &mut Reader) {
     }
     file.axes = axes;
     let Some(first) = file.axes.first() else { return };
-    let depends = Grid { axes: &file.axes, targets: &targets, stages: &file.stages, depends: &[] }.dependence();
-    let size = |axes: &BTreeSet<usize>| axes.iter().fold(1usize, |n, &axis| n.saturating_mul(file.axes[axis].values.len()));
-    let stages = depends.iter().map(size).fold(0, usize::saturating_add);
-    if stages > STAGES {
-        let fault = first.fault(&first.span, format!("the sweep makes {stages} stages, and should make at most {STAGES}"));
-        reader.faults.push(fault.help("a stage has a cell for each combination of the axes that it depends on"));
-        return;
+    let grid = Grid { axes: &file.axes, targets: &targets, stages: &file.stages };
+    let mut cells: Vec<Declaration> = Vec::new();
+    for stage in 0..file.stages.len() {
+        match grid.combinations(stage, STAGES.saturating_sub(cells.len())) {
+            Some(mut combinations) => {
+                let axes: BTreeSet<usize> = combinations.iter().flat_map(|chosen| chosen.keys().copied()).collect();
+                // The last axis is the fastest.
+                let place = |chosen: &BTreeMap<usize, usize>| -> Vec<usize> {
+                    axes.iter().map(|axis| chosen.get(axis).copied().unwrap_or_default()).collect()
+                };
+                combinations.sort_by_cached_key(place);
+                cells.extend(combinations.iter().map(|chosen| grid.cell(stage, &axes, chosen)));
+            }
+            None => {
+                let fault = first.fault(&first.span, format!("the sweep makes more than {STAGES} stages"));
+                reader.faults.push(fault.help("a stage has a cell for each combination of the axes that it depends on"));
+                return;
+            }
+        }
     }
-    let grid = Grid { axes: &file.axes, targets: &targets, stages: &file.stages, depends: &depends };
-    let cells: Vec<Declaration> = (0..file.stages.len()).flat_map(|stage| grid.cells(stage)).collect();
     if let Some(long) = cells.iter().find(|cell| cell.name.text.len() > NAME_BYTES) {
         let message = format!("a cell's name has {} bytes, and should have at most {NAME_BYTES}", long.name.text.len());
         reader.faults.push(Fault::new(long.name.span.clone(), message).help("sweep fewer keys, or shorter values"));
@@ -193,6 +203,7 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
             axis.fault(span, format!("`{key}` should name a stage, found {}", choice.value))
         };
         faults.extend(wrong.map(told));
+        faults.extend(unreadable(axis, known));
     }
     if key == SEED {
         let wrong = axis.values.iter().filter(|choice| choice.value.as_u64().is_none());
@@ -205,7 +216,10 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
     let found = match (stage, known) {
         (Some(stage), Some(spec)) if key != SEED && !reads && !spec.fields().contains(&key) => {
             let fault = axis.fault(&axis.span, format!("`{}` has no key `{key}` to sweep", spec.name()));
-            faults.push(fault.known(key, spec.fields().iter().copied().chain(spec.seeded().then_some(SEED))));
+            let ports = spec.inputs().iter().map(|port| format!("{INPUTS}{}", port.name));
+            let fields = spec.fields().iter().map(|&field| field.to_owned());
+            let all: Vec<String> = fields.chain(spec.seeded().then(|| SEED.to_owned())).chain(ports).collect();
+            faults.push(fault.known(key, all.iter().map(String::as_str)));
             vec![stage]
         }
         (Some(stage), _) => vec![stage],
@@ -231,28 +245,61 @@ fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<Str
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
-/// Stages, and the axes that they depend on.
+/// What is wrong with an axis of stages to read, for that operator.
+fn unreadable(axis: &Axis, spec: Option<&'static dyn Spec>) -> Option<Fault> {
+    let named = spec.is_some_and(|spec| matches!(spec.inputs(), [port] if port.kind == PortKind::Named));
+    match axis.part() {
+        Part::Input if named => {
+            let fault =
+                axis.fault(&axis.span, "a query knows its tables by name, and the name would be another each time".into());
+            Some(fault.help(format!("`{}.{INPUTS}NAME`, and FROM NAME in the query", axis.parts().0)))
+        }
+        Part::Inputs(port) if !port.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') => {
+            let fault = axis.fault(&axis.span, format!("`{port}` cannot name an input that is swept"));
+            Some(fault.help("it is a part of cells' names: use lower-case letters, digits and `_`"))
+        }
+        _ => None,
+    }
+}
+
+/// Stages, and the axes that give something of them.
 struct Grid<'a> {
     axes: &'a [Axis],
     targets: &'a [Vec<usize>],
     stages: &'a [Declaration],
-    depends: &'a [BTreeSet<usize>],
 }
 
 impl Grid<'_> {
-    /// The axes that each stage depends on: those of its own, and those of all that it may read.
-    fn dependence(&self) -> Vec<BTreeSet<usize>> {
-        let mut depends: Vec<BTreeSet<usize>> = (0..self.stages.len()).map(|stage| self.own(stage).collect()).collect();
-        let upstream: Vec<Vec<usize>> = (0..self.stages.len()).map(|stage| self.upstream(stage, &BTreeMap::new())).collect();
-        loop {
-            let before = depends.clone();
-            for (depends, upstream) in depends.iter_mut().zip(&upstream) {
-                depends.extend(upstream.iter().flat_map(|&from| &before[from]));
+    /// The combinations of values that a stage depends on, in any order, each without the axes that it does not depend on. None if there
+    /// are more than `most`.
+    fn combinations(&self, stage: usize, most: usize) -> Option<Vec<BTreeMap<usize, usize>>> {
+        let (mut open, mut found) = (vec![BTreeMap::new()], Vec::new());
+        while let Some(chosen) = open.pop() {
+            match self.undecided(stage, &chosen) {
+                None => found.push(chosen),
+                Some(axis) => open.extend((0..self.axes[axis].values.len()).map(|value| {
+                    let mut chosen = chosen.clone();
+                    chosen.insert(axis, value);
+                    chosen
+                })),
             }
-            if depends == before {
-                return depends;
+            if open.len() + found.len() > most {
+                return None;
             }
         }
+        Some(found)
+    }
+
+    /// An axis without a value, of the stage or of one that it reads by the values chosen.
+    fn undecided(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Option<usize> {
+        let (mut reached, mut open) = (BTreeSet::from([stage]), vec![stage]);
+        while let Some(stage) = open.pop() {
+            if let Some(axis) = self.own(stage).find(|axis| !chosen.contains_key(axis)) {
+                return Some(axis);
+            }
+            open.extend(self.upstream(stage, chosen).into_iter().filter(|&from| reached.insert(from)));
+        }
+        None
     }
 
     /// The axes that give something of the stage itself.
@@ -260,7 +307,7 @@ impl Grid<'_> {
         (0..self.axes.len()).filter(move |&axis| self.targets[axis].contains(&stage))
     }
 
-    /// The stages that a stage reads, by the values chosen; on an axis without one, those of all values.
+    /// The stages that a stage reads, by the values chosen.
     fn upstream(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Vec<usize> {
         let declared = &self.stages[stage];
         let (mut input, mut ports, mut names) = (declared.input.is_some(), Vec::new(), Vec::new());
@@ -270,9 +317,7 @@ impl Grid<'_> {
                 Part::Inputs(port) => ports.push(port),
                 Part::Seed | Part::Key(_) => continue,
             }
-            let values = self.axes[axis].values.iter().enumerate();
-            let values = values.filter(|(at, _)| chosen.get(&axis).is_none_or(|value| value == at));
-            names.extend(values.filter_map(|(_, choice)| choice.value.as_str()));
+            names.extend(chosen.get(&axis).and_then(|&value| self.axes[axis].values[value].value.as_str()));
         }
         names.extend(declared.input.iter().filter(|_| input).map(|from| from.text.as_str()));
         let inputs = declared.inputs.iter().filter(|(port, _)| !ports.contains(&port.text.as_str()));
@@ -294,24 +339,10 @@ impl Grid<'_> {
         kept
     }
 
-    /// A stage's cells, the last axis the fastest; the stage itself if it depends on none.
-    fn cells(&self, stage: usize) -> Vec<Declaration> {
-        let mut combinations: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new()];
-        for &axis in &self.depends[stage] {
-            let longer = |chosen: BTreeMap<usize, usize>| {
-                (0..self.axes[axis].values.len())
-                    .map(move |value| chosen.iter().map(|(a, v)| (*a, *v)).chain([(axis, value)]).collect())
-            };
-            combinations = combinations.into_iter().flat_map(longer).collect();
-        }
-        let mut seen = BTreeSet::new();
-        let cells = combinations.iter().map(|chosen| self.relevant(stage, chosen));
-        cells.filter(|chosen| seen.insert(chosen.clone())).map(|chosen| self.cell(stage, &chosen)).collect()
-    }
-
-    fn cell(&self, stage: usize, chosen: &BTreeMap<usize, usize>) -> Declaration {
+    /// The cell of those values; `axes` are those that any of the stage's cells depends on.
+    fn cell(&self, stage: usize, axes: &BTreeSet<usize>, chosen: &BTreeMap<usize, usize>) -> Declaration {
         let mut cell = self.stages[stage].clone();
-        for &at in &self.depends[stage] {
+        for &at in axes {
             let (axis, name) = (&self.axes[at], self.axes[at].name.clone());
             let (is_seed, value) = (matches!(axis.part(), Part::Seed), chosen.get(&at));
             let choice = value.map(|&value| &axis.values[value]);
@@ -351,14 +382,16 @@ impl Grid<'_> {
 /// Gives a cell an axis' value.
 fn give(cell: &mut Declaration, axis: &Axis, choice: &Choice) {
     let (key, Choice { value, places, .. }) = (axis.parts().1, choice);
-    let from =
-        || Text { text: value.as_str().unwrap_or_default().to_owned(), span: places.get(key).unwrap_or(&axis.span).clone() };
+    // Spans of the command line's text mean nothing in the file: point at the stage.
+    let at = if axis.set.is_some() { cell.name.span.clone() } else { axis.span.clone() };
+    let span = places.get(key).unwrap_or(&at).clone();
+    let from = || Text { text: value.as_str().unwrap_or_default().to_owned(), span };
     match axis.part() {
         Part::Seed => cell.seed = value.as_u64().map(|seed| (seed, axis.span.clone())),
         Part::Input => cell.input = Some(from()),
         Part::Inputs(port) => {
             cell.inputs.retain(|(name, _)| name.text != port);
-            cell.inputs.push((Text { text: port.to_owned(), span: axis.span.clone() }, from()));
+            cell.inputs.push((Text { text: port.to_owned(), span: at }, from()));
         }
         Part::Key(key) => {
             cell.config.insert(key.to_owned(), value.clone());

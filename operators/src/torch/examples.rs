@@ -5,7 +5,7 @@ mod layout;
 use arrow::array::RecordBatch;
 use tessera_schemas::{IMAGE_ID, text};
 
-pub use self::layout::{Content, Layout, Target};
+pub use self::layout::{Content, Layout};
 use crate::operator::RunError;
 
 /// Examples of one step.
@@ -103,6 +103,7 @@ pub mod tests {
     use tessera_schemas::{assignments, pixels, puzzles};
 
     use super::*;
+    use crate::names::Names;
     use crate::torch::input::Normalisation;
 
     /// Puzzles of 2 x 2 tiles of 8 pixels: tile `i` of class `c` is bright at pixel `(i + c) % 4` of its rows, and random besides.
@@ -150,7 +151,7 @@ pub mod tests {
         assert_eq!((layout.classes, layout.pieces, layout.side), (701, 9, [16, 16]));
         assert_eq!(layout.normalisation, Normalisation::OwnPerChannel);
         let message = |schema, target: Option<&str>| {
-            let target = target.map(|name| Target::One(name.to_owned()));
+            let target = target.map(|name| Names::One(name.to_owned()));
             Layout::of(&schema, target.as_ref(), None, Normalisation::Own).unwrap_err()
         };
         let error = message(schema("median"), None);
@@ -164,7 +165,7 @@ pub mod tests {
     fn images_have_classes_in_a_column() {
         let of = |column, target: Option<&str>, classes| {
             let (table, target) =
-                (images(column, Int64Array::from(vec![0])), target.map(|name| Target::One(name.to_owned())));
+                (images(column, Int64Array::from(vec![0])), target.map(|name| Names::One(name.to_owned())));
             Layout::of(&table.schema(), target.as_ref(), classes, Normalisation::Own)
         };
         let layout = of("cluster", None, Some(5)).unwrap();
@@ -198,7 +199,7 @@ pub mod tests {
     fn images_may_show_several_classes() {
         let table = presence();
         let of = |target: Option<&[&str]>, classes| {
-            let target = target.map(|names| Target::Each(names.iter().map(|&name| name.to_owned()).collect()));
+            let target = target.map(|names| Names::Several(names.iter().map(|&name| name.to_owned()).collect()));
             Layout::of(&table.schema(), target.as_ref(), classes, Normalisation::Own)
         };
         let layout = of(None, None).unwrap();
@@ -206,7 +207,10 @@ pub mod tests {
         let steps: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, 2).all().map(Result::unwrap).collect();
         assert_eq!(steps.iter().map(|step| step.count).collect::<Vec<_>>(), [2, 1]);
         assert_eq!((&steps[0].classes[..], &steps[1].classes[..]), (&[1, -1, -1, 1][..], &[0, 0][..]));
-        assert_eq!(of(Some(&["cat", "size"]), None).unwrap().columns(), ["image_id", "cat", "size", "pixels"]);
+        let odd = of(Some(&["cat", "size"]), None).unwrap();
+        assert_eq!(odd.columns(), ["image_id", "cat", "size", "pixels"]);
+        let fault = Steps::new(std::iter::once(Ok(table.clone())), &odd, 2).next().unwrap().unwrap_err().to_string();
+        assert_eq!(fault, "image `00`: its `size` is 7, and a column of a class has 1, -1, or 0");
         assert_eq!(of(Some(&["cat", "cow"]), None).unwrap_err().key, Some("target"));
         assert_eq!(of(None, Some(2)).unwrap_err().key, Some("classes"));
         assert!(of(Some(&[]), None).unwrap_err().message.starts_with("its images have no classes"));

@@ -5,8 +5,8 @@
 //! ([`presence`]: `images` makes them of VOC). Images that `labels` says nothing of are left out, and counted as the metric `unlabelled`.
 //!
 //! Each layer's features are standardised by the training images' mean and deviation; a multinomial logistic regression is fitted for
-//! each `c`, from the strongest on until two in a row gain nothing; one against the rest with `classes`. The one that is best on the
-//! images of the split `validation` is chosen and measured on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
+//! each `c`, one against the rest with `classes`; from the strongest on, until two in a row are worse than the best. The one that is best
+//! on the images of the split `validation` is chosen and measured on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
 //! the choice is made. Without a column `split` a fifth of all images, drawn by seed and `image_id`, is the test.
 //!
 //! Output: a number a row: `layer`, `c`, `chosen`, `split`, `metric` (`top1` and `top5`; with `classes` `ap`, for each `class`, and
@@ -36,7 +36,7 @@ use fit::Fitter;
 
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
-/// A layer's weaker regularisations are not tried any more when so many in a row were no better than the best: they take the longest.
+/// A layer's weaker regularisations are not tried any more when so many in a row were worse than the best: they take the longest.
 const PATIENCE: usize = 2;
 /// What they both have.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
@@ -60,7 +60,7 @@ pub struct Config {
     #[serde(default)]
     split: Option<String>,
     /// Regularisations to try, scikit-learn's C: smaller is stronger. From the strongest on; a layer's are done when two in a row were
-    /// no better on validation than the best. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
+    /// worse on validation than the best. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
     #[serde(default = "strengths")]
     c: Vec<f64>,
     /// The most iterations of a fit. Default 200.
@@ -295,7 +295,8 @@ impl Whole for Run {
                 rows.extend(scores.into_iter().map(row));
                 done += 1;
                 sink.progress(done, total, &format!("{layer}: {value:.3} on validation with c = {c:e}"));
-                if path.len() - chosen(&path) > PATIENCE {
+                let most = path[chosen(&path)].value;
+                if path.len() > PATIENCE && path.iter().rev().take(PATIENCE).all(|fit| fit.value < most) {
                     break;
                 }
             }

@@ -32,15 +32,15 @@ pub fn top(scores: &Tensor, classes: &[i32]) -> Result<Vec<Score>, RunError> {
     [("top1", 1), ("top5", 5)].into_iter().map(|(metric, most)| share(metric, most)).collect()
 }
 
-/// The mean over classes first, and then each class's average precision, of those that some image shows. `scores` and `targets` are
+/// The mean over classes first, and then each class's average precision, of those that some image shows and another does not. `scores` and `targets` are
 /// row by row, a value a class; a target of 0 does not count.
 pub fn precisions(scores: &[f32], targets: &[Vec<i32>], classes: &[String]) -> Vec<Score> {
     let one = |(place, class): (usize, &String)| {
         let rows = scores.chunks_exact(classes.len()).zip(targets);
         let pairs = rows.filter(|(_, targets)| targets[place] != 0).map(|(row, targets)| (row[place], targets[place] > 0));
         let pairs: Vec<_> = pairs.collect();
-        let shown = pairs.iter().any(|pair| pair.1);
-        shown.then(|| Score {
+        let differ = pairs.iter().any(|pair| pair.1) && pairs.iter().any(|pair| !pair.1);
+        differ.then(|| Score {
             metric: "ap",
             class: Some(class.clone()),
             images: pairs.len(),

@@ -11,7 +11,7 @@
 //! labelled images: `knn_accuracy`, see [`Probe`].
 //!
 //! With a column a class, each class is a question of its own: the loss is the sum of their logistic losses, those of 0 left out, and
-//! the accuracy the share of answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
+//! the accuracy the share of an image's answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
 //! `validation_ap_CLASS` each one's.
 //!
 //! With an input `weights`, of the same network, it starts from them: tensors of the same name and shape are taken, the others (a
@@ -43,6 +43,7 @@ use super::examples::{Content, Layout};
 use super::network::{Form, Parameter};
 use super::tensors;
 use super::weights::normalisation_faults;
+use crate::names::Names;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
 /// The port of examples.
@@ -70,7 +71,7 @@ pub struct Train {
 impl Operator for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "a network's weights, from learning puzzles or classes";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const INPUTS: &'static [Port] = &[
         Port::scan(EXAMPLES, &COLUMNS),
         Port::scan(VALIDATION, &COLUMNS).optional(),
@@ -168,7 +169,15 @@ impl Operator for Train {
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
-        self.config.settled()
+        let layout = &self.layout;
+        let (target, classes) = match &layout.content {
+            Content::Puzzles { .. } => (None, None),
+            Content::Images { target } => (Some(Names::One(target.clone())), Some(layout.classes)),
+            Content::Presence { targets } => (Some(Names::Several(targets.clone())), None),
+        };
+        let mut settled = self.config.settled();
+        settled.extend([("target", serde_json::json!(target)), ("classes", serde_json::json!(classes))]);
+        settled
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {

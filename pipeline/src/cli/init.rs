@@ -19,7 +19,7 @@ const TEMPLATE: &str = include_str!("init.toml");
 const SAMPLED: usize = 64;
 /// The side of images, in pixels, unless the folder's are smaller: four tiles of 28 px, which suit the small network.
 const SIDE: u32 = 64;
-/// The smallest side of which four tiles can be cut that the small network can look at.
+/// The side for smaller images: four tiles of 14 px, not much more than the small network needs.
 const LEAST_SIDE: u32 = 32;
 /// Puzzles that the training is to see in all, in so many epochs.
 const PUZZLES: usize = 300_000;
@@ -248,7 +248,8 @@ mod tests {
         let found =
             |images, size| Found { images, sizes: vec![size], formats: vec![("jpg".into(), images)], ..Found::default() };
         let few = fill(&found(9, (40, 30)), "a \"b\" ${c}");
-        for line in ["k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", "path = \"a \\\"b\\\" $${c}\"\n"] {
+        for line in ["k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", "path = \"a \\\"b\\\" $${c}\"\n"]
+        {
             assert!(few.contains(line), "{line}: {few}");
         }
         let many = fill(&found(1_000_000, (500, 375)), "x");

@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::{PipelineFile, Reader};
+use super::{Declaration, PipelineFile, Reader, Text};
 use crate::faults::Fault;
 use crate::sweep;
 
@@ -28,6 +28,12 @@ impl std::str::FromStr for Override {
     }
 }
 
+impl PipelineFile {
+    fn stage(&mut self, name: &str) -> Option<&mut Declaration> {
+        self.stages.iter_mut().find(|stage| stage.name.text == name)
+    }
+}
+
 impl Reader {
     pub(super) fn set(&mut self, file: &mut PipelineFile, set: &Override) {
         let written = set.value.as_str();
@@ -45,7 +51,17 @@ impl Reader {
             sweep::fix(self, &mut file.axes, &path, &value);
         } else if set.stage == "pipeline" {
             self.pipeline_key(file, &set.key, 0..0, &value);
-        } else if let Some(stage) = file.stages.iter_mut().find(|stage| stage.name.text == set.stage) {
+        } else if let (Some(stage), Some(port)) = (file.stage(&set.stage), set.key.strip_prefix("inputs.")) {
+            if let Some(from) = self.text(&set.key, &value) {
+                let span = stage.name.span.clone();
+                stage.inputs.retain(|(name, _)| name.text != port);
+                stage.inputs.push((Text { text: port.to_owned(), span: span.clone() }, Text { span, ..from }));
+                stage.set.insert("inputs".to_owned());
+            }
+        } else if let Some(stage) = file.stage(&set.stage) {
+            if set.key == "inputs" {
+                stage.inputs.clear();
+            }
             self.stage_key(stage, &set.key, 0..0, &value);
             stage.set.insert(set.key.clone());
             // Spans of the command line's text mean nothing in the file: point at the stage.

@@ -2,11 +2,11 @@
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
 use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text};
 
+use crate::names::Names;
 use crate::operator::RunError;
 use crate::torch::input::Normalisation;
 
@@ -48,16 +48,6 @@ pub enum Content {
     },
 }
 
-/// What images are to be told apart by: the value of `target`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged)]
-pub enum Target {
-    /// A column of whole numbers, their classes.
-    One(String),
-    /// Columns of -1, 0 or 1, one a class.
-    Each(Vec<String>),
-}
-
 /// A key of the config that is to blame, or else the table, and why; fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -87,7 +77,7 @@ impl Layout {
     /// It is neither, or a key does not fit it.
     pub fn of(
         schema: &SchemaRef,
-        target: Option<&Target>,
+        target: Option<&Names>,
         classes: Option<usize>,
         normalisation: Normalisation,
     ) -> Result<Self, Fault> {
@@ -103,7 +93,7 @@ impl Layout {
         }
     }
 
-    fn of_puzzles(schema: &SchemaRef, target: Option<&Target>, classes: Option<usize>) -> Result<Self, Fault> {
+    fn of_puzzles(schema: &SchemaRef, target: Option<&Names>, classes: Option<usize>) -> Result<Self, Fault> {
         let unfit = |error: tessera_schemas::SchemaError| Fault::table(error.to_string(), "`jigsaw` makes puzzles");
         for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
             if given {
@@ -124,7 +114,7 @@ impl Layout {
 
     fn of_images(
         schema: &SchemaRef,
-        target: Option<&Target>,
+        target: Option<&Names>,
         classes: Option<usize>,
         normalisation: Normalisation,
     ) -> Result<Self, Fault> {
@@ -143,12 +133,12 @@ impl Layout {
         let target = match target {
             Some(target) => target.clone(),
             None => match TARGETS.into_iter().find(|name| fits(name)) {
-                Some(name) => Target::One(name.to_owned()),
-                None => Target::Each(presence::names(schema)),
+                Some(name) => Names::One(name.to_owned()),
+                None => Names::Several(presence::names(schema)),
             },
         };
         let (classes, content) = match target {
-            Target::One(target) => {
+            Names::One(target) => {
                 if !fits(&target) {
                     return Err(unfit(&target));
                 }
@@ -160,12 +150,12 @@ impl Layout {
                 })?;
                 (classes, Content::Images { target })
             }
-            Target::Each(targets) if targets.is_empty() => {
+            Names::Several(targets) if targets.is_empty() => {
                 let columns = TARGETS.map(|name| format!("`{name}`")).join(" or ");
                 let message = format!("its images have no classes: no whole numbers in {columns} ({})", known());
                 return Err(Fault::table(message, help));
             }
-            Target::Each(targets) => {
+            Names::Several(targets) => {
                 if let Some(name) = targets.iter().find(|name| !fits(name)) {
                     return Err(unfit(name));
                 }
@@ -217,9 +207,13 @@ impl Layout {
             let image_id = text(batch, IMAGE_ID).map(|ids| ids.value(row).to_owned()).unwrap_or_default();
             RunError::Row { image_id, reason }
         };
-        if matches!(self.content, Content::Presence { .. }) {
-            let one = |column: &Int64Array| if column.is_null(row) { 0 } else { column.value(row).signum() };
-            return Ok(columns.iter().map(one).collect());
+        if let Content::Presence { targets } = &self.content {
+            let one = |(column, name): (&Int64Array, &String)| match if column.is_null(row) { 0 } else { column.value(row) }
+            {
+                value @ -1..=1 => Ok(value),
+                value => Err(fault(format!("its `{name}` is {value}, and a column of a class has 1, -1, or 0"))),
+            };
+            return columns.iter().zip(targets).map(one).collect();
         }
         let classes = &columns[0];
         if classes.is_null(row) {

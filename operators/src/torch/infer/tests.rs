@@ -336,7 +336,7 @@ fn layers_are_a_name_or_a_list() {
         assert_eq!(serde_json::to_value(layer(value.clone()).unwrap()).unwrap(), value);
     }
     let error = layer(json!(4)).unwrap_err().to_string();
-    assert_eq!(error, "invalid type: integer `4`, expected a layer's name, or a list of names");
+    assert_eq!(error, "invalid type: integer `4`, expected a name, or a list of names");
 }
 
 /// Features as PyTorch computes them; the folder holds PNGs `input/a.png` and `input/b.png`, `alexnet_torchvision_features.safetensors`,

@@ -207,15 +207,22 @@ fn targets(probe: &Probe, batch: &RecordBatch) -> Result<Vec<Option<Shown>>, Run
                 .iter()
                 .map(|name| Ok(cast(column(batch, name)?, &DataType::Int32)?))
                 .collect::<Result<_, RunError>>()?;
+            let ids = text(batch, IMAGE_ID)?;
             let of = |row: usize| {
                 // A null says as little as a 0.
-                let one = |column: &arrow::array::ArrayRef| {
+                let one = |(column, name): (&arrow::array::ArrayRef, &String)| {
                     let values = column.as_primitive::<Int32Type>();
-                    if values.is_valid(row) { values.value(row).signum() } else { 0 }
+                    match if values.is_valid(row) { values.value(row) } else { 0 } {
+                        value @ -1..=1 => Ok(value),
+                        value => {
+                            let reason = format!("its `{name}` is {value}, and a column of a class has 1, -1, or 0");
+                            Err(RunError::Row { image_id: ids.value(row).to_owned(), reason })
+                        }
+                    }
                 };
-                Some(Shown::Each(columns.iter().map(one).collect()))
+                Ok(Some(Shown::Each(columns.iter().zip(classes).map(one).collect::<Result<_, RunError>>()?)))
             };
-            Ok((0..batch.num_rows()).map(of).collect())
+            (0..batch.num_rows()).map(of).collect()
         }
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::names::Names;
 use crate::operator::BindError;
 use crate::torch::device::Device;
-use crate::torch::examples::Target;
 use crate::torch::input::Normalisation;
 use crate::torch::network::Name;
 use crate::torch::optimizer::{Method, Rule};
@@ -25,7 +25,7 @@ pub struct Config {
     /// shows it: 1, -1, or 0 for one that is not to count. Default: `cluster`, else `label`, else the columns that are marked as
     /// classes (`images` makes them of PASCAL VOC).
     #[serde(default)]
-    pub target: Option<Target>,
+    pub target: Option<Names>,
     /// Of images with one column of classes: how many there are. Default: what the input says of the column, as `assign` does.
     #[serde(default)]
     pub classes: Option<usize>,

@@ -104,8 +104,12 @@ impl Training {
         let steps = Steps::new(scan, layout, config.batch);
         let steps = if state.last.is_some() { steps.behind() } else { steps };
         let mut kept = Instant::now();
+        // Of an epoch that was not interrupted: whether some example shows a class, and some does not.
+        let (whole, mut shown, mut absent) = (state.last.is_none(), false, false);
         for examples in steps {
             let examples = examples?;
+            shown |= examples.classes.contains(&1);
+            absent |= examples.classes.contains(&-1);
             if sink.cancelled() {
                 state.keep(sink)?;
                 return Err(RunError::Cancelled);
@@ -152,10 +156,13 @@ impl Training {
         if state.whole.is_empty() {
             return Err(RunError::Input("there are too few examples to learn from: at least 2 are needed".to_owned()));
         }
-        state.whole.report(sink, epoch, state.step, ["epoch_loss", "epoch_accuracy"]);
-        if tables.schema(VALIDATION).is_some() {
-            self.validate(state, tables, sink)?;
+        if whole && matches!(layout.content, Content::Presence { .. }) && !(shown && absent) {
+            let message = "no image of `examples` shows a class, or none is without one: a column of a class has 1 and -1, and 0 does not count";
+            return Err(RunError::Input(message.to_owned()));
         }
+        let unseen = if tables.schema(VALIDATION).is_some() { self.validate(state, tables, sink)? } else { Vec::new() };
+        state.whole.report(sink, epoch, state.step, ["epoch_loss", "epoch_accuracy"]);
+        unseen.iter().for_each(|(name, value)| sink.metric(epoch, state.step, name, *value));
         let due = (epoch + 1).is_multiple_of(config.probe_every) || epoch + 1 == config.epochs;
         if let Some(probe) = self.train.probe.as_ref().filter(|_| due) {
             sink.metric(epoch, state.step, "knn_accuracy", probe.accuracy(tables, &state.tensors, self.device)?);
@@ -166,8 +173,8 @@ impl Training {
         Ok(())
     }
 
-    /// The validation set as epoch 0 has it, without learning.
-    fn validate(&self, state: &State, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
+    /// What the validation set, as epoch 0 has it, says of the weights.
+    fn validate(&self, state: &State, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<Vec<(String, f64)>, RunError> {
         let Train { config, layout, form, .. } = &self.train;
         let pass = Pass { form, tensors: &state.tensors, layout, smoothing: 0.0, device: self.device };
         let (mut mean, mut scores, mut shown) = (Mean::new(), Vec::new(), Vec::new());
@@ -190,14 +197,20 @@ impl Training {
         if mean.is_empty() {
             return Err(RunError::Input("there is no example to validate with".to_owned()));
         }
-        mean.report(sink, state.epoch, state.step, ["validation_loss", "validation_accuracy"]);
+        let (loss, accuracy) = mean.values();
+        let mut found = vec![("validation_loss".to_owned(), loss), ("validation_accuracy".to_owned(), accuracy)];
         if let Content::Presence { targets } = &layout.content {
-            for Score { metric, class, value, .. } in score::precisions(&scores, &shown, targets) {
-                let of = class.map_or(String::new(), |class| format!("_{class}"));
-                sink.metric(state.epoch, state.step, &format!("validation_{metric}{of}"), value);
+            let precisions = score::precisions(&scores, &shown, targets);
+            if precisions.iter().all(|score| score.class.is_none()) {
+                let message = "no class has images of `validation` that show it and others that do not";
+                return Err(RunError::Input(format!("{message}: what is not known (0, or null) cannot be measured")));
             }
+            found.extend(precisions.into_iter().map(|Score { metric, class, value, .. }| {
+                let of = class.map_or(String::new(), |class| format!("_{class}"));
+                (format!("validation_{metric}{of}"), value)
+            }));
         }
-        Ok(())
+        Ok(found)
     }
 }
 
