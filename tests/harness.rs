@@ -121,6 +121,18 @@ impl Place {
         call
     }
 
+    /// Starts a run of one thread, and kills it as soon as `now` says so.
+    pub fn kill_when(&self, mut now: impl FnMut() -> bool) {
+        let mut call = self.command("run", "pipeline.toml", &["--threads", "1"]);
+        let mut child = call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary");
+        let start = Instant::now();
+        while !now() && child.try_wait().expect("the child's state").is_none() && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        child.kill().expect("a child");
+        child.wait().expect("its end");
+    }
+
     /// The current snapshots of a pipeline, every part's bytes checked: what a crash must leave whole. Stages without one are
     /// left out.
     pub fn snapshots(&self, pipeline: &str) -> BTreeMap<String, Manifest> {

@@ -1,12 +1,10 @@
 //! What pseudo-labels need besides labels: classes of equal weight, clusters of some size, and the baseline of visual words.
 
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tessera_schemas::digest::TableDigest;
-use tessera_tests::{Place, binary};
+use tessera_tests::Place;
 
 /// Classes of 4, 9 and 25 images, seen equally often, and an image that is none.
 const UNEQUAL: &str = r#"
@@ -54,24 +52,12 @@ fn classes_are_seen_equally_often_also_after_a_kill() {
     assert_ne!(left(&place).0, weights);
 
     let place = unequal();
-    let mut child = Command::new(binary())
-        .args(["run", "pipeline.toml", "--threads", "1"])
-        .current_dir(place.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
     // One that is being written has an extension.
     let kept = || {
         let files = fs::read_dir(place.path(".tessera/pipeline/target/checkpoints"));
         files.is_ok_and(|mut files| files.any(|file| file.unwrap().path().extension().is_none()))
     };
-    let start = Instant::now();
-    while !kept() && child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    place.kill_when(kept);
     let again = run(&place, &["--threads", "1"]);
     assert!(again.err.contains("target: resumed at epoch "), "{}", again.err);
     assert!(left(&place) == (weights, dropped), "other weights, or other rows were dropped");

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tessera_tests::{Answer, Place, binary};
+use tessera_tests::{Answer, Place};
 
 const KEPT: &str = r#"
 [pipeline]
@@ -46,20 +45,8 @@ fn files(place: &Place, folder: &str, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn a_killed_run_goes_on_behind_its_finished_parts() {
     let place = kept(120);
-    let mut first = Command::new(binary())
-        .args(["run", "pipeline.toml", "--threads", "1"])
-        .current_dir(place.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
     // A finished part has a note beside it until its snapshot is published.
-    while files(&place, "decoded/parts", "json").len() < 2 && start.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    first.kill().unwrap();
-    first.wait().unwrap();
+    place.kill_when(|| files(&place, "decoded/parts", "json").len() >= 2);
     assert!(!place.path(".tessera/pipeline/decoded/current").exists(), "it was killed before the end");
     let answer = place.tessera("sql", &["SELECT count(*) FROM decoded"]);
     assert_eq!(answer.code, 1);
@@ -280,23 +267,6 @@ fn left(place: &Place) -> [String; 3] {
     [weights, csv(metrics), csv("SELECT * FROM dropped ORDER BY image_id")]
 }
 
-/// Starts a run of one thread, and kills it as soon as `now` says so.
-fn kill_when(place: &Place, mut now: impl FnMut() -> bool) {
-    let mut child = Command::new(binary())
-        .args(["run", "pipeline.toml", "--threads", "1"])
-        .current_dir(place.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while !now() && child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 /// The stage's checkpoint and others, and files that are about to become some.
 fn checkpoints(place: &Place) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(place.path(".tessera/pipeline/pretext/checkpoints")) else { return Default::default() };
@@ -315,7 +285,7 @@ fn a_killed_training_ends_like_an_undisturbed_one() {
     assert!(whole[2].contains("red/9999.png"), "{}", whole[2]);
     // Once behind a checkpoint, once while one is written.
     let mut seen = Vec::new();
-    kill_when(&place, || {
+    place.kill_when(|| {
         if let Some(modified) = checkpoints(&place).0.first().and_then(|path| fs::metadata(path).ok()?.modified().ok()) {
             seen.push(modified);
             seen.dedup();
@@ -323,7 +293,7 @@ fn a_killed_training_ends_like_an_undisturbed_one() {
         seen.len() >= 6
     });
     assert_eq!(checkpoints(&place).0.len(), 1, "it was killed behind a checkpoint, and before its end");
-    kill_when(&place, || !checkpoints(&place).1.is_empty());
+    place.kill_when(|| !checkpoints(&place).1.is_empty());
     assert_eq!(checkpoints(&place).0.len(), 1, "that before the one that was being written");
     let again = run(&place, &["--threads", "1"]);
     let resumed = again.err.lines().find(|line| line.starts_with("pretext: resumed at epoch "));
@@ -339,7 +309,7 @@ fn a_killed_training_ends_like_an_undisturbed_one() {
 #[test]
 fn a_damaged_checkpoint_is_named_and_a_stale_one_collected() {
     let place = trained();
-    kill_when(&place, || !checkpoints(&place).0.is_empty());
+    place.kill_when(|| !checkpoints(&place).0.is_empty());
     let (found, _) = checkpoints(&place);
     let mut bytes = fs::read(&found[0]).unwrap();
     let middle = bytes.len() / 2;
@@ -358,7 +328,7 @@ fn a_damaged_checkpoint_is_named_and_a_stale_one_collected() {
     assert!(again.err.contains("; starting over") && !again.err.contains("resumed"), "{}", again.err);
 
     let sound = trained();
-    kill_when(&sound, || !checkpoints(&sound).0.is_empty());
+    sound.kill_when(|| !checkpoints(&sound).0.is_empty());
     std::thread::sleep(Duration::from_millis(1100));
     run(&sound, &["--threads", "1", "--set", "pretext.epochs=1"]);
     assert_eq!(checkpoints(&sound).0.len(), 1);
