@@ -1,7 +1,6 @@
 //! What every operator keeps to, whichever it is. A new operator needs its line in [`stage`], and nothing else here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,6 +11,7 @@ use tessera_operators::operator::{At, Binding, Context, Inputs, Kernel, PortKind
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::sql::provider::Planner;
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
+use tessera_tests::checkout;
 
 /// A sound stage of each operator: its keys, and what it reads.
 fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
@@ -102,7 +102,7 @@ fn names_tell_operators_apart() {
 
 #[test]
 fn an_operator_lies_in_the_file_of_its_name() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../operators/src");
+    let sources = checkout("operators/src");
     for spec in OPERATORS {
         let file = format!("{}.rs", spec.name());
         let read = |path: &str| std::fs::read_to_string(sources.join(path));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
 use serde_json::json;
-use tessera_tests::{Answer, Place, run};
+use tessera_tests::{Answer, Place, checkout, run};
 
 const VARIABLES: [&str; 6] = ["IMAGES", "IMAGENET", "OTHERS", "PLACES", "PROBED", "VOC"];
 
@@ -39,7 +39,7 @@ fn place() -> Place {
 }
 
 fn files(form: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/experiments").join(form);
+    let folder = checkout("pipeline/experiments").join(form);
     let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.sort();

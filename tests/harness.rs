@@ -19,6 +19,12 @@ const LIMIT_SECS: u64 = 180;
 /// Colours of the classes that [`Place::images`] makes.
 const CLASSES: [(&str, [u8; 3]); 3] = [("green", [40, 200, 60]), ("red", [220, 40, 40]), ("blue", [30, 60, 220])];
 
+/// A path of the checkout. Asked for at run time: a cache of built tests may be shared by several checkouts, and cargo takes theirs.
+pub fn checkout(path: &str) -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package of a test that it runs");
+    Path::new(&package).join("..").join(path)
+}
+
 /// A folder with a pipeline file.
 pub struct Place {
     dir: TempDir,
