@@ -6,8 +6,10 @@
 //!
 //! Each layer's features are standardised by the training images' mean and deviation; a multinomial logistic regression is fitted for
 //! each `c`, one against the rest with `classes`; from the strongest on, until two in a row are worse than the best. The one that is best
-//! on the images of the split `validation` is chosen and measured on those of `test`. Without validation images a fifth of the training images takes their part, and learns with the others once
-//! the choice is made. Without a column `split` a fifth of all images, drawn by seed and `image_id`, is the test.
+//! on the images of the split `validation` is chosen and measured on those of `test`. Without images for the test, those for validation are
+//! the test: what was chosen by them says too much of them. Without (other) validation images a fifth of the training images takes their
+//! part, and learns with the others once the choice is made. Without a column `split` a fifth of all images, drawn by seed and
+//! `image_id`, is the test.
 //!
 //! Output: a number a row: `layer`, `c`, `chosen`, `split`, `metric` (`top1` and `top5`; with `classes` `ap`, for each `class`, and
 //! `map`), `value`, `images`. AP is VOC 2007's, over 11 recalls. Metrics of the run: each layer's on the test, such as `conv4_top1`.
@@ -56,7 +58,7 @@ pub struct Config {
     #[serde(default)]
     classes: Option<Vec<String>>,
     /// The column of `labels` with `train`, `validation` (or `val`) or `test`; images of other splits are left out. Default `"split"`
-    /// if there is one.
+    /// if there is one. Two of the three are enough: one to learn from, and one to measure.
     #[serde(default)]
     split: Option<String>,
     /// Regularisations to try, scikit-learn's C: smaller is stronger. From the strongest on; a layer's are done when two in a row were
@@ -97,7 +99,7 @@ pub struct Probe {
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
     const SEEDED: bool = true;
     type Config = Config;
@@ -279,6 +281,11 @@ impl Whole for Run {
         let _guard = tch::no_grad_guard();
         let mut examples = Examples::read(&probe, tables, context.seed, sink)?;
         sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
+        if examples.measure_validation() {
+            sink.say(
+                "no images are for the test: those for validation are measured, and `c` is chosen by a fifth of the others",
+            );
+        }
         let held_out = examples.hold_out(context.seed);
         let (total, mut rows) = (probe.columns.len() * (probe.strengths.len() + 1), Vec::new());
         for (place, layer) in probe.columns.iter().enumerate() {

@@ -125,6 +125,15 @@ impl Examples {
         self.splits.iter().filter(|&&found| found == split).count()
     }
 
+    /// Without images for the test, takes those for validation; says whether it did.
+    pub fn measure_validation(&mut self) -> bool {
+        if self.count(Split::Test) > 0 || self.count(Split::Validation) == 0 {
+            return false;
+        }
+        self.splits.iter_mut().filter(|split| **split == Split::Validation).for_each(|split| *split = Split::Test);
+        true
+    }
+
     /// Draws a fifth of the training images for validation, if there are none; says whether it did.
     pub fn hold_out(&mut self, seed: u64) -> bool {
         if self.count(Split::Validation) > 0 {

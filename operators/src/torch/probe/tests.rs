@@ -141,6 +141,23 @@ fn splits_are_drawn_where_none_are_given() {
 }
 
 #[test]
+fn without_a_test_validation_is_measured() {
+    let with = labels(true);
+    let splits: ArrayRef = Arc::new(StringArray::from_iter_values((0..N).map(|row| match split(row) {
+        "test" => "train",
+        other => other,
+    })));
+    let columns = [&with.columns()[..4], &[splits]].concat();
+    let record = run(json!({}), RecordBatch::try_new(with.schema(), columns).unwrap()).unwrap();
+    let table = &record.batches[0];
+    let images = table.column(7).as_any().downcast_ref::<Int64Array>().unwrap();
+    let last = tessera_schemas::text(table, "split").unwrap().value(table.num_rows() - 1);
+    assert_eq!((last, images.value(table.num_rows() - 1)), ("test", 18), "all that were for validation");
+    assert!((5..=25).contains(&images.value(0)), "chosen by others: {images:?}");
+    assert!(record.values("feature_top1")[0] > 0.8);
+}
+
+#[test]
 fn classes_have_their_precisions() {
     let record = run(json!({"classes": ["a", "b"], "c": [0.5]}), labels(true)).unwrap();
     let table = &record.batches[0];

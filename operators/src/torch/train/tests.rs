@@ -184,18 +184,26 @@ fn the_seed_alone_decides() {
 #[test]
 fn validation_is_measured_and_changes_nothing() {
     let table = table(48, 4);
-    let trained = |validates: bool| {
-        let mut record = Record::default();
+    let trained = |validates: bool, record: &mut Record| {
         let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
         let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
         let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-        kernel.run(&Memory { table: table.clone(), rows: 10, validates }, &mut record).unwrap();
-        record
+        kernel.run(&Memory { table: table.clone(), rows: 10, validates }, record)
     };
-    let (alone, validated) = (trained(false), trained(true));
+    let [mut alone, mut validated] = [Record::default(), Record::default()];
+    trained(false, &mut alone).unwrap();
+    trained(true, &mut validated).unwrap();
     assert_eq!(alone.batches, validated.batches);
     let named = |record: &Record| record.metrics.iter().filter(|metric| metric.2.starts_with("validation_")).count();
     assert_eq!((named(&alone), named(&validated)), (0, 4));
+
+    // Told to stop behind an epoch's last step, it does so in the midst of validation, and then validates anew.
+    let mut stopped = Record { cancel_after: Some(3), ..Record::default() };
+    assert!(matches!(trained(true, &mut stopped), Err(RunError::Cancelled)));
+    assert_eq!(named(&stopped), 0);
+    let mut resumed = Record { kept: stopped.kept, metrics: stopped.metrics, ..Record::default() };
+    trained(true, &mut resumed).unwrap();
+    assert_eq!((&resumed.batches, timeless(&resumed)), (&validated.batches, timeless(&validated)));
 }
 
 /// Numbers but for those that tell time.
@@ -302,12 +310,16 @@ fn it_learns_which_classes_images_show() {
     let fields =
         schema.fields()[..2].iter().cloned().chain(names.map(|name| Arc::new(tessera_schemas::presence::field(name))));
     let columns = [&one.columns()[..2], &[presence(0), presence(1), presence(2)]].concat();
-    let table = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns).unwrap();
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let learnt = |columns: Vec<ArrayRef>, record: &mut Record| {
+        let table = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let train = bind(config(json!({"metrics_every": 1})), schema.clone()).unwrap();
+        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
+        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+        kernel.run(&Memory { table, rows: 40, validates: true }, record)
+    };
     let mut record = Record::default();
-    let train = bind(config(json!({"metrics_every": 1})), table.schema()).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-    kernel.run(&Memory { table: table.clone(), rows: 40, validates: true }, &mut record).unwrap();
+    learnt(columns.clone(), &mut record).unwrap();
     let metrics = |name: &str| -> Vec<f64> {
         record.metrics.iter().filter(|metric| metric.2 == name).map(|metric| metric.3).collect()
     };
@@ -316,9 +328,18 @@ fn it_learns_which_classes_images_show() {
     assert!(metrics("epoch_accuracy")[5] > 0.95, "{:?}", metrics("epoch_accuracy"));
     let precision = metrics("validation_map");
     assert!(precision[5] > 0.95 && precision.len() == 6, "{precision:?}");
+
+    // Columns of 1 and 0, as other sets have them: 0 is not "no" here.
+    let yes = |column: &ArrayRef| -> ArrayRef {
+        let answers = column.as_primitive::<Int32Type>().values().iter().map(|&answer| answer.max(0));
+        Arc::new(Int32Array::from_iter_values(answers))
+    };
+    let odd = [&columns[..2], &columns[2..].iter().map(yes).collect::<Vec<_>>()].concat();
+    let error = learnt(odd, &mut Record::default()).unwrap_err().to_string();
+    assert!(error.contains("a column of a class has 1 and -1, and 0 does not count"), "{error}");
     let of_classes = names.map(|name| metrics(&format!("validation_ap_{name}"))[5]);
     assert!((of_classes.iter().sum::<f64>() / 3.0 - precision[5]).abs() < 1e-12);
-    let faults = bind(config(json!({"sampling": "classes", "label_smoothing": 0.1})), table.schema()).unwrap_err();
+    let faults = bind(config(json!({"sampling": "classes", "label_smoothing": 0.1})), schema).unwrap_err();
     let at: Vec<_> = faults.into_iter().map(|fault| fault.at).collect();
     assert_eq!(at, [At::Key("sampling".to_owned()), At::Key("label_smoothing".to_owned())]);
 }
