@@ -167,7 +167,13 @@ fn the_report_is_what_the_metrics_say() {
     }
     let csv = place.tessera("report", &["clusters@k=3,seed=2", "--metric", "objective", "--format", "csv"]).out;
     assert!(csv.starts_with("stage,k,seeds,objective_mean,objective_sd\nclusters,3,1,") && csv.ends_with(",\n"), "{csv}");
-    assert!(place.tessera("report", &[]).out.contains("objective_mean"));
+    let mean = rows[0]["objective_mean"].as_f64().unwrap();
+    let read = place.tessera("report", &["--metric", "obj*"]).out;
+    assert!(read.contains(&format!("| {mean:.4} ±")) || read.contains(&format!("| {mean:.3e} ±")), "{read}");
+    assert_eq!(
+        read.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" "),
+        "| stage | k | seeds | objective |"
+    );
     let unknown = place.tessera("report", &["--metric", "loss"]);
     assert!(unknown.code == 2 && unknown.err.contains("unknown metric `loss`; metrics: "), "{}", unknown.err);
 

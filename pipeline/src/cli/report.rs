@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use arrow::array::{ArrayRef, Float64Array};
+use arrow::array::{ArrayRef, Float64Array, StringArray};
 use clap::Args;
+use glob::Pattern;
 
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
@@ -22,9 +23,9 @@ pub struct Report {
     /// The stages; by default those that are swept and have metrics, or, without a sweep, all that have metrics.
     #[arg(value_name = "STAGE")]
     stages: Vec<String>,
-    /// Only this metric; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    metric: Vec<String>,
+    /// Only this metric, or those of a pattern with `*`; may be given several times.
+    #[arg(long, value_name = "NAME", value_parser = Pattern::new)]
+    metric: Vec<Pattern>,
     #[command(flatten)]
     namespace: Namespace,
     #[command(flatten)]
@@ -52,10 +53,10 @@ impl Report {
         match self.output.format {
             Format::Text => {
                 for summary in &summaries {
-                    print_columns(out, borrowed(&columns(std::slice::from_ref(summary))), Format::Text)?;
+                    print_columns(out, borrowed(&columns(std::slice::from_ref(summary), to_read)), Format::Text)?;
                 }
             }
-            format => print_columns(out, borrowed(&columns(&summaries)), format)?,
+            format => print_columns(out, borrowed(&columns(&summaries, to_compute)), format)?,
         }
         for (stage, cells) in families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage)) {
             if let Some(note) = cells::lacking(catalog, stage, cells) {
@@ -71,22 +72,26 @@ impl Report {
         if known.is_empty() {
             bail!("nothing was measured yet; `tessera run {}` makes the stages", catalog.plan.graph.file.path.display());
         }
-        if let Some(unknown) = self.metric.iter().find(|name| !known.contains(name)) {
+        if let Some(unknown) = self.metric.iter().find(|pattern| !known.iter().any(|name| pattern.matches(name))) {
             let mut known = known;
             known.sort();
             known.dedup();
             bail!(Usage(format!("unknown metric `{unknown}`; metrics: {}", known.join(", "))));
         }
         if !self.metric.is_empty() {
-            summaries.iter_mut().for_each(|summary| summary.metrics.retain(|name| self.metric.contains(name)));
+            let asked = |name: &String| self.metric.iter().any(|pattern| pattern.matches(name));
+            summaries.iter_mut().for_each(|summary| summary.metrics.retain(asked));
             summaries.retain(|summary| !summary.metrics.is_empty());
         }
         Ok(())
     }
 }
 
-/// `stage`, the axes, `seeds`, and of each metric mean and deviation; what a stage does not have is NULL.
-fn columns(summaries: &[Summary]) -> Vec<(String, ArrayRef)> {
+/// A metric's columns: of its name, and each row's spread.
+type Metric = fn(&str, &[Option<Spread>]) -> Vec<(String, ArrayRef)>;
+
+/// `stage`, the axes, `seeds`, and the metrics; what a stage does not have is NULL.
+fn columns(summaries: &[Summary], of_metric: Metric) -> Vec<(String, ArrayRef)> {
     let rows: Vec<(&Summary, &Row)> =
         summaries.iter().flat_map(|summary| summary.rows.iter().map(move |row| (summary, row))).collect();
     let rows = || rows.iter().copied();
@@ -109,15 +114,50 @@ fn columns(summaries: &[Summary]) -> Vec<(String, ArrayRef)> {
     }
     columns.push(("seeds".to_owned(), numbers(rows().map(|(_, row)| Some(row.seeds as i64)))));
     for metric in names(|summary| &summary.metrics) {
-        let of = |get: fn(&Spread) -> Option<f64>| -> ArrayRef {
-            Arc::new(rows().map(|(_, row)| row.metrics.get(metric).and_then(get)).collect::<Float64Array>())
-        };
-        columns.push((format!("{metric}_mean"), of(|spread| Some(spread.mean))));
-        columns.push((format!("{metric}_sd"), of(|spread| spread.deviation)));
+        let spreads: Vec<_> = rows().map(|(_, row)| row.metrics.get(metric).copied()).collect();
+        columns.extend(of_metric(metric, &spreads));
     }
     columns
 }
 
+/// Mean and deviation, a column each.
+fn to_compute(metric: &str, spreads: &[Option<Spread>]) -> Vec<(String, ArrayRef)> {
+    let of = |get: fn(Spread) -> Option<f64>| -> ArrayRef {
+        Arc::new(spreads.iter().map(|spread| spread.and_then(get)).collect::<Float64Array>())
+    };
+    vec![(format!("{metric}_mean"), of(|spread| Some(spread.mean))), (format!("{metric}_sd"), of(|spread| spread.deviation))]
+}
+
+/// Both in one column, `0.7245 ±0.0071`.
+fn to_read(metric: &str, spreads: &[Option<Spread>]) -> Vec<(String, ArrayRef)> {
+    let text = |Spread { mean, deviation }: Spread| match deviation {
+        Some(deviation) => format!("{} ±{}", short(mean), short(deviation)),
+        None => short(mean),
+    };
+    let texts = spreads.iter().map(|spread| spread.map(text)).collect::<StringArray>();
+    vec![(metric.to_owned(), Arc::new(texts))]
+}
+
+/// A number to read: four decimals, or four significant digits where that would say little or look odd.
+fn short(value: f64) -> String {
+    match value.abs() {
+        _ if value == value.trunc() && value.abs() < 1e9 => format!("{value}"),
+        size if (1e-3..1e4).contains(&size) => format!("{value:.4}"),
+        _ => format!("{value:.3e}"),
+    }
+}
+
 fn borrowed(columns: &[(String, ArrayRef)]) -> Vec<(&str, ArrayRef)> {
     columns.iter().map(|(name, column)| (name.as_str(), column.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let found = [0.0, -3.0, 0.724_49, 12.5, 0.000_012_34, 123_456.7, f64::NAN].map(short);
+        assert_eq!(found, ["0", "-3", "0.7245", "12.5000", "1.234e-5", "1.235e5", "NaN"]);
+    }
 }
