@@ -47,6 +47,10 @@ input = "decoded"
 permutations = 20
 gray = 0.0
 
+[stage.random]
+op = "weights"
+network = "small"
+
 [stage.rows]
 op = "table"
 path = "rows.csv"
@@ -129,13 +133,26 @@ fn clusters_show_their_nearest_images() {
 }
 
 #[test]
+fn weights_show_their_first_filters() {
+    let place = place();
+    let (legend, picture) = show(&place, &["random"]);
+    assert!(legend.is_empty(), "filters are no images");
+    // 32 filters of 3 x 3, each weight 11 pixels a side: 6 columns, 6 rows.
+    assert_eq!(picture.dimensions(), (6 + 6 * 39, 6 + 6 * 39));
+    assert_eq!(show(&place, &["random", "-n", "4"]).1.dimensions(), (6 + 2 * 39, 6 + 2 * 39));
+    let colours: std::collections::BTreeSet<_> = picture.pixels().map(|pixel| pixel.0).collect();
+    assert!(colours.len() > 200, "{} colours", colours.len());
+    assert_eq!(picture.get_pixel(6, 6), picture.get_pixel(16, 16), "one weight");
+}
+
+#[test]
 fn what_cannot_be_shown() {
     let place = place();
     for (arguments, code, said) in [
         (
             &["images"][..],
             1,
-            "the table of stage `images` is nothing to look at: puzzles, pixels and assignments are; here: decoded,",
+            "the table of stage `images` is nothing to look at: puzzles, pixels, assignments and weights are; here: decoded,",
         ),
         (&["rows"], 1, "stage `rows` comes from no stage of pixels"),
         (&["puzzle"], 2, "did you mean `puzzles`?"),

@@ -140,13 +140,15 @@ seeds. Cells that are not made yet are left out. Examples:
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
     Report(report::Report),
-    /// Draw rows of a stage: puzzles beside their images, pixels, or the images of each cluster.
+    /// Draw rows of a stage: puzzles beside their images, pixels, the images of each cluster, or a network's first filters.
     #[command(after_help = "\
 Puzzles: the image on the left, its tiles as they were shuffled on the right, those of another image framed. Pixels: a sheet of
-images all over the table. Assignments: a row a cluster, its number in front, the images nearest to its centre first. What is
-where is printed. Examples:
+images all over the table. Assignments: a row a cluster, its number in front, the images nearest to its centre first. Weights:
+the filters of the first layer, gray where they are zero; one that knows no colour is gray all over. What is where is printed.
+Examples:
   tessera show pipeline.toml puzzles -n 9 -o puzzles.png
-  tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png")]
+  tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png
+  tessera show pipeline.toml pretext -o filters.png")]
     Show(show::Show),
     /// Write a stage's table to one file for other programs: Parquet, CSV or safetensors.
     #[command(after_help = "\

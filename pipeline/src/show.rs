@@ -2,9 +2,10 @@
 //!
 //! What a table shows is decided by its columns: puzzles beside the images that they were cut from, tiles of other images framed; pixels
 //! as a contact sheet, of images all over the table; assignments as a row of images a cluster, the nearest to its centre first, its number
-//! in front. Only the images that are shown are decoded, however many there are.
+//! in front; weights as the filters of their first layer. Only the images that are shown are decoded, however many there are.
 
 pub mod canvas;
+mod filters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use futures::StreamExt as _;
 use tessera_schemas::clusters::CLUSTER;
 use tessera_schemas::pixels::{self, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{IMAGE_ID, floats, int32, text};
+use tessera_schemas::{IMAGE_ID, floats, int32, text, weights};
 
 use crate::catalog::{Catalog, Request};
 use crate::engine::convert;
@@ -36,6 +37,8 @@ const FRAME: usize = 2;
 const STRANGE: [u8; 3] = [230, 40, 40];
 /// Numbers.
 const INK: [u8; 3] = [40, 40, 40];
+/// Images that are shown unless another number is asked for; of a cluster, of each one.
+const FEW: usize = 9;
 /// Rows of clusters that are shown unless others are named: the largest clusters.
 const MOST_CLUSTERS: usize = 40;
 
@@ -72,6 +75,7 @@ enum Kind {
     Puzzles,
     Pixels,
     Clusters,
+    Weights,
 }
 
 impl Kind {
@@ -83,23 +87,28 @@ impl Kind {
             Some(Self::Pixels)
         } else if has(IMAGE_ID) && has(CLUSTER) && has("distance") {
             Some(Self::Clusters)
+        } else if weights::network(schema).is_ok() && has("shape") && has("data") {
+            Some(Self::Weights)
         } else {
             None
         }
     }
 }
 
-/// Draws `count` images of a stage's table; of assignments, `count` of each cluster, of those that are named.
+/// Draws `count` images of a stage's table; of assignments, `count` of each cluster, of those that are named; of weights, filters.
 ///
 /// # Errors
 /// The table has nothing to look at, a stage has no snapshot, or fails.
-pub async fn show(catalog: &Arc<Catalog>, node: usize, count: usize, clusters: &[i32]) -> Result<Shown> {
+pub async fn show(catalog: &Arc<Catalog>, node: usize, count: Option<usize>, clusters: &[i32]) -> Result<Shown> {
     let schema = &catalog.plan.stages[node].schema;
     let kind = Kind::of(schema);
     if !clusters.is_empty() && kind != Some(Kind::Clusters) {
         bail!("stage `{}` has no clusters to choose from: --clusters is for assignments", catalog.name(node));
     }
+    let all = count.unwrap_or(usize::MAX);
+    let count = count.unwrap_or(FEW);
     match kind {
+        Some(Kind::Weights) => filters::draw(&catalog.collect(node, None).await?, all, catalog.name(node)),
         Some(Kind::Puzzles) => show_puzzles(catalog, node, count).await,
         Some(Kind::Pixels) => show_pixels(catalog, node, count).await,
         Some(Kind::Clusters) => show_clusters(catalog, node, count, clusters).await,
@@ -110,7 +119,7 @@ pub async fn show(catalog: &Arc<Catalog>, node: usize, count: usize, clusters: &
                 .collect();
             let fits = if fits.is_empty() { "none here are".to_owned() } else { format!("here: {}", fits.join(", ")) };
             bail!(
-                "the table of stage `{}` is nothing to look at: puzzles, pixels and assignments are; {fits}",
+                "the table of stage `{}` is nothing to look at: puzzles, pixels, assignments and weights are; {fits}",
                 catalog.name(node)
             )
         }

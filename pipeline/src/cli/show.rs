@@ -24,11 +24,11 @@ const LISTED: usize = 32;
 pub struct Show {
     #[command(flatten)]
     file: InFile,
-    /// The stage: of puzzles, of pixels, or of assignments.
+    /// The stage: of puzzles, of pixels, of assignments, or of weights.
     stage: String,
-    /// Images; of assignments, images a cluster.
-    #[arg(short = 'n', long = "count", default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    count: u16,
+    /// Images; of assignments, images a cluster; of weights, filters [default: 9; all filters].
+    #[arg(short = 'n', long = "count", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    count: Option<u16>,
     /// Of assignments: these clusters, instead of the 40 largest.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     clusters: Vec<i32>,
@@ -49,7 +49,7 @@ impl Show {
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let node = session.stage(&self.stage)?;
         let file = NewFile::create(&self.picture, self.force)?;
-        let shown = session.runtime.block_on(show(&session.catalog, node, self.count.into(), &self.clusters))?;
+        let shown = session.runtime.block_on(show(&session.catalog, node, self.count.map(usize::from), &self.clusters))?;
         let canvas = &shown.canvas;
         let encoder = PngEncoder::new(BufWriter::new(file.file()?));
         encoder
@@ -71,9 +71,9 @@ impl Show {
                 columns.push(("distance", Arc::new(distances)));
             }
         }
-        if self.output.format != Format::Text || legend.len() <= LISTED {
+        if self.output.format != Format::Text || (1..=LISTED).contains(&legend.len()) {
             print_columns(out, columns, self.output.format)?;
-        } else {
+        } else if !legend.is_empty() {
             eprintln!("{} images: --format csv lists them", legend.len());
         }
         eprintln!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height);
