@@ -145,6 +145,31 @@ fn cells_answer_together_and_alone() {
 }
 
 #[test]
+fn cells_go_on_when_another_fails() {
+    let place = place();
+    sweep(&place, "\"clusters.k\" = [2, 100, 3, 200]\n");
+    let failed = place.tessera("run", &["-q"]);
+    assert_eq!(failed.code, 1);
+    for said in
+        ["`clusters@k=100`: k is 100", "2 cells failed: clusters@k=100, clusters@k=200, and 4 that read them were left out"]
+    {
+        assert!(failed.err.contains(said), "{said}: {}", failed.err);
+    }
+    let counts = place.sql("SELECT k, count(*) AS n FROM assigned GROUP BY k ORDER BY k");
+    assert_eq!(counts, [json!({"k": 2, "n": 40}), json!({"k": 3, "n": 40})]);
+    // Of a cell, its clusters can be looked at.
+    let shown = place.tessera("show", &["assigned@k=3", "-o", "out.png", "--format", "json"]);
+    assert!(shown.json().as_array().unwrap().len() >= 3);
+    let other = place.tessera("report", &["clusters@k=3", "--set", "features.cell=4"]);
+    let said = "note: of an earlier file or other images: clusters@k=3; a run would begin with features: hog.cell 8 -> 4";
+    assert!(other.code == 0 && other.err.contains(said), "{}", other.err);
+    sweep(&place, "\"clusters.k\" = [2, 3, 4]\n");
+    assert_eq!(run(&place, &[])["clusters"].0, 1);
+    let report = place.tessera("report", &["clusters"]);
+    assert!(report.code == 0 && report.err.is_empty(), "{}", report.err);
+}
+
+#[test]
 fn the_report_is_what_the_metrics_say() {
     let place = place();
     assert_eq!(place.tessera("report", &[]).code, 1, "nothing is made yet");

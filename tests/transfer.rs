@@ -32,7 +32,15 @@ fn layers_keep_their_weights_up_to_the_frozen_one() {
     let place = place();
     let run = place.tessera("run", &["--to", "frozen", "--to", "tuned"]);
     assert_eq!(run.code, 0, "{}", run.err);
-    assert!(run.err.contains("frozen: starts from `weights`; tensors that start anew: fc.bias, fc.weight"), "{}", run.err);
+    let said = |stage: &str| {
+        let begins = format!("{stage}: starts from `weights`; tensors that start anew: ");
+        let line = run.err.lines().find_map(|line| line.strip_prefix(&begins)).unwrap_or_else(|| panic!("{}", run.err));
+        line.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let anew = said("frozen");
+    assert_eq!(anew.len(), 2 * 5 + 2, "what is behind the frozen layers, and the head: {anew:?}");
+    assert!(anew.iter().all(|name| ["4", "5", "fc"].iter().any(|layer| name.contains(layer))), "{anew:?}");
+    assert_eq!(said("tuned"), ["fc.bias", "fc.weight"]);
     let same = |stage: &str| {
         let query = format!(
             "SELECT tensor FROM pretext JOIN {stage} USING (tensor) WHERE pretext.data = {stage}.data ORDER BY tensor"
@@ -44,6 +52,9 @@ fn layers_keep_their_weights_up_to_the_frozen_one() {
     assert_eq!(kept.len(), 3 * 5, "a kernel and four tensors of batch normalisation a layer: {kept:?}");
     assert!(kept.iter().all(|name| ["1", "2", "3"].iter().any(|number| name.contains(number))), "{kept:?}");
     assert_eq!(same("tuned"), [""; 0]);
+    let all = place.tessera("run", &["--to", "frozen", "--set", "frozen.take=all"]);
+    assert!(all.err.contains("frozen: starts from `weights`; tensors that start anew: fc.bias, fc.weight"), "{}", all.err);
+    assert_eq!(same("frozen"), kept);
     // Images are normalised as its tiles were.
     let features =
         "tuned_features = { op = \"infer\", inputs = { images = \"decoded\", weights = \"tuned\" }, layer = \"conv5\" }\n";
@@ -75,6 +86,8 @@ fn what_cannot_be_started_from_is_said() {
     for (set, message) in [
         ("frozen.network=vgg16", "they are of `small`, and the stage trains `vgg16`"),
         ("frozen.freeze=conv9", "`conv9` is no layer of `small`"),
+        ("tuned.take=frozen", "is `frozen`, and no layers are"),
+        ("pretext.freeze=conv1", "is of the input `weights`, and the stage has none"),
     ] {
         let check = place.tessera("check", &["--set", set]);
         assert!(check.code == 2 && check.err.contains(message), "{}", check.err);

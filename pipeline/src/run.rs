@@ -166,8 +166,11 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     let force: BTreeSet<usize> = named(catalog, &options.force)?.into_iter().collect();
     let mut stages = Vec::new();
     let mut nodes = Vec::new();
-    let mut failure = None;
+    let mut failures = Failures::default();
     for node in selection(catalog, &options.to)? {
+        if failures.reach(catalog, node) {
+            continue;
+        }
         let made = stage(catalog, node, force.contains(&node), &id, reporter);
         match unless_interrupted(catalog, node, made).await {
             Ok(report) => {
@@ -175,11 +178,18 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
                 nodes.push(node);
             }
             Err(error) => {
-                failure = Some(error);
-                break;
+                let goes_on = !error.is::<Interrupted>() && !catalog.plan.graph.declaration(node).cell.is_empty();
+                if goes_on {
+                    reporter.warn(&format!("{error:#}; the cells that do not read `{}` go on", catalog.name(node)));
+                }
+                failures.add(node, error);
+                if !goes_on {
+                    break;
+                }
             }
         }
     }
+    let failure = failures.error(catalog);
     let dropped: BTreeSet<_> = nodes
         .iter()
         .filter_map(|&node| catalog.table(node)?.manifest)
@@ -198,6 +208,45 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     match failure {
         Some(error) => Err(error),
         None => recorded.map(|()| report),
+    }
+}
+
+/// Stages that failed. Of a sweep, the cells that do not depend on them are made all the same.
+#[derive(Default)]
+struct Failures {
+    found: Vec<(usize, anyhow::Error)>,
+    /// Stages that were left out.
+    behind: usize,
+}
+
+impl Failures {
+    fn add(&mut self, node: usize, error: anyhow::Error) {
+        self.found.push((node, error));
+    }
+
+    /// Whether a stage reads one that failed, directly or not: then it is counted as left out.
+    fn reach(&mut self, catalog: &Catalog, node: usize) -> bool {
+        if self.found.is_empty() {
+            return false;
+        }
+        let upstream = catalog.plan.graph.upstream(&[node]);
+        let reached = self.found.iter().any(|(failed, _)| upstream.contains(failed));
+        self.behind += usize::from(reached);
+        reached
+    }
+
+    /// What to say at the end: the error, and if some followed, which cells failed. An interruption stays what it is.
+    fn error(mut self, catalog: &Catalog) -> Option<anyhow::Error> {
+        let (_, last) = self.found.last()?;
+        if self.found.len() == 1 || last.is::<Interrupted>() {
+            return self.found.pop().map(|(_, error)| error);
+        }
+        let names: Vec<&str> = self.found.iter().map(|(node, _)| catalog.name(*node)).collect();
+        let behind =
+            if self.behind == 0 { String::new() } else { format!(", and {} that read them were left out", self.behind) };
+        let (count, names) = (names.len(), names.join(", "));
+        let (_, first) = self.found.swap_remove(0);
+        Some(anyhow::anyhow!("{first:#} ({count} cells failed: {names}{behind})"))
     }
 }
 

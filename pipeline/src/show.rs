@@ -329,7 +329,8 @@ async fn show_clusters(catalog: &Arc<Catalog>, node: usize, count: usize, cluste
         "SELECT CAST(cluster AS INT) AS cluster, image_id, CAST(distance AS REAL) AS distance, size FROM (
            SELECT cluster, image_id, distance, count(*) OVER (PARTITION BY cluster) AS size,
                   row_number() OVER (PARTITION BY cluster ORDER BY distance, image_id) AS place
-           FROM {stage} {chosen}) WHERE place <= {count} ORDER BY cluster, distance, image_id"
+           FROM \"{}\" {chosen}) WHERE place <= {count} ORDER BY cluster, distance, image_id",
+        stage.replace('"', "\"\"")
     );
     let answer = sql::query(catalog, &query).await?;
     let mut rows: BTreeMap<i32, (i64, Vec<(String, f32)>)> = BTreeMap::new();

@@ -8,37 +8,30 @@
 //! padded with black images, on one thread of libtorch a worker.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor};
-use tessera_schemas::pixels::{self, Pixels};
-use tessera_schemas::{IMAGE_ID, column, features, weights};
+use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
 use super::device::Device;
-use super::forward::{self, Mode, Tape};
-use super::input::{Normalisation, append_rows, normalised};
+use super::input::Normalisation;
 use super::network::{Name, Parameter, Step, dimensions, walk};
-use super::tensors::{self, Tensors};
+use super::tensors;
 use super::weights::normalisation_faults;
-use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
-};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
 mod layers;
+mod run;
 mod script;
 
 use layers::Layers;
+use run::Inference;
 use script::Script;
 
 /// The port of images.
 const IMAGES: &str = "images";
 /// The port of weights.
 const WEIGHTS: &str = "weights";
-/// Images that go through the network at once.
-const BLOCK: usize = 32;
 
 /// Keys of an `infer` stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -177,7 +170,7 @@ impl Operator for Infer {
         if let Body::Script(script) = &mut plan.body {
             script.move_to(device)?;
         }
-        Ok(Kernel::Map(Box::new(Inference { plan: Arc::new(plan), device, schema: self.schema, loaded: Mutex::new(None) })))
+        Ok(Kernel::Map(Box::new(Inference::new(plan, device, self.schema))))
     }
 }
 
@@ -313,99 +306,6 @@ fn length(shape: &[usize], pool: usize) -> Result<usize, BindError> {
     match i32::try_from(length) {
         Ok(_) => Ok(length),
         Err(_) => Err(BindError::key("pool", format!("a feature of {length} values is too long")).help("pool it")),
-    }
-}
-
-impl Plan {
-    /// Features of one block of normalised images, each layer's in `visit`'s order.
-    fn run(
-        &self,
-        tensors: &Tensors,
-        input: Tensor,
-        visit: &mut dyn FnMut(usize, &Tensor) -> Result<(), TchError>,
-    ) -> Result<(), TchError> {
-        let mut pooled = |column: usize, output: &Tensor| match (self.pools[column] as i64, self.pooling) {
-            (0, _) => visit(column, output),
-            (pool, Pooling::Max) => visit(column, &output.f_adaptive_max_pool2d([pool, pool])?.0),
-            (pool, Pooling::Avg) => visit(column, &output.f_adaptive_avg_pool2d([pool, pool])?),
-        };
-        match &self.body {
-            Body::Steps { steps, layers, .. } => {
-                let mut named = |name: &str, output: &Tensor| {
-                    let column = layers.iter().position(|layer| layer == name);
-                    column.map_or(Ok(()), |column| pooled(column, output))
-                };
-                forward::run(steps, tensors, input, Mode::Evaluate, &mut Tape::default(), &mut named).map(drop)
-            }
-            Body::Script(script) => pooled(0, &script.forward(&input)?),
-        }
-    }
-}
-
-/// The kernel.
-struct Inference {
-    plan: Arc<Plan>,
-    device: tch::Device,
-    schema: SchemaRef,
-    /// The tensors, once the first worker has read them.
-    loaded: Mutex<Option<Tensors>>,
-}
-
-impl Map for Inference {
-    fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let mut loaded = self.loaded.lock().expect("no worker panics while it reads tensors");
-        let tensors = match (&*loaded, &self.plan.body) {
-            (Some(tensors), _) => tensors.share(),
-            (None, Body::Script(_)) => Tensors::default(),
-            (None, Body::Steps { parameters, .. }) => {
-                let tensors = Tensors::read(sides.required(WEIGHTS), parameters, self.device)?;
-                loaded.insert(tensors).share()
-            }
-        };
-        let (plan, device, schema) = (self.plan.clone(), self.device, self.schema.clone());
-        Ok(Box::new(Worker { plan, device, schema, tensors }))
-    }
-
-    fn block(&self) -> usize {
-        BLOCK
-    }
-}
-
-/// One worker.
-struct Worker {
-    plan: Arc<Plan>,
-    device: tch::Device,
-    schema: SchemaRef,
-    tensors: Tensors,
-}
-
-impl MapFn for Worker {
-    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        // Of this thread: more would only get in the other workers' way, and make sums depend on their number.
-        tch::set_num_threads(1);
-        let _guard = tch::no_grad_guard();
-        let images = Pixels::of(batch)?;
-        let rows = images.len();
-        let lengths = self.schema.fields()[1..].iter().map(|field| features::dimension(&self.schema, field.name()));
-        let lengths = lengths.collect::<Result<Vec<_>, _>>()?;
-        let mut columns: Vec<Vec<f32>> = lengths.iter().map(|length| Vec::with_capacity(rows * length)).collect();
-        let (size, image) = (self.plan.size, images.height * images.width * 3);
-        let mut padded = Vec::new();
-        for start in (0..rows).step_by(BLOCK) {
-            let real = BLOCK.min(rows - start);
-            let mut bytes = &images.bytes[start * image..(start + real) * image];
-            if real < BLOCK {
-                padded.clear();
-                padded.extend_from_slice(bytes);
-                padded.resize(BLOCK * image, 0);
-                bytes = &padded;
-            }
-            let input = normalised(bytes, size, self.plan.normalisation, self.device)?;
-            self.plan.run(&self.tensors, input, &mut |column, output| append_rows(output, real, &mut columns[column]))?;
-        }
-        let vectors = columns.into_iter().zip(lengths).map(|(values, length)| features::array(values, length));
-        let ids: ArrayRef = column(batch, IMAGE_ID)?.clone();
-        Ok(RecordBatch::try_new(self.schema.clone(), std::iter::once(ids).chain(vectors).collect())?)
     }
 }
 

@@ -281,6 +281,9 @@ impl Whole for Run {
         let _guard = tch::no_grad_guard();
         let mut examples = Examples::read(&probe, tables, context.seed, sink)?;
         sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
+        if let Some(line) = examples.left_out() {
+            sink.say(&line);
+        }
         if examples.measure_validation() {
             sink.say(
                 "no images are for the test: those for validation are measured, and `c` is chosen by a fifth of the others",
@@ -316,7 +319,13 @@ impl Whole for Run {
                 } else {
                     fitter.take(weights);
                 }
-                for score in fitter.scores(Split::Test)? {
+                let scores = fitter.scores(Split::Test)?;
+                if let Some(line) =
+                    score::unmeasured(&scores, &examples.classes).filter(|_| place == 0 && !examples.exclusive)
+                {
+                    sink.say(&line);
+                }
+                for score in scores {
                     if score.class.is_none() {
                         sink.metric(0, 0, &format!("{layer}_{}", score.metric), score.value);
                     }

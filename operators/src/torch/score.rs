@@ -21,19 +21,19 @@ pub struct Score {
 ///
 /// # Errors
 /// libtorch refuses.
-pub fn top(scores: &Tensor, classes: &[i32]) -> Result<Vec<Score>, RunError> {
+pub fn top(scores: &Tensor, classes: &[i32]) -> Result<[Score; 2], RunError> {
     let targets = Tensor::f_from_slice(classes)?.f_to_kind(Kind::Int64)?.f_view([-1, 1])?;
-    let share = |metric, most: i64| {
+    let share = |metric, most: i64| -> Result<Score, RunError> {
         let (_, likeliest) = scores.f_topk(most.min(scores.size()[1]), 1, true, true)?;
         let hits = likeliest.f_eq_tensor(&targets)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         let value = if classes.is_empty() { 0.0 } else { hits as f64 / classes.len() as f64 };
         Ok(Score { metric, class: None, value, images: classes.len() })
     };
-    [("top1", 1), ("top5", 5)].into_iter().map(|(metric, most)| share(metric, most)).collect()
+    Ok([share("top1", 1)?, share("top5", 5)?])
 }
 
-/// The mean over classes first, and then each class's average precision, of those that some image shows and another does not. `scores` and `targets` are
-/// row by row, a value a class; a target of 0 does not count.
+/// The mean over classes first, and then each class's average precision, of those that some image shows and another does not. `scores`
+/// and `targets` are row by row, a value a class; a target of 0 does not count.
 pub fn precisions(scores: &[f32], targets: &[Vec<i32>], classes: &[String]) -> Vec<Score> {
     let one = |(place, class): (usize, &String)| {
         let rows = scores.chunks_exact(classes.len()).zip(targets);
@@ -52,6 +52,17 @@ pub fn precisions(scores: &[f32], targets: &[Vec<i32>], classes: &[String]) -> V
     let mut scores = vec![Score { metric: "map", class: None, value: mean, images: targets.len() }];
     scores.extend(all);
     scores
+}
+
+/// What to say if the mean is not over all classes.
+pub fn unmeasured(scores: &[Score], classes: &[String]) -> Option<String> {
+    let measured = |class: &&String| scores.iter().any(|score| score.class.as_ref() == Some(*class));
+    let (known, others): (Vec<&String>, Vec<&String>) = classes.iter().partition(measured);
+    let names = others.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let (count, all) = (known.len(), classes.len());
+    (!others.is_empty()).then(|| {
+        format!("map is over {count} of {all} classes: of the others some image must show them, and some not: {names}")
+    })
 }
 
 /// The mean, over the recalls 0, 0.1 .. 1, of the best precision at that recall or a higher one (Everingham et al., "The PASCAL Visual
@@ -94,6 +105,9 @@ mod tests {
         let found = precisions(&[0.9, 0.9, 0.0, 0.1, 0.5, 0.0, 1.0, 0.4, 0.0], &targets, &classes);
         let values: Vec<_> = found.iter().map(|score| (score.class.as_deref(), score.value, score.images)).collect();
         assert_eq!(values, [(None, 1.0, 3), (Some("cat"), 1.0, 2), (Some("dog"), 1.0, 2)]);
+        let line = unmeasured(&found, &classes).unwrap();
+        assert_eq!(line, "map is over 2 of 3 classes: of the others some image must show them, and some not: cow");
+        assert_eq!(unmeasured(&found, &classes[..2]), None);
     }
 
     #[test]

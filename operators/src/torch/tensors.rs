@@ -72,16 +72,16 @@ impl Tensors {
         parameters.iter().map(tensor).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Takes from a weights table the values of all tensors that it has under the same name and in the same shape, and returns the
-    /// names of the others.
+    /// Takes from a weights table the values of all wanted tensors that it has under the same name and in the same shape, and returns
+    /// the names of the others.
     ///
     /// # Errors
     /// The table is none of weights, or libtorch refuses.
-    pub fn adopt(&self, batches: &[RecordBatch]) -> Result<Vec<String>, RunError> {
+    pub fn adopt(&self, batches: &[RecordBatch], wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, RunError> {
         let _guard = tch::no_grad_guard();
         let mut left: BTreeMap<&str, &Tensor> = self.named().collect();
         for row in batches.iter().map(weights::rows).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-            if let Some(tensor) = left.get(row.tensor).filter(|tensor| tensor.size() == row.shape) {
+            if let Some(tensor) = left.get(row.tensor).filter(|tensor| wanted(row.tensor) && tensor.size() == row.shape) {
                 tensor.shallow_clone().f_copy_(&floats(&row)?)?;
                 left.remove(row.tensor);
             }

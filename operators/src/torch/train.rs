@@ -5,18 +5,18 @@
 //! decides which form of the network learns.
 //! Output: the network's weights, with its name and the normalisation as metadata. Config: see [`Config`].
 //!
-//! Metrics: `loss`, `accuracy` (share of a step's examples that were right), `learning_rate`, `images_per_second` every
+//! Metrics: `loss`, `accuracy` (share of a step's answers that were right), `learning_rate`, `images_per_second` every
 //! `metrics_every` steps, and at each epoch's end `epoch_loss` and `epoch_accuracy`. With an input `validation`, examples that it
-//! does not learn from: also `validation_loss` and `validation_accuracy`, over all of them each time. With an input `probe`,
-//! labelled images: `knn_accuracy`, see [`Probe`].
+//! does not learn from: also `validation_loss` and `validation_accuracy`, over all of them each time, and of images in more than five
+//! classes `validation_top5`. With an input `probe`, labelled images: `knn_accuracy`, see [`Probe`].
 //!
 //! With a column a class, each class is a question of its own: the loss is the sum of their logistic losses, those of 0 left out, and
-//! the accuracy the share of an image's answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
+//! the accuracy the share of all known answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
 //! `validation_ap_CLASS` each one's.
 //!
 //! With an input `weights`, of the same network, it starts from them: tensors of the same name and shape are taken, the others (a
-//! head for other classes) start anew, and images are normalised as they were for those weights. With `freeze`, only what follows a
-//! layer is trained: with both, the paper's non-linear probes (table 5); without `freeze`, fine-tuning.
+//! head for other classes) start anew, and images are normalised as they were for those weights: fine-tuning. With `freeze`, only what
+//! follows a layer is trained, and anew: the paper's non-linear probes (table 5). With `take = "all"` too, it is trained on.
 //!
 //! Each epoch is one shuffled scan. Weights start by seed and tensor name; libtorch's generator (dropout) is seeded anew each step.
 //! The result is exact for one device and number of threads, also if the run was interrupted: it goes on from its last checkpoint,
@@ -124,7 +124,7 @@ impl Operator for Train {
             Content::Puzzles { .. } => network.puzzle(layout.pieces, layout.side[0], layout.classes),
             Content::Images { .. } | Content::Presence { .. } => network.classifier(layout.side, layout.classes),
         };
-        match transfer::frozen(&config) {
+        match transfer::frozen(&config, inputs.inputs.get(WEIGHTS)) {
             Ok(frozen) => form.frozen = frozen,
             Err(fault) => faults.push(fault),
         }

@@ -1,5 +1,6 @@
 //! `tessera report`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
 use crate::catalog::Catalog;
 use crate::means::{self, Row, Spread, Summary};
+use crate::run;
+use crate::run::decide::Action;
 use crate::sql::cells;
 use crate::sql::output::Format;
 
@@ -63,6 +66,11 @@ impl Report {
                 writeln!(io::stderr(), "note: {note}")?;
             }
         }
+        let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
+        let reported: Vec<usize> = reported.flat_map(|(_, cells)| cells.iter().copied()).collect();
+        if let Some(note) = earlier(catalog, &reported) {
+            writeln!(io::stderr(), "note: {note}")?;
+        }
         Ok(())
     }
 
@@ -85,6 +93,29 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Says if stages were made of an earlier state of the file or the images. What cannot be decided is not complained about here.
+fn earlier(catalog: &Catalog, stages: &[usize]) -> Option<String> {
+    let made = stages.iter().copied().filter(|&stage| catalog.table(stage).is_some_and(|table| table.manifest.is_some()));
+    let made: Vec<usize> = made.collect();
+    let to = made.iter().map(|&stage| catalog.name(stage).to_owned()).collect::<Vec<_>>();
+    if to.is_empty() {
+        return None;
+    }
+    let planned = run::plan(catalog, &run::Options { to, force: Vec::new() }).ok()?;
+    let changes = |planned: &&run::PlannedStage| matches!(planned.action, Action::Run | Action::Update);
+    let changed: BTreeSet<&str> = planned.iter().filter(changes).map(|planned| planned.stage.as_str()).collect();
+    let stale: Vec<usize> = made.into_iter().filter(|&stage| changed.contains(catalog.name(stage))).collect();
+    let upstream = catalog.plan.graph.upstream(&stale);
+    let cause =
+        planned.iter().filter(changes).find(|planned| upstream.iter().any(|&at| catalog.name(at) == planned.stage))?;
+    let names: Vec<&str> = stale.iter().map(|&stage| catalog.name(stage)).collect();
+    Some(format!(
+        "of an earlier file or other images: {}; a run would begin with {}",
+        names.join(", "),
+        cause.reasons.join("; ")
+    ))
 }
 
 /// A metric's columns: of its name, and each row's spread.

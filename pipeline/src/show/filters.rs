@@ -20,7 +20,7 @@ pub fn draw(batches: &[RecordBatch], count: usize, stage: &str) -> Result<Shown>
     let first =
         tensors.iter().flatten().find(|tensor| matches!(tensor.shape[..], [_, 3, height, width] if height * width > 1));
     let tensor = first.with_context(|| format!("stage `{stage}` has no layer of filters over red, green and blue"))?;
-    let (filters, [height, width]) = filters(tensor)?;
+    let (filters, [height, width]) = (filters(tensor)?, [2, 3].map(|side| tensor.shape[side] as usize));
     let (shown, factor) = (count.min(filters.len()), SIDE.div_ceil(height.max(width)));
     let (height, width) = (height * factor, width * factor);
     let columns = columns(shown, height, width);
@@ -34,20 +34,19 @@ pub fn draw(batches: &[RecordBatch], count: usize, stage: &str) -> Result<Shown>
     Ok(Shown { canvas, legend: Vec::new(), dropped: Vec::new(), note })
 }
 
-/// Each filter's pixels, row by row, and its size.
-fn filters(tensor: &Weight<'_>) -> Result<(Vec<Vec<[u8; 3]>>, [usize; 2])> {
+/// Each filter's pixels, row by row.
+fn filters(tensor: &Weight<'_>) -> Result<Vec<Vec<[u8; 3]>>> {
     if tensor.dtype != "F32" {
         bail!("`{}` is of type {}, and filters of F32 can be drawn", tensor.tensor, tensor.dtype);
     }
-    let [height, width] = [tensor.shape[2] as usize, tensor.shape[3] as usize];
-    let area = height * width;
+    let area = (tensor.shape[2] * tensor.shape[3]) as usize;
     let values: Vec<f32> = tensor.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let filter = |planes: &[f32]| {
         let most = planes.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
         let shade = |value: f32| (127.5 + 127.5 * value / most).round() as u8;
         (0..area).map(|at| [0, 1, 2].map(|plane| shade(planes[plane * area + at]))).collect()
     };
-    Ok((values.chunks_exact(3 * area).map(filter).collect(), [height, width]))
+    Ok(values.chunks_exact(3 * area).map(filter).collect())
 }
 
 #[cfg(test)]

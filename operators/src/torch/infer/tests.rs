@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::{FixedSizeListArray, StringArray};
+use arrow::array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray};
 use serde_json::{Value, json};
-use tch::CModule;
+use tch::{CModule, Tensor};
 use tessera_schemas::puzzles;
 
 use super::*;
-use crate::operator::{At, QueryPlanner};
+use crate::operator::{At, Inputs, Map, MapFn, QueryPlanner, Scope};
 use crate::random::Draw;
+use crate::torch::tensors::Tensors;
 
 struct NoPlanner;
 

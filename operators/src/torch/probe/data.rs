@@ -59,6 +59,8 @@ pub struct Examples {
     pub values: Vec<Vec<f32>>,
     /// Images that have features and no label.
     pub unlabelled: usize,
+    /// Rows of `labels` of splits that are none of the three, by their names.
+    others: BTreeMap<String, usize>,
 }
 
 /// What `labels` says of an image: its split and targets.
@@ -70,7 +72,8 @@ impl Examples {
     /// # Errors
     /// They cannot be read, an image is in `labels` twice, or there is nothing to learn from.
     pub fn read(probe: &Probe, tables: &dyn Tables, seed: u64, sink: &mut dyn Sink) -> Result<Self, RunError> {
-        let (labels, classes) = labels(probe, tables, seed)?;
+        let mut others = BTreeMap::new();
+        let (labels, classes) = labels(probe, tables, seed, &mut others)?;
         let expected = tables.rows(FEATURES)?;
         let (mut ids, mut values) = (Vec::new(), vec![Vec::new(); probe.columns.len()]);
         let (mut unlabelled, mut read) = (0, 0);
@@ -100,7 +103,7 @@ impl Examples {
         let ids: Vec<String> = order.iter().map(|&row| std::mem::take(&mut ids[row])).collect();
         let (splits, targets) = ids.iter().map(|id| labels[id].clone()).unzip();
         let exclusive = matches!(probe.target, Target::One(_));
-        let examples = Self { classes, exclusive, targets, splits, ids, values, unlabelled };
+        let examples = Self { classes, exclusive, targets, splits, ids, values, unlabelled, others };
         examples.check()?;
         Ok(examples)
     }
@@ -115,9 +118,17 @@ impl Examples {
         };
         if counts[0].1 < 5 || !differ {
             let message = format!("there is too little to learn from: labelled images with features are {found}");
-            return Err(RunError::Input(format!("{message}; at least 5 of two classes are needed for train")));
+            let others = self.left_out().map_or(String::new(), |line| format!("; {line}"));
+            return Err(RunError::Input(format!("{message}; at least 5 of two classes are needed for train{others}")));
         }
         Ok(())
+    }
+
+    /// Says which rows of `labels` have no part in it, if some have none.
+    pub fn left_out(&self) -> Option<String> {
+        let names: Vec<String> = self.others.keys().map(|name| format!("`{name}`")).collect();
+        let count: usize = self.others.values().sum();
+        (count > 0).then(|| format!("{count} rows of `{LABELS}` are left out: of the splits {}", names.join(", ")))
     }
 
     /// How many images a split has.
@@ -160,8 +171,13 @@ enum Shown {
     Each(Vec<i32>),
 }
 
-/// What `labels` says, and the classes' names.
-fn labels(probe: &Probe, tables: &dyn Tables, seed: u64) -> Result<(Labels, Vec<String>), RunError> {
+/// What `labels` says, and the classes' names. Rows of splits that are none of the three are counted in `others`, by split.
+fn labels(
+    probe: &Probe,
+    tables: &dyn Tables,
+    seed: u64,
+    others: &mut BTreeMap<String, usize>,
+) -> Result<(Labels, Vec<String>), RunError> {
     let mut rows: Vec<(String, Split, Shown)> = Vec::new();
     for batch in tables.scan(LABELS, Order::Stored)? {
         let batch = batch?;
@@ -171,7 +187,15 @@ fn labels(probe: &Probe, tables: &dyn Tables, seed: u64) -> Result<(Labels, Vec<
         for (row, target) in targets.into_iter().enumerate() {
             let id = ids.value(row);
             let split = match &splits {
-                Some(splits) => Split::of(splits.as_string::<i32>().value(row)).filter(|_| splits.is_valid(row)),
+                Some(splits) if splits.is_null(row) => None,
+                Some(splits) => {
+                    let name = splits.as_string::<i32>().value(row);
+                    let split = Split::of(name);
+                    if split.is_none() {
+                        *others.entry(name.to_owned()).or_default() += 1;
+                    }
+                    split
+                }
                 None if Draw::new(seed, "probe", "test", id, 0).chance(SHARE) => Some(Split::Test),
                 None => Some(Split::Train),
             };

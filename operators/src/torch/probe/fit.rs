@@ -143,7 +143,7 @@ impl<'a> Fitter<'a> {
         let scores = rows.f_matmul(&self.weights.f_to_kind(Kind::Float)?)?;
         if self.examples.exclusive {
             let classes: Vec<i32> = places.iter().map(|&row| self.examples.targets[row][0]).collect();
-            return score::top(&scores, &classes);
+            return Ok(score::top(&scores, &classes)?.into());
         }
         let targets: Vec<Vec<i32>> = places.iter().map(|&row| self.examples.targets[row].clone()).collect();
         let scores = Vec::<f32>::try_from(scores.f_contiguous()?.f_view([-1])?)?;

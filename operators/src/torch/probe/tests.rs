@@ -140,21 +140,30 @@ fn splits_are_drawn_where_none_are_given() {
     assert!((8..=28).contains(&test) && (5..=25).contains(&validation), "{images:?}");
 }
 
+/// The labels with their splits renamed.
+fn renamed(split_of: impl Fn(&'static str) -> &'static str) -> RecordBatch {
+    let with = labels(true);
+    let splits: ArrayRef = Arc::new(StringArray::from_iter_values((0..N).map(|row| split_of(split(row)))));
+    RecordBatch::try_new(with.schema(), [&with.columns()[..4], &[splits]].concat()).unwrap()
+}
+
 #[test]
 fn without_a_test_validation_is_measured() {
-    let with = labels(true);
-    let splits: ArrayRef = Arc::new(StringArray::from_iter_values((0..N).map(|row| match split(row) {
-        "test" => "train",
-        other => other,
-    })));
-    let columns = [&with.columns()[..4], &[splits]].concat();
-    let record = run(json!({}), RecordBatch::try_new(with.schema(), columns).unwrap()).unwrap();
+    let record = run(json!({}), renamed(|split| if split == "test" { "train" } else { split })).unwrap();
     let table = &record.batches[0];
     let images = table.column(7).as_any().downcast_ref::<Int64Array>().unwrap();
     let last = tessera_schemas::text(table, "split").unwrap().value(table.num_rows() - 1);
     assert_eq!((last, images.value(table.num_rows() - 1)), ("test", 18), "all that were for validation");
     assert!((5..=25).contains(&images.value(0)), "chosen by others: {images:?}");
     assert!(record.values("feature_top1")[0] > 0.8);
+}
+
+#[test]
+fn splits_of_other_names_are_said() {
+    let record = run(json!({}), renamed(|split| if split == "test" { "extra" } else { split })).unwrap();
+    assert_eq!(record.said[0], "18 rows of `labels` are left out: of the splits `extra`");
+    let error = run(json!({}), renamed(|split| if split == "train" { "Train" } else { "Test" })).err().unwrap().to_string();
+    assert!(error.ends_with("for train; 90 rows of `labels` are left out: of the splits `Test`, `Train`"), "{error}");
 }
 
 #[test]

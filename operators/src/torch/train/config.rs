@@ -42,6 +42,10 @@ pub struct Config {
     /// The layer (`conv1` to `conv5`) up to which the network stays as it starts: only what follows is trained. Default: none.
     #[serde(default)]
     pub freeze: Option<String>,
+    /// Of the input `weights`: `frozen`, those that are not trained, so that the others are learnt anew (default with `freeze`); or `all`
+    /// that fit (default without).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<Take>,
     /// Passes over the data. Default: 10.
     #[serde(default = "defaults::epochs")]
     pub epochs: usize,
@@ -103,6 +107,16 @@ pub struct Config {
     pub device: Device,
 }
 
+/// What is taken of weights to start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Take {
+    /// What fits.
+    All,
+    /// What is not trained.
+    Frozen,
+}
+
 /// What comes equally often.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,6 +164,9 @@ impl Config {
         if self.optimizer == Method::Sgd {
             self.momentum.get_or_insert(0.9);
         }
+        if self.freeze.is_some() {
+            self.take.get_or_insert(Take::Frozen);
+        }
         if self.schedule == Shape::Step {
             self.step_every.get_or_insert((self.epochs as f64 - self.warmup) / 3.0);
         }
@@ -158,12 +175,14 @@ impl Config {
     /// The fields that [`settle`](Self::settle) sets.
     pub fn settled(&self) -> Vec<(&'static str, Value)> {
         let number = |value: Option<f64>| value.map_or(Value::Null, Value::from);
-        vec![
+        let mut settled = vec![
             ("learning_rate", number(self.learning_rate)),
             ("weight_decay", number(self.weight_decay)),
             ("momentum", number(self.momentum)),
             ("step_every", number(self.step_every)),
-        ]
+        ];
+        settled.extend(self.take.map(|take| ("take", serde_json::json!(take))));
+        settled
     }
 
     /// Everything that is wrong, whatever the inputs. The config is settled.
@@ -205,6 +224,10 @@ impl Config {
         if self.schedule != Shape::Step && self.step_every.is_some() {
             let fault = BindError::key("step_every", "is of the schedule `step`, and the stage has another");
             faults.push(fault.help("schedule = \"step\", or leave it away"));
+        }
+        if self.take == Some(Take::Frozen) && self.freeze.is_none() {
+            let fault = BindError::key("take", "is `frozen`, and no layers are");
+            faults.push(fault.help("freeze = \"conv3\", say, or take = \"all\""));
         }
         faults
     }

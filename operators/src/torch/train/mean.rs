@@ -15,7 +15,8 @@ pub struct Mean {
     steps: usize,
     images: usize,
     loss: f64,
-    right: f64,
+    right: usize,
+    answers: usize,
 }
 
 /// A [`Mean`] in a checkpoint.
@@ -26,21 +27,23 @@ pub struct Sums {
     images: usize,
     /// Bits of the sum of images' losses: no number changes on the way through text.
     loss: u64,
-    right: u64,
+    right: usize,
+    answers: usize,
 }
 
 impl Mean {
     /// Of no step.
     pub fn new() -> Self {
-        Self { since: Instant::now(), before: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0.0 }
+        Self { since: Instant::now(), before: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0, answers: 0 }
     }
 
-    /// Adds a step's mean loss and how many of its images were right.
-    pub fn add(&mut self, loss: f64, right: f64, images: usize) {
+    /// Adds a step's mean loss over its images, and how many of its answers were right.
+    pub fn add(&mut self, loss: f64, images: usize, right: usize, answers: usize) {
         self.steps += 1;
         self.images += images;
         self.loss += loss * images as f64;
         self.right += right;
+        self.answers += answers;
     }
 
     /// Whether there was no step.
@@ -48,9 +51,9 @@ impl Mean {
         self.steps == 0
     }
 
-    /// Mean loss of an image, and share of images that were right.
+    /// Mean loss of an image, and share of answers that were right.
     pub fn values(&self) -> (f64, f64) {
-        (self.loss / self.images as f64, self.right / self.images as f64)
+        (self.loss / self.images as f64, self.right as f64 / self.answers.max(1) as f64)
     }
 
     /// Images a second.
@@ -72,7 +75,8 @@ impl Mean {
             steps: self.steps,
             images: self.images,
             loss: self.loss.to_bits(),
-            right: self.right.to_bits(),
+            right: self.right,
+            answers: self.answers,
         }
     }
 }
@@ -85,7 +89,8 @@ impl From<Sums> for Mean {
             steps: sums.steps,
             images: sums.images,
             loss: f64::from_bits(sums.loss),
-            right: f64::from_bits(sums.right),
+            right: sums.right,
+            answers: sums.answers,
         }
     }
 }

@@ -128,8 +128,8 @@ impl Training {
                 return Err(diverged(loss, epoch, state.step, rate));
             }
             state.optimizer.step(&outcome.loss, outcome.tape, rate)?;
-            state.whole.add(loss, right, examples.count);
-            state.recent.add(loss, right, examples.count);
+            state.whole.add(loss, examples.count, right, outcome.answers);
+            state.recent.add(loss, examples.count, right, outcome.answers);
             state.step += 1;
             state.last = Some(examples.last);
             let step = state.step;
@@ -178,6 +178,8 @@ impl Training {
         let Train { config, layout, form, .. } = &self.train;
         let pass = Pass { form, tensors: &state.tensors, layout, smoothing: 0.0, device: self.device };
         let (mut mean, mut scores, mut shown) = (Mean::new(), Vec::new(), Vec::new());
+        let (mut among, mut images) = (0.0, 0);
+        let names_one = matches!(layout.content, Content::Images { .. }) && layout.classes > 5;
         let scan = tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None, classes: None })?;
         for examples in Steps::new(scan, layout, config.batch).all() {
             let examples = examples?;
@@ -187,7 +189,13 @@ impl Training {
             }
             let outcome = tch::no_grad(|| pass.forward(&examples, Mode::Evaluate))?;
             let (loss, right) = outcome.numbers()?;
-            mean.add(loss, right, examples.count);
+            mean.add(loss, examples.count, right, outcome.answers);
+            images += examples.count;
+            if names_one {
+                let classes: Vec<i32> = examples.classes.iter().map(|&class| class as i32).collect();
+                let [_, top5] = score::top(&outcome.scores.f_to_device(tch::Device::Cpu)?, &classes)?;
+                among += top5.value * examples.count as f64;
+            }
             if let Content::Presence { targets } = &layout.content {
                 scores.extend(Vec::<f32>::try_from(&outcome.scores.f_contiguous()?.f_view([-1])?)?);
                 let presence = examples.classes.chunks(targets.len());
@@ -199,11 +207,17 @@ impl Training {
         }
         let (loss, accuracy) = mean.values();
         let mut found = vec![("validation_loss".to_owned(), loss), ("validation_accuracy".to_owned(), accuracy)];
+        if names_one {
+            found.push(("validation_top5".to_owned(), among / images as f64));
+        }
         if let Content::Presence { targets } = &layout.content {
             let precisions = score::precisions(&scores, &shown, targets);
             if precisions.iter().all(|score| score.class.is_none()) {
                 let message = "no class has images of `validation` that show it and others that do not";
                 return Err(RunError::Input(format!("{message}: what is not known (0, or null) cannot be measured")));
+            }
+            if let Some(line) = score::unmeasured(&precisions, targets).filter(|_| state.epoch == 0) {
+                sink.say(&format!("{VALIDATION}: {line}"));
             }
             found.extend(precisions.into_iter().map(|Score { metric, class, value, .. }| {
                 let of = class.map_or(String::new(), |class| format!("_{class}"));
@@ -236,8 +250,10 @@ pub(super) struct Pass<'a> {
 pub(super) struct Outcome {
     /// The mean over examples, a scalar.
     pub loss: Tensor,
-    /// How many examples were right, a scalar; of one that shows several classes, the share of them.
+    /// How many answers were right, a scalar.
     right: Tensor,
+    /// How many there were: one an example, or, of several classes, one for each that is known.
+    answers: usize,
     /// `N x classes`, without their history.
     scores: Tensor,
     /// The way back from the loss.
@@ -245,8 +261,9 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn numbers(&self) -> Result<(f64, f64), RunError> {
-        Ok((self.loss.f_double_value(&[])?, self.right.f_double_value(&[])?))
+    /// The loss, and how many answers were right.
+    pub(super) fn numbers(&self) -> Result<(f64, usize), RunError> {
+        Ok((self.loss.f_double_value(&[])?, self.right.f_int64_value(&[])? as usize))
     }
 }
 
@@ -260,20 +277,19 @@ impl Pass<'_> {
         let classes = Tensor::f_from_slice(&examples.classes)?.f_to_device(device)?;
         let mut tape = Tape::default();
         let scores = forward::scores(form, tensors, pieces.f_to_kind(kind)?, mode, &mut tape)?.f_to_kind(Kind::Float)?;
-        let (loss, right) = match layout.content {
+        let (loss, right, answers) = match layout.content {
             Content::Presence { .. } => {
                 let presence = classes.f_to_kind(Kind::Float)?.f_view_as(&scores)?;
-                let counted = presence.f_abs()?;
-                let right = scores.f_mul(&presence)?.f_gt(0.0)?.f_mul(&counted)?.f_sum_dim_intlist(1, false, Kind::Float)?;
-                let of = counted.f_sum_dim_intlist(1, false, Kind::Float)?.f_clamp_min(1.0)?;
-                (forward::presence_loss(&scores, &presence)?, right.f_div(&of)?.f_sum(Kind::Double)?)
+                let right = scores.f_mul(&presence)?.f_gt(0.0)?;
+                let known = examples.classes.iter().filter(|&&class| class != 0).count();
+                (forward::presence_loss(&scores, &presence)?, right, known)
             }
             Content::Puzzles { .. } | Content::Images { .. } => {
-                let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
-                (forward::loss(&scores, &classes, smoothing)?, right)
+                let right = scores.f_argmax(-1, false)?.f_eq_tensor(&classes)?;
+                (forward::loss(&scores, &classes, smoothing)?, right, examples.count)
             }
         };
-        Ok(Outcome { loss, right, scores: scores.f_detach()?, tape })
+        Ok(Outcome { loss, right: right.f_sum(Kind::Int64)?, answers, scores: scores.f_detach()?, tape })
     }
 }
 

@@ -4,8 +4,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::weights;
 
+use std::collections::BTreeSet;
+
 use super::WEIGHTS;
-use super::config::Config;
+use super::config::{Config, Take};
 use crate::operator::{BindError, Order, RunError, Sink, Tables};
 use crate::torch::input::Normalisation;
 use crate::torch::network::{Form, walk};
@@ -32,8 +34,14 @@ pub fn normalisation(config: &Config, start: Option<&SchemaRef>) -> Result<Norma
 /// How many steps of the trunk are not trained.
 ///
 /// # Errors
-/// `freeze` names no layer of the network.
-pub fn frozen(config: &Config) -> Result<usize, BindError> {
+/// `freeze` names no layer of the network, or there are no weights whose layers could stay as they are.
+pub fn frozen(config: &Config, start: Option<&SchemaRef>) -> Result<usize, BindError> {
+    for (key, given) in [("freeze", config.freeze.is_some()), ("take", config.take.is_some())] {
+        if given && start.is_none() {
+            let fault = BindError::key(key, format!("is of the input `{WEIGHTS}`, and the stage has none"));
+            return Err(fault.help("`train` and `weights` make weights"));
+        }
+    }
     let Some(layer) = &config.freeze else { return Ok(0) };
     let network = config.network.network();
     let layers = network.layers();
@@ -47,7 +55,7 @@ pub fn frozen(config: &Config) -> Result<usize, BindError> {
 /// Fills tensors from the input, if there is one, and says which start anew.
 ///
 /// # Errors
-/// It lacks a tensor of the trunk, or cannot be read.
+/// It lacks a tensor of the trunk that is to be taken, or cannot be read.
 pub fn start(
     config: &Config,
     form: &Form,
@@ -59,9 +67,14 @@ pub fn start(
         return Ok(());
     }
     let batches: Vec<RecordBatch> = tables.scan(WEIGHTS, Order::Stored)?.collect::<Result<_, _>>()?;
-    let anew = tensors.adopt(&batches)?;
-    let trunk = walk(&config.network.network().trunk, &form.input);
-    let (_, trunk) = trunk.map_err(|error| RunError::Engine(error.to_string()))?;
+    let steps = match config.take {
+        Some(Take::Frozen) => &form.shared[..form.frozen],
+        Some(Take::All) | None => &config.network.network().trunk[..],
+    };
+    let (_, trunk) = walk(steps, &form.input).map_err(|error| RunError::Engine(error.to_string()))?;
+    let names: BTreeSet<&str> = trunk.iter().map(|parameter| parameter.name.as_str()).collect();
+    let taken = |name: &str| config.take != Some(Take::Frozen) || names.contains(name);
+    let anew = tensors.adopt(&batches, taken)?;
     if let Some(missing) = trunk.iter().find(|parameter| anew.contains(&parameter.name)) {
         let (name, shape) = (&missing.name, crate::torch::network::dimensions(&missing.shape));
         return Err(RunError::Input(format!("the weights to start from have no tensor `{name}` of {shape}")));
