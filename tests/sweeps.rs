@@ -134,7 +134,7 @@ fn cells_answer_together_and_alone() {
         "{}",
         wrong.err
     );
-    assert_eq!(place.tessera("export", &["assigned@k=2,seed=1", "-o", "x.csv"]).code, 0);
+    assert_eq!(place.tessera("export", &["assigned@seed=1,k=2", "-o", "x.csv"]).code, 0);
     assert_eq!(place.tessera("sql", &["SELECT * FROM snapshot('clusters@k=2,seed=1', 'current')"]).code, 0);
     let set = run(&place, &["--set", "clusters.k=9", "--to", "clusters"]);
     assert_eq!((set["clusters"], set.len()), ((3, 27), 1), "a single value on the axis");

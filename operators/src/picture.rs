@@ -204,7 +204,10 @@ impl Decoder {
             ImageFormat::Tiff => "TIFF",
             _ => return Err(unknown(bytes)),
         };
-        let broken = |error: image::ImageError| format!("broken {name}: {error}");
+        let broken = |error: image::ImageError| match error {
+            image::ImageError::Unsupported(error) => format!("a {name} of a kind that cannot be read: {error}"),
+            error => format!("broken {name}: {error}"),
+        };
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut limits = Limits::default();
         // Two copies of 16-bit RGBA at most.

@@ -101,7 +101,7 @@ pub fn named(catalog: &Catalog, names: &[String]) -> Result<Vec<usize>> {
     Ok(found)
 }
 
-/// The stage of that name.
+/// The stage of that name, or the only cell that it means.
 ///
 /// # Errors
 /// There is none, or several cells; the message names those that there are.
@@ -109,6 +109,9 @@ pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
     let graph = &catalog.plan.graph;
     let Some(node) = graph.find(name) else {
         let cells = graph.matching(name);
+        if let [only] = cells[..] {
+            return Ok(only);
+        }
         if !cells.is_empty() {
             let cells: Vec<&str> = cells.into_iter().map(|node| catalog.name(node)).collect();
             bail!("stage `{name}` is swept, and one cell is wanted here: {}", cells.join(", "));

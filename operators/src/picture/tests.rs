@@ -237,6 +237,30 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn what_is_whole_and_unknown_is_not_called_broken() {
+    // A TIFF of one pixel of 32 bits, as elevation models have them.
+    let entries: [(u16, u16, u32); 9] = [
+        (256, 3, 1),
+        (257, 3, 1),
+        (258, 3, 32),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 122),
+        (277, 3, 1),
+        (278, 3, 1),
+        (279, 4, 4),
+    ];
+    let mut bytes = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, kind, value) in entries {
+        bytes.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        bytes.extend([1u32.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    bytes.extend([0; 8]);
+    let error = square(&bytes, 32).unwrap_err();
+    assert!(error.starts_with("a TIFF of a kind that cannot be read: "), "{error}");
+}
+
+#[test]
 fn a_bomb_is_refused_by_its_header() {
     // A PNG header of 30000 x 20000 pixels and nothing behind it.
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
