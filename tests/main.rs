@@ -14,6 +14,8 @@ mod init;
 mod interrupt;
 mod kills;
 mod labels;
+mod memory;
+mod models;
 mod pseudo_labels;
 mod recovery;
 mod reuse;

@@ -169,3 +169,26 @@ fn what_cannot_be_shown() {
     assert!(refused.code == 1 && refused.err.contains("out.png is there already"), "{}", refused.err);
     assert_eq!(fs::read_to_string(place.path("out.png")).unwrap(), "mine");
 }
+
+/// The first scan ends as soon as it has nine puzzles, with work in its queues; the second one, of their images, must not find them full.
+#[test]
+fn a_picture_of_few_puzzles_of_many_is_drawn_every_time() {
+    let place = Place::new();
+    for at in 0..60 {
+        place.image(at);
+    }
+    place.write(
+        "pipeline.toml",
+        r#"
+[stage]
+images = { op = "images", path = "photos" }
+decoded = { op = "decode", input = "images", side = 255 }
+puzzles = { op = "jigsaw", input = "decoded", permutations = 20 }
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q", "--threads", "2"]).code, 0);
+    for turn in 0..8 {
+        let shown = place.tessera("show", &["puzzles", "-n", "9", "-o", "puzzles.png", "--threads", "2"]);
+        assert_eq!(shown.code, 0, "turn {turn}: {}", shown.err);
+    }
+}

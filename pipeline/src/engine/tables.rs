@@ -5,15 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
-use futures::StreamExt as _;
 use tessera_operators::operator::{Batches, Order, RunError, Sink, Tables};
 use tessera_schemas::metrics::Metric;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
-use super::convert;
+use super::in_order::in_order;
 use super::operator_exec::ScanState;
 use crate::catalog::{Catalog, Request};
 use crate::interrupt::Interrupt;
@@ -21,9 +17,6 @@ use crate::report::Bar;
 use crate::run::writer::TableWriter;
 use crate::store::DroppedRow;
 use crate::store::checkpoint::{Checkpoint, CheckpointFile};
-
-/// Batches that wait for a kernel, of one partition.
-const AHEAD: usize = 2;
 
 /// The inputs of one kernel.
 pub struct KernelTables {
@@ -108,49 +101,6 @@ impl Tables for KernelTables {
         let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
-}
-
-/// A plan's batches, partition by partition. Some partitions are read ahead, each into a queue of its own, so that none waits
-/// for another.
-pub(crate) fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
-    let partitions = plan.output_partitioning().partition_count();
-    let (queues, mut queue) = mpsc::channel::<mpsc::Receiver<Result<RecordBatch, RunError>>>(ahead.max(1));
-    let spawner = runtime.clone();
-    runtime.spawn(async move {
-        for partition in 0..partitions {
-            let (sender, receiver) = mpsc::channel(AHEAD);
-            if queues.send(receiver).await.is_err() {
-                return;
-            }
-            let (plan, task) = (plan.clone(), task.clone());
-            spawner.spawn(async move {
-                let mut stream = match plan.execute(partition, task) {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        let _ = sender.send(Err(convert::to_run_error(error))).await;
-                        return;
-                    }
-                };
-                // When the kernel drops its scan, sending fails, and the stream is dropped with its work.
-                while let Some(batch) = stream.next().await {
-                    if sender.send(batch.map_err(convert::to_run_error)).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut current: Option<mpsc::Receiver<Result<RecordBatch, RunError>>> = None;
-    Box::new(std::iter::from_fn(move || {
-        loop {
-            if let Some(batches) = &mut current
-                && let Some(batch) = batches.blocking_recv()
-            {
-                return Some(batch);
-            }
-            current = Some(queue.blocking_recv()?);
-        }
-    }))
 }
 
 /// Where a kernel's rows and numbers go.
