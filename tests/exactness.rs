@@ -69,9 +69,12 @@ fn operators_without_networks_are_exact_for_threads_and_parts() {
     };
     let (exact, directions, short) = make("2", "16");
     assert!(exact.iter().all(|table| table.lines().count() > 6), "no table is empty");
-    assert_eq!((directions.len() % 5, short.len() % 5), (0, 0));
+    // 2 x 2 crops an image, and of each a block of 3 x 3 cells with 9 directions.
+    assert_eq!((directions.len(), short.len()), (5 * 81, 5 * 160));
     for (threads, rows) in [("1", "16"), ("2", "7"), ("1", "1024")] {
         let (again, directions_again, short_again) = make(threads, rows);
+        let parts = place.sql("SELECT parts FROM stages WHERE stage = 'images'")[0]["parts"].clone();
+        assert_eq!(parts, 40usize.div_ceil(rows.parse().unwrap()), "the parts really differ");
         for (table, again) in exact.iter().zip(&again) {
             assert!(table == again, "{threads} threads, parts of {rows} rows: {}", table.lines().next().unwrap_or_default());
         }

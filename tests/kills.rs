@@ -75,7 +75,7 @@ fn kill(count: usize, seed: u64) {
     let place = Place::new();
     place.images(16);
     let store = Store::new(&place.path(".tessera"), "killed");
-    let (mut dice, mut kills, mut in_gc, mut round) = (Dice(seed), 0, 0, 0);
+    let (mut dice, mut kills, mut in_gc, mut round, mut behind_parts) = (Dice(seed), 0, 0, 0, 0);
     while kills < count {
         // Another size of pictures and one image more: all is made anew.
         round += 1;
@@ -115,6 +115,7 @@ fn kill(count: usize, seed: u64) {
                     assert_eq!(*file, part.file, "{stage}: a part that was finished is not made again");
                 }
             }
+            behind_parts += usize::from(!finished.is_empty());
         }
         assert_eq!(place.digests("killed"), after, "round {round}: as if undisturbed");
         let mut parts = BTreeMap::new();
@@ -138,8 +139,11 @@ fn kill(count: usize, seed: u64) {
         let again = place.tessera("run", &["--format", "json"]);
         assert!(again.actions().iter().all(|action| action.ends_with(":reuse")), "round {round}: {}", again.out);
     }
-    println!("{kills} kills, {in_gc} of them while collecting, over {round} rounds of changes");
+    println!(
+        "{kills} kills, {behind_parts} behind finished parts, {in_gc} while collecting, over {round} rounds of changes"
+    );
     assert!(kills == count && round > 1, "{kills} in {round} rounds");
+    assert!(behind_parts > count / 4, "{behind_parts} of {kills} kills found parts that a run had finished");
 }
 
 #[test]

@@ -126,6 +126,14 @@ fn all_switched_off_it_changes_nothing() {
     let mut view: Vec<u8> = (0..27).collect();
     plan.finish(3, &mut view);
     assert_eq!(view, (0..27).collect::<Vec<u8>>());
+    // Of 24 x 20 pixels, the largest square is the middle one, as it is.
+    let batch = table(3);
+    let made = views(json!({"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.0}), &batch, 1, 0);
+    let (given, found) = (Pixels::of(&batch).unwrap(), Pixels::of(&made).unwrap());
+    for row in 0..3 {
+        let middle: Vec<u8> = given.row(row).chunks(24 * 3).flat_map(|line| line[2 * 3..22 * 3].to_vec()).collect();
+        assert_eq!(found.row(row), middle);
+    }
 }
 
 #[test]

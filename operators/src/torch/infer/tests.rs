@@ -327,6 +327,8 @@ fn what_is_wrong_with_a_model_is_found_too() {
     assert_faults(bind(json!({"model": "model.pt", "layer": "conv1"}), 20), &both);
     std::fs::write(folder.path().join("model.pt"), b"not a model").unwrap();
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 20), &[(key("model"), "cannot be read as TorchScript")]);
+    let said = faults(bind(imagenet(json!({"model": "model.pt"})), 20)).remove(0).1;
+    assert!(!said.contains("frame #"), "libtorch's reason, and none of its functions: {said}");
     script(folder.path(), true);
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 21), &[(key("model"), "fails on 2x3x21x21: ")]);
 }

@@ -1,4 +1,4 @@
-use arrow::array::{ArrayRef, Int32Array};
+use arrow::array::{ArrayRef, AsArray as _, Int32Array};
 use serde_json::json;
 
 use super::*;
@@ -124,9 +124,14 @@ fn the_best_on_validation_is_tested() {
     assert_eq!(text("metric")[6..], ["top1", "top5"]);
     assert_eq!(text("split")[6..], ["test", "test"]);
     assert_eq!(record.values("unlabelled"), [0.0]);
-    // 1e-6 and 0.01 pull towards zero, which changes no order of scores by much: the first of the best is taken.
-    let top1 = record.values("feature_top1")[0];
-    assert!(top1 > 0.8, "{top1}");
+    let of = |name| table.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
+    let (c, value) = (of("c"), of("value"));
+    let tried: Vec<_> = (0..6).step_by(2).map(|row| (c[row], value[row])).collect();
+    assert_eq!(tried, [(0.0, 0.0)], "from the strongest on");
+    // The first of the best.
+    let best = tried.iter().fold(tried[0], |best, &fit| if fit.1 > best.1 { fit } else { best });
+    assert_eq!(c[6..], [best.0; 2]);
+    assert_eq!((value[6], record.values("feature_top1")), (15.0 / 18.0, vec![15.0 / 18.0]));
     assert_eq!(record.values("feature_top5"), [1.0]);
 }
 
