@@ -1,5 +1,6 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
+mod cluster_numbers;
 mod command_line;
 mod contract;
 mod damage;

@@ -67,6 +67,22 @@ pub trait Operator: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What of the table that its stage published last it starts from, such as `"centroids"`; none (the default): it always starts
+    /// afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would be another
+    /// key's start, and no run would ever rest: the manifest names it.
+    fn goes_on_from(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// With [`goes_on_from`](Self::goes_on_from): whether a table of that schema, an earlier one of its stage, will do.
+    ///
+    /// # Errors
+    /// It will not; the message says why, as a fragment such as `"they have 8 dimensions, and features have 16"`.
+    fn fits(&self, last: &SchemaRef) -> Result<(), String> {
+        let _ = last;
+        Ok(())
+    }
+
     /// What `tessera check` says of it, beside that nothing is wrong.
     ///
     /// # Errors

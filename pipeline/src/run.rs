@@ -3,6 +3,7 @@
 mod carry;
 pub mod decide;
 mod execute;
+mod last;
 mod query;
 mod source;
 pub mod writer;

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 pub(crate) use disk::{make_dir, write_atomically};
 pub use health::{Damaged, Health};
@@ -201,6 +202,15 @@ impl StageStore {
         let path = self.part(part);
         let bytes = self.health.read(&path, part)?;
         part::decode(bytes).with_context(|| format!("cannot read the part {}", path.display()))
+    }
+
+    /// The schema in a part's file; its rows are not read, and nothing is checked.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn schema(&self, part: &Part) -> Result<SchemaRef> {
+        let path = self.part(part);
+        part::schema(&path).with_context(|| format!("cannot read the part {}", path.display()))
     }
 
     /// What is known of parts' bytes.

@@ -159,6 +159,16 @@ pub trait Tables: Sync {
     /// # Errors
     /// The input cannot be read, or has no row of the id to start behind.
     fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError>;
+
+    /// The table that the stage published last, all of it, for an operator that [goes on](super::Operator::goes_on_from) from it:
+    /// none if there is none that [fits](super::Operator::fits), or if the stage is to start afresh. A kernel that does start from it
+    /// says so by [`Sink::goes_on`].
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        Ok(None)
+    }
 }
 
 /// Batches as they come.
@@ -215,6 +225,9 @@ pub trait Sink {
         drop(state);
         Ok(())
     }
+
+    /// Notes that the new table goes on from [`Tables::last`]: its manifest will name that snapshot.
+    fn goes_on(&mut self) {}
 
     /// Whether the run was interrupted: then return [`RunError::Cancelled`] soon.
     fn cancelled(&self) -> bool;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tessera_operators::operator::PortKind;
 use tessera_schemas::BYTES;
 
+use super::last;
 use crate::catalog::{Catalog, Table};
 use crate::engine::snapshot_exec::Target;
 use crate::keys::{self, Columns, KeyParts};
@@ -64,6 +65,8 @@ pub struct Decision {
     pub damaged: Vec<Damaged>,
     /// The snapshot that is there, unless all is to be made anew.
     pub previous: Option<Arc<Manifest>>,
+    /// Of a stage that goes on from its last table: that table's snapshot.
+    pub last: Option<Manifest>,
 }
 
 impl Decision {
@@ -80,6 +83,7 @@ impl Decision {
             listing: Listing::default(),
             damaged: Vec::new(),
             previous: None,
+            last: None,
         }
     }
 }
@@ -117,6 +121,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             decision.parts = current.parts.len();
             decision.stale_parts = current.parts.len();
         }
+        decision.reasons.extend(last::find(catalog, node, current.as_deref(), None, ask.force)?.reason);
         return Ok(decision);
     }
     let mut parts = key_parts(catalog, node)?;
@@ -212,6 +217,9 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             Some(_) => decision.reasons.push(format!("{}: rows were dropped, and on_error is \"fail\"", this.name)),
         }
     }
+    let start = last::find(catalog, node, current.as_deref(), Some(&key), ask.force)?;
+    decision.reasons.extend(start.reason);
+    decision.last = start.last;
     if catalog.stream_of(node).is_some() {
         targets(catalog, node, current.as_deref(), ask.force, &refusing, &mut decision)?;
     } else {

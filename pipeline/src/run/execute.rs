@@ -53,6 +53,7 @@ pub(super) async fn execute(
     let writer = TableWriter::new(store.clone(), catalog.plan.stages[node].schema.clone(), &key, graph.file.part_rows);
     let mut numbers: Vec<Metric> = Vec::new();
     let mut read = None;
+    let mut started_from = None;
     let maps = catalog.stream_of(node).is_some();
     let before: BTreeSet<String> = {
         let kept = decision.targets.iter().filter_map(|(_, part)| part.as_ref());
@@ -68,9 +69,12 @@ pub(super) async fn execute(
     } else {
         match catalog.kernel(node)? {
             Kernel::Whole(kernel) => {
-                let (parts, emitted) = run_whole(catalog, node, kernel, writer, store.checkpoint(&key), bar).await?;
-                numbers = emitted;
-                parts
+                let last = decision.last.take();
+                let id = last.as_ref().map(|last| last.id.clone());
+                let made = run_whole(catalog, node, kernel, last, writer, store.checkpoint(&key), bar).await?;
+                numbers = made.metrics;
+                started_from = id.filter(|_| made.went_on);
+                made.parts
             }
             Kernel::Query(query) => {
                 let (parts, counted) = query::run(catalog, node, &query, writer).await?;
@@ -104,6 +108,7 @@ pub(super) async fn execute(
         run: run.to_owned(),
         seconds,
         metrics,
+        started_from,
     };
     store.publish(&manifest)?;
     store.checkpoint(&manifest.key).remove()?;
@@ -236,14 +241,23 @@ async fn write_parts(
     }
 }
 
+/// What a whole kernel made.
+struct Emitted {
+    parts: Vec<Part>,
+    metrics: Vec<Metric>,
+    /// Whether it went on from the last table.
+    went_on: bool,
+}
+
 async fn run_whole(
     catalog: &Arc<Catalog>,
     node: usize,
     kernel: Box<dyn Whole>,
+    last: Option<Manifest>,
     writer: TableWriter,
     checkpoint: CheckpointFile,
     bar: &Bar,
-) -> Result<(Vec<Part>, Vec<Metric>)> {
+) -> Result<Emitted> {
     let stage = &catalog.plan.stages[node];
     let edges = &catalog.plan.graph.nodes[node].edges;
     let columns = |input: &str| stage.reads.get(input).cloned().unwrap_or_default();
@@ -254,21 +268,30 @@ async fn run_whole(
         seed: catalog.plan.graph.seed(node),
         shuffled: Mutex::new(BTreeMap::new()),
         scans: Mutex::default(),
+        last,
         dropped: Mutex::default(),
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
     let work = move || {
-        let mut sink =
-            KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar, interrupt };
+        let mut sink = KernelSink {
+            tables: &tables,
+            checkpoint,
+            writer,
+            metrics: Vec::new(),
+            resumed: false,
+            went_on: false,
+            bar,
+            interrupt,
+        };
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));
-        let made = result.map(|()| (sink.writer, sink.metrics, tables.dropped()));
+        let made = result.map(|()| (sink.writer, sink.metrics, sink.went_on, tables.dropped()));
         let _ = sender.send(made);
     };
     std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;
     let result = receiver.await.context("the kernel's thread is gone")?;
-    let (writer, metrics, dropped) = result.map_err(|error| catalog.failed(node, error))?;
-    Ok((writer.finish(dropped)?, metrics))
+    let (writer, metrics, went_on, dropped) = result.map_err(|error| catalog.failed(node, error))?;
+    Ok(Emitted { parts: writer.finish(dropped)?, metrics, went_on })
 }

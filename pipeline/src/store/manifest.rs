@@ -36,6 +36,9 @@ pub struct Manifest {
     pub seconds: f64,
     /// Hash of the file of its metrics, if it has one.
     pub metrics: Option<String>,
+    /// The snapshot of the same stage whose table it goes on from. No part of the key.
+    #[serde(default)]
+    pub started_from: Option<String>,
 }
 
 /// An immutable file of rows.

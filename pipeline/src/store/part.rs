@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use arrow::array::{Array, RecordBatch};
@@ -180,6 +180,11 @@ pub(super) fn decode(bytes: Bytes) -> Result<RecordBatch> {
     let schema = reader.schema().clone();
     let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// The schema of a part's file.
+pub(super) fn schema(path: &Path) -> Result<SchemaRef> {
+    Ok(ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?)?.schema().clone())
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.

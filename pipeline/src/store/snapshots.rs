@@ -52,6 +52,11 @@ impl StageStore {
     }
 }
 
+/// A snapshot's name as messages show it: the first digits of its key, unless an attempt stands behind them.
+pub fn shown(id: &str) -> &str {
+    if id.contains('-') { id } else { id.get(..SHOWN).unwrap_or(id) }
+}
+
 /// Snapshots as messages list them.
 pub fn known(all: &[Manifest], current: Option<&str>) -> String {
     let one = |manifest: &Manifest| {
@@ -100,6 +105,7 @@ mod tests {
             run: format!("{created:013}-0"),
             seconds: 0.0,
             metrics: None,
+            started_from: None,
         }
     }
 
