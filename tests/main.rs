@@ -2,6 +2,7 @@
 
 mod cluster_numbers;
 mod command_line;
+mod content;
 mod contract;
 mod damage;
 mod diagnostics;
@@ -17,8 +18,10 @@ mod kills;
 mod labels;
 mod pseudo_labels;
 mod recovery;
+mod removed;
 mod reuse;
 mod rounds;
+mod sharing;
 mod show;
 mod snapshots;
 mod source_changes;

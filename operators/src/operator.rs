@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 pub use binding::{At, BindError, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
 pub use kernel::{
-    Batches, Context, Dropped, Kernel, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
+    Batches, Context, Dropped, Kernel, Loss, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
 };
 
 /// What a stage does. One type, one file, one line in [`OPERATORS`](crate::OPERATORS).

@@ -58,6 +58,13 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// With [`row_per_file`](Self::row_per_file): how many of the `rows` that were published last may be gone now that there are `rows_now`;
+    /// none: any number.
+    fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
+        let _ = (rows, rows_now);
+        None
+    }
+
     /// With [`row_per_file`](Self::row_per_file): whether the file makes a row, rather than to say something of others' rows.
     /// Where all files do, a row is its file's alone, and only files that changed are read again. Else all rows are made, and compared.
     fn makes_row(&self, path: &str) -> bool {
@@ -82,6 +89,17 @@ pub trait Source: Send + Sync {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError>;
+}
+
+/// How many rows of a source may be gone since its last snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The most.
+    pub most: u64,
+    /// Why no more, as a sentence.
+    pub said: String,
+    /// The config field that allows more.
+    pub key: &'static str,
 }
 
 /// Rows to rows.

@@ -117,6 +117,14 @@ impl Manifest {
         Ok(seal::parse("manifest", path, &bytes)?)
     }
 
+    /// The same under another stage's name; rows that the stage left out are that one's.
+    pub fn of_stage(mut self, stage: &str) -> Self {
+        let before = std::mem::replace(&mut self.stage, stage.to_owned());
+        let dropped = self.parts.iter_mut().flat_map(|part| &mut part.dropped);
+        dropped.filter(|row| row.stage == before).for_each(|row| stage.clone_into(&mut row.stage));
+        self
+    }
+
     /// Rows of the table.
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|part| part.rows).sum()
