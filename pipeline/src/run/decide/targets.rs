@@ -1,6 +1,6 @@
 //! Deciding part by part: which parts of a map's table there are, and what each of the others is to be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result};
 use tessera_operators::operator::PortKind;
