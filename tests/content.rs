@@ -16,7 +16,7 @@ decoded = { op = "decode", input = "images", side = 32, keep = true, on_error = 
 small = { op = "decode", input = "images", side = 24, on_error = "drop" }
 gradients = { op = "hog", input = "small" }
 unit = { op = "normalize", input = "gradients" }
-random = { op = "weights", network = "small", init = "random" }
+random = { op = "weights", network = "small", normalisation = "tile" }
 features = { op = "infer", inputs = { images = "decoded", weights = "random" }, layer = "conv2", pool = 1 }
 "#;
 

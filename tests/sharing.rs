@@ -52,11 +52,10 @@ fn two_files_with_the_same_stages_share_them() {
         "SELECT * FROM assigned ORDER BY 1",
         "SELECT * FROM dropped",
         "SELECT stage, name, epoch, value FROM metrics ORDER BY 1, 2, 3",
-        "SELECT stage, rows, parts, file FROM parts ORDER BY 1, 3, 4",
+        "SELECT stage, rows, file FROM parts ORDER BY 1, 3",
         "SELECT count(pixels) AS n FROM decoded",
     ] {
-        let query = query.replace("rows, parts, file", "rows, file, file");
-        assert_eq!(sql(&place, "one.toml", &query), sql(&place, "two.toml", &query), "{query}");
+        assert_eq!(sql(&place, "one.toml", query), sql(&place, "two.toml", query), "{query}");
     }
     let stray = sql(&place, "two.toml", "SELECT count(*) AS n FROM metrics m JOIN snapshots s USING (stage, snapshot)");
     assert!(stray[0]["n"].as_u64().unwrap() > 0, "metrics belong to the snapshot that is here");
@@ -82,7 +81,6 @@ fn what_one_pipeline_collects_another_keeps() {
 #[test]
 fn a_renamed_stage_has_its_table_and_its_dropped_rows() {
     let place = place();
-    place.write("one.toml", FILE.replace("images = {", "photos = {").replace("\"images\", side", "\"photos\", side"));
     let renamed = FILE.replace("images = { op", "photos = { op").replace("input = \"images\"", "input = \"photos\"");
     let renamed = renamed.replace("gradients = {", "hogs = {").replace("\"gradients\"", "\"hogs\"");
     place.write("one.toml", renamed);
@@ -140,7 +138,7 @@ fn a_crash_while_it_is_taken_over_leaves_nothing_half() {
     let place = place();
     place.write("two.toml", FILE);
     let mut failed = 0;
-    for at in 1..200 {
+    for at in (1..300).step_by(5) {
         let _ = fs::remove_dir_all(place.path(".tessera/two"));
         let mut call = place.command("run", "two.toml", &["-q"]);
         let first = tessera_tests::run({
@@ -155,7 +153,7 @@ fn a_crash_while_it_is_taken_over_leaves_nothing_half() {
         assert_eq!(ran(&place, "two.toml").actions(), ALL, "step {at}");
         assert_eq!(place.digests("two"), place.digests("one"), "step {at}");
     }
-    assert!(failed > 10, "{failed}");
+    assert!(failed > 4, "{failed}");
 }
 
 #[test]

@@ -64,7 +64,9 @@ impl StageStore {
             }
             link(&theirs, &ours, part).with_context(|| format!("cannot take over {}", theirs.display()))?;
         }
-        sync_dir(&dir.join("."))?;
+        if let Some(part) = parts.last() {
+            sync_dir(&self.part(part))?;
+        }
         Ok(())
     }
 }
