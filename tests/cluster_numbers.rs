@@ -33,7 +33,10 @@ fn pictures(place: &Place, numbers: std::ops::Range<usize>) {
     fs::create_dir_all(place.path("photos")).unwrap();
     for number in numbers {
         let mut dice = Dice(number as u64 * 7919 + 11);
-        (0..4).for_each(|_| drop(dice.below(2)));
+        // The first ones of neighbouring seeds are alike.
+        for _ in 0..4 {
+            dice.below(2);
+        }
         let waves: Vec<[f64; 4]> = (0..3).map(|_| [60, 60, 628, 255].map(|end| dice.below(end) as f64 / 100.0)).collect();
         let shade = |x: f64, y: f64, [a, b, phase, height]: [f64; 4]| height * (a * x + b * y + phase).sin();
         let image = RgbImage::from_fn(32, 32, |x, y| {
