@@ -142,8 +142,14 @@ impl Place {
     /// The current snapshots of a pipeline, every part's bytes checked: what a crash must leave whole. Stages without one are
     /// left out.
     pub fn snapshots(&self, pipeline: &str) -> BTreeMap<String, Manifest> {
-        let store = Store::new(&self.path(".tessera"), pipeline);
-        let Ok(folders) = fs::read_dir(self.path(".tessera").join(pipeline)) else { return BTreeMap::new() };
+        self.snapshots_in(".tessera", pipeline)
+    }
+
+    /// The same in another store.
+    pub fn snapshots_in(&self, store: &str, pipeline: &str) -> BTreeMap<String, Manifest> {
+        let root = self.path(store);
+        let Ok(folders) = fs::read_dir(root.join(pipeline)) else { return BTreeMap::new() };
+        let store = Store::new(&root, pipeline);
         let names = folders.map(|folder| folder.expect("a folder").file_name().into_string().expect("text"));
         let current = |name: String| {
             let stage = store.stage(&name);
@@ -158,8 +164,13 @@ impl Place {
 
     /// The digests of a pipeline's tables.
     pub fn digests(&self, pipeline: &str) -> BTreeMap<String, TableDigest> {
+        self.digests_in(".tessera", pipeline)
+    }
+
+    /// The same in another store: one that shares nothing with the first.
+    pub fn digests_in(&self, store: &str, pipeline: &str) -> BTreeMap<String, TableDigest> {
         let digest = |manifest: &Manifest| manifest.digest().expect("digests");
-        self.snapshots(pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
+        self.snapshots_in(store, pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
     }
 
     /// Files of a pipeline's store that its current snapshots, listings and records do not account for.

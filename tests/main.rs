@@ -1,6 +1,8 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
+mod cluster_numbers;
 mod command_line;
+mod content;
 mod contract;
 mod damage;
 mod diagnostics;
@@ -18,8 +20,10 @@ mod memory;
 mod models;
 mod pseudo_labels;
 mod recovery;
+mod removed;
 mod reuse;
 mod rounds;
+mod sharing;
 mod show;
 mod snapshots;
 mod source_changes;

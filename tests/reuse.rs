@@ -217,7 +217,12 @@ fn images_come_and_go() {
         assert_eq!(answer.code, 0, "{}", answer.err);
         answer.out
     };
-    place.write("fresh.toml", fs::read_to_string(place.path("still.toml")).unwrap().replace("\"still\"", "\"fresh\""));
+    place.write(
+        "fresh.toml",
+        fs::read_to_string(place.path("still.toml"))
+            .unwrap()
+            .replace("\"still\"\nstore = \"other\"", "\"fresh\"\nstore = \"third\""),
+    );
     assert_eq!(place.call("run", "fresh.toml", &["-q"]).code, 0);
     for name in ["images", "features", "clusters", "assigned", "labelled"] {
         assert_eq!(table("still.toml", name), table("fresh.toml", name), "{name}: as if made at once");

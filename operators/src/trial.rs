@@ -49,6 +49,9 @@ pub fn call<O: Operator>(
     map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
 }
 
+/// The name of the stage's own last table in [`Memory`].
+pub const LAST: &str = "its own last table";
+
 /// Tables that lie in memory, in the order that they have there.
 pub struct Memory(pub BTreeMap<&'static str, Vec<RecordBatch>>);
 
@@ -64,6 +67,10 @@ impl Tables for Memory {
     fn scan(&self, input: &str, _: Order<'_>) -> Result<Batches, RunError> {
         Ok(Box::new(self.0[input].clone().into_iter().map(Ok)))
     }
+
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        Ok(self.0.get(LAST).cloned())
+    }
 }
 
 /// What a kernel put out.
@@ -77,6 +84,8 @@ pub struct Record {
     pub progress: Vec<(usize, usize)>,
     /// Lines for the user.
     pub said: Vec<String>,
+    /// Whether it went on from an earlier table.
+    pub went_on: bool,
     /// Whether to say that the run was interrupted.
     pub cancel: bool,
 }
@@ -100,6 +109,10 @@ impl Sink for Record {
 
     fn say(&mut self, line: &str) {
         self.said.push(line.to_owned());
+    }
+
+    fn goes_on(&mut self) {
+        self.went_on = true;
     }
 
     fn progress(&mut self, done: usize, total: usize, _: &str) {

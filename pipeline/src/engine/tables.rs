@@ -15,8 +15,8 @@ use crate::catalog::{Catalog, Request};
 use crate::interrupt::Interrupt;
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
-use crate::store::DroppedRow;
 use crate::store::checkpoint::{Checkpoint, CheckpointFile};
+use crate::store::{DroppedRow, Manifest};
 
 /// The inputs of one kernel.
 pub struct KernelTables {
@@ -32,6 +32,8 @@ pub struct KernelTables {
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
     /// What the scans share, for the rows that they left out.
     pub scans: Mutex<Vec<Arc<ScanState>>>,
+    /// The stage's snapshot to go on from.
+    pub last: Option<Manifest>,
     /// Rows that were left out, as far as they were asked of the scans, and those left out before anything was shuffled.
     pub dropped: Mutex<Vec<DroppedRow>>,
 }
@@ -101,6 +103,13 @@ impl Tables for KernelTables {
         let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
+
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        let Some(last) = &self.last else { return Ok(None) };
+        let store = self.catalog.store.stage(&last.stage);
+        let read = last.parts.iter().map(|part| store.read(part)).collect::<anyhow::Result<Vec<_>>>();
+        read.map(Some).map_err(engine)
+    }
 }
 
 /// Where a kernel's rows and numbers go.
@@ -115,6 +124,8 @@ pub struct KernelSink<'a> {
     pub metrics: Vec<Metric>,
     /// Whether what is shown next was done before this run.
     pub resumed: bool,
+    /// Whether the new table goes on from the last one.
+    pub went_on: bool,
     /// Shows how far it is.
     pub bar: Bar,
     /// Whether somebody wants it to stop.
@@ -159,6 +170,10 @@ impl Sink for KernelSink<'_> {
     fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
         let checkpoint = Checkpoint { state, metrics: self.metrics.clone(), dropped: self.tables.dropped() };
         self.checkpoint.write(checkpoint).map_err(engine)
+    }
+
+    fn goes_on(&mut self) {
+        self.went_on = true;
     }
 
     fn cancelled(&self) -> bool {
