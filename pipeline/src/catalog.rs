@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect_partitioned};
+use datafusion::physical_plan::{
+    ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, collect_partitioned, execute_stream_partitioned,
+};
 use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, Source};
 use tessera_schemas::{BYTES, IMAGE_ID};
 
@@ -386,16 +390,27 @@ impl Catalog {
         // The leaf's columns are the first step's, also if that is one of those above.
         let scan = self.stored(base, below.to_vec(), request, block)?;
         let schema = scan.plan.schema();
-        let partitions = collect_partitioned(scan.plan, self.engine.context.task_ctx()).await.map_err(convert::unwrap)?;
-        let batches: Vec<RecordBatch> = partitions.into_iter().flatten().collect();
-        let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        if bytes > SHUFFLE_BYTES {
-            let name = self.name(base);
-            bail!(
-                "the rows of `{name}` take {bytes} bytes and a shuffled scan holds at most {SHUFFLE_BYTES}: let it be read through \
-                 a view of encoded images (decode without keep)"
-            );
-        }
+        let parts =
+            execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
+        // Counted as they come: a view that makes many rows of one may make more than there is memory.
+        let held = AtomicUsize::new(0);
+        let collect = |part: SendableRecordBatchStream| {
+            let held = &held;
+            let counted = part.map_err(convert::unwrap).and_then(move |batch| async move {
+                let bytes = held.fetch_add(batch.get_array_memory_size(), Ordering::Relaxed) + batch.get_array_memory_size();
+                if bytes > SHUFFLE_BYTES {
+                    let (name, gib) = (self.name(base), SHUFFLE_BYTES >> 30);
+                    bail!(
+                        "the rows that are made of `{name}` take more than the {gib} GiB that a shuffled scan holds: make fewer \
+                         or smaller ones, or read them through a view of encoded images (decode without keep)"
+                    );
+                }
+                Ok(batch)
+            });
+            counted.try_collect::<Vec<RecordBatch>>()
+        };
+        let partitions = futures::stream::iter(parts).map(collect).buffered(self.engine.threads.max(1));
+        let batches: Vec<RecordBatch> = partitions.try_concat().await?;
         let dropped = (0..scan.state.dropped.len()).flat_map(|at| scan.state.take_dropped(at)).collect();
         Ok(Base { rows: Arc::new(concat_batches(&schema, &batches)?), dropped })
     }
