@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::{
     ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, collect_partitioned, execute_stream_partitioned,
 };
 use futures::future::BoxFuture;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, Source};
 use tessera_schemas::{BYTES, IMAGE_ID};
 
@@ -28,6 +29,23 @@ use crate::store::{Damaged, DroppedRow, Manifest, Part, Store};
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
+
+/// A partition's rows; none once those of all partitions together are more than a shuffled scan holds. They are counted as they come,
+/// for a view that makes many rows of one may make more than there is memory.
+async fn collect(
+    mut part: SendableRecordBatchStream,
+    held: Arc<AtomicUsize>,
+) -> datafusion::error::Result<Option<Vec<RecordBatch>>> {
+    let mut batches = Vec::new();
+    while let Some(batch) = part.try_next().await? {
+        let bytes = batch.get_array_memory_size();
+        if held.fetch_add(bytes, Ordering::Relaxed) + bytes > SHUFFLE_BYTES {
+            return Ok(None);
+        }
+        batches.push(batch);
+    }
+    Ok(Some(batches))
+}
 
 /// A stage's table.
 #[derive(Debug, Clone)]
@@ -392,25 +410,19 @@ impl Catalog {
         let schema = scan.plan.schema();
         let parts =
             execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
-        // Counted as they come: a view that makes many rows of one may make more than there is memory.
-        let held = AtomicUsize::new(0);
-        let collect = |part: SendableRecordBatchStream| {
-            let held = &held;
-            let counted = part.map_err(convert::unwrap).and_then(move |batch| async move {
-                let bytes = held.fetch_add(batch.get_array_memory_size(), Ordering::Relaxed) + batch.get_array_memory_size();
-                if bytes > SHUFFLE_BYTES {
-                    let (name, gib) = (self.name(base), SHUFFLE_BYTES >> 30);
-                    bail!(
-                        "the rows that are made of `{name}` take more than the {gib} GiB that a shuffled scan holds: make fewer \
-                         or smaller ones, or read them through a view of encoded images (decode without keep)"
-                    );
-                }
-                Ok(batch)
-            });
-            counted.try_collect::<Vec<RecordBatch>>()
-        };
-        let partitions = futures::stream::iter(parts).map(collect).buffered(self.engine.threads.max(1));
-        let batches: Vec<RecordBatch> = partitions.try_concat().await?;
+        let held = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = parts.into_iter().map(|part| SpawnedTask::spawn(collect(part, held.clone()))).collect();
+        let mut batches = Vec::new();
+        for task in tasks {
+            let Some(part) = task.join().await?.map_err(convert::unwrap)? else {
+                let (name, gib) = (self.name(base), SHUFFLE_BYTES >> 30);
+                bail!(
+                    "the rows that are made of `{name}` take more than the {gib} GiB that a shuffled scan holds: make fewer or \
+                     smaller ones, or let them be read through a view of encoded images (decode without keep)"
+                );
+            };
+            batches.extend(part);
+        }
         let dropped = (0..scan.state.dropped.len()).flat_map(|at| scan.state.take_dropped(at)).collect();
         Ok(Base { rows: Arc::new(concat_batches(&schema, &batches)?), dropped })
     }
