@@ -14,6 +14,7 @@ mod init;
 mod interrupt;
 mod kills;
 mod labels;
+mod pictures;
 mod pseudo_labels;
 mod recovery;
 mod reuse;

@@ -263,4 +263,56 @@ mod tests {
         assert_eq!(offsets(64, 32, 16), [0, 16, 32]);
         assert_eq!(offsets(63, 32, 16), [7, 23]);
     }
+
+    #[test]
+    fn crops_come_in_pieces_that_are_bounded_and_make_the_whole() {
+        let (seen, ids) = (crate::picture::MAX_MEGAPIXELS, ["a", "b", "bad", "c"]);
+        let png = |seed: u8| {
+            let image = image::RgbImage::from_fn(24, 20, |x, y| image::Rgb([x as u8 * seed, y as u8 * 9, seed]));
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            bytes.into_inner()
+        };
+        let files = [png(3), png(5), b"no image".to_vec(), png(7)];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(ids)),
+            Arc::new(arrow::array::BinaryArray::from_iter_values(&files)),
+        ];
+        let schema = Arc::new(Schema::new(vec![
+            Field::new(IMAGE_ID, DataType::Utf8, false),
+            Field::new(BYTES, DataType::Binary, true),
+        ]));
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let json = serde_json::json!({"side": 100, "stride": 16, "scale": 400, "on_error": "drop"});
+        let map = crate::trial::bind::<Tile>(json, &[("images", schema)]).unwrap();
+        let mut worker = Map::open(&map, &Inputs::default()).unwrap();
+        let (mut dropped, mut pieces) = (Vec::new(), Vec::new());
+        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
+        pieces.push(worker.call(&batch, &mut scope).unwrap());
+        while !worker.is_done() {
+            pieces.push(worker.go_on(&mut scope).unwrap());
+        }
+        assert!(worker.go_on(&mut scope).unwrap().num_rows() == 0);
+        assert_eq!(dropped.iter().map(|row| row.image_id.as_str()).collect::<Vec<_>>(), ["bad"]);
+        let length = 100 * 100 * 3;
+        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.num_rows() * length <= PIECE_BYTES));
+        let whole = arrow::compute::concat_batches(&pieces[0].schema(), &pieces).unwrap();
+        let made = pixels::Pixels::of(&whole).unwrap();
+        let mut row = 0;
+        for (id, bytes) in ids.iter().zip(&files).filter(|(id, _)| **id != "bad") {
+            let photo = Decoder::new(seen).whole(bytes, Some(400)).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(photo.size, [480, 400]);
+            // 24 of 480 - 100 = 380 columns, 19 of 300 rows; 12 of each are left over.
+            for (y, x) in (0..19).flat_map(|y| (0..24).map(move |x| (y, x))) {
+                assert_eq!(made.ids.value(row), format!("{id}#{y:03},{x:03}"));
+                let crop = made.row(row);
+                for line in [0, 57, 99] {
+                    let start = ((6 + y * 16 + line) * 480 + 6 + x * 16) * 3;
+                    assert_eq!(crop[line * 300..(line + 1) * 300], photo.pixels[start..start + 300], "{id} {y} {x} {line}");
+                }
+                row += 1;
+            }
+        }
+        assert_eq!(row, whole.num_rows());
+    }
 }

@@ -13,8 +13,8 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::{
     ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, collect_partitioned, execute_stream_partitioned,
 };
-use futures::future::BoxFuture;
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, Source};
 use tessera_schemas::{BYTES, IMAGE_ID};
 
@@ -408,8 +408,7 @@ impl Catalog {
         // The leaf's columns are the first step's, also if that is one of those above.
         let scan = self.stored(base, below.to_vec(), request, block)?;
         let schema = scan.plan.schema();
-        let parts =
-            execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
+        let parts = execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
         let held = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = parts.into_iter().map(|part| SpawnedTask::spawn(collect(part, held.clone()))).collect();
         let mut batches = Vec::new();

@@ -146,3 +146,6 @@ fn tiff_kind(bytes: &[u8]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -285,3 +285,52 @@ fn a_damaged_picture_does_no_harm_to_the_next() {
         assert!(out == expected, "behind one of {length} bytes");
     }
 }
+
+#[test]
+fn workers_share_a_budget_and_hold_nothing_of_it_behind_an_image() {
+    // RGB of 2 megapixels needs 6 MB: of a budget of 10 MB only one worker can have so much at once.
+    let budget: &'static Budget = Box::leak(Box::new(Budget::new(10_000_000)));
+    let image = DynamicImage::ImageRgb8(picture(2000, 1000));
+    let files = [png(&image), jpeg(&picture(2000, 1000))];
+    let work = || {
+        let mut decoder = Decoder::within(MAX_MEGAPIXELS, budget);
+        let mut out = vec![0; 32 * 32 * 3];
+        for bytes in &files {
+            // The short side of the JPEG is scaled down to 125.
+            decoder.square(bytes, 32, &mut out).unwrap();
+            let photo = decoder.whole(bytes, None).unwrap();
+            assert_eq!(photo.size, [2000, 1000]);
+            drop(photo);
+            decoder.square(b"no image", 32, &mut out).unwrap_err();
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));
+    assert!((6_000_000..=10_000_000).contains(&budget.most()), "{}", budget.most());
+    assert!(budget.try_take(10_000_000).is_some(), "all is given back");
+}
+
+#[test]
+fn what_an_image_needs_depends_on_its_format() {
+    let need = |image: &DynamicImage, format| {
+        let mut bytes = Vec::new();
+        image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        Raster::of(&bytes, 1 << 30).unwrap().need()
+    };
+    let image = DynamicImage::ImageRgb8(picture(100, 50));
+    let pixels = 100 * 50;
+    assert_eq!(need(&image, ImageFormat::Png), pixels * 3);
+    assert_eq!(need(&image.to_rgba8().into(), ImageFormat::Png), pixels * 4);
+    assert_eq!(need(&image.to_rgba16().into(), ImageFormat::Png), pixels * (8 + 3));
+    assert_eq!(need(&image.to_rgba16().into(), ImageFormat::Tiff), pixels * (8 + 8 + 3));
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_quality(90).unwrap();
+    compressor.set_subsamp(Subsamp::None).unwrap();
+    compressor.set_progressive(true).unwrap();
+    let source = picture(96, 48);
+    let source =
+        turbojpeg::Image { pixels: source.as_raw().as_slice(), width: 96, pitch: 288, height: 48, format: PixelFormat::RGB };
+    let progressive = compressor.compress_to_vec(source).unwrap();
+    let least = 96 * 48 * (3 * 2 + 3);
+    let found = Jpeg::of(&progressive, None).unwrap().need();
+    assert!((least..least + 40_000).contains(&found), "{found} of {least}");
+}

@@ -104,7 +104,8 @@ impl Tables {
         while let Some((&head, rest)) = body.split_first() {
             let width = if head >> 4 == 0 { 1 } else { 2 };
             let Some((values, rest)) = rest.split_at_checked(64 * width) else { return };
-            let value = |at: usize| values[at * width..(at + 1) * width].iter().fold(0, |all, &byte| all << 8 | u16::from(byte));
+            let value =
+                |at: usize| values[at * width..(at + 1) * width].iter().fold(0, |all, &byte| all << 8 | u16::from(byte));
             self.quantisation[usize::from(head & 3)] = Some(std::array::from_fn(value));
             body = rest;
         }
@@ -132,7 +133,8 @@ impl<'a> Scan<'a> {
             known.then_some((at, component, [usize::from(pair[1] >> 4) & 3, usize::from(pair[1]) & 3]))
         };
         let components = header[1..1 + 2 * count].chunks_exact(2).map(component).collect::<Option<Vec<_>>>()?;
-        let (band, bits) = ([usize::from(rest[0]), usize::from(rest[1])], [u32::from(rest[2] >> 4), u32::from(rest[2] & 15)]);
+        let (band, bits) =
+            ([usize::from(rest[0]), usize::from(rest[1])], [u32::from(rest[2] >> 4), u32::from(rest[2] & 15)]);
         let sequential = Self { components, band: [0, 63], bits: [0, 0] };
         if !frame.is_progressive() {
             return Some(sequential);

@@ -131,7 +131,7 @@ impl<'a> Bits<'a> {
     #[cold]
     #[inline(never)]
     fn find(&mut self, table: &Table) -> Result<Code, Damage> {
-        self.refill_bytes();
+        self.refill();
         let mut code = table.short[(self.buffer >> (64 - SHORT)) as usize];
         if code == Code::NONE {
             let next = (self.buffer >> 48) as u32;

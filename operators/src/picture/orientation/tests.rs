@@ -18,7 +18,11 @@ fn exif(value: u8, kind: u16, little: bool) -> Vec<u8> {
     bytes.extend(four(8));
     bytes.extend([two(1), two(0x0112), two(kind)].concat());
     bytes.extend(four(1));
-    if kind == 3 { bytes.extend([two(value.into()), two(0)].concat()) } else { bytes.extend(four(value.into())) }
+    if kind == 3 {
+        bytes.extend([two(value.into()), two(0)].concat())
+    } else {
+        bytes.extend(four(value.into()))
+    }
     bytes.extend(four(0));
     bytes
 }
@@ -149,7 +153,10 @@ fn carriers(image: &RgbImage, value: u8) -> Vec<(&'static str, Vec<u8>)> {
         ("PNG, profile in tEXt", chunk(&png, true, b"tEXt", &keyed(name, &[], &raw))),
         ("PNG, profile in iTXt", chunk(&png, true, b"iTXt", &keyed(name, &[0, 0, 0, 0], &raw))),
         ("PNG, profile in packed iTXt", chunk(&png, true, b"iTXt", &keyed(name, &[1, 0, 0, 0], &packed(&raw)))),
-        ("PNG, profile APP1", chunk(&png, true, b"zTXt", &keyed("Raw profile type APP1", &[0], &packed(&profile("APP1", &with_prefix))))),
+        (
+            "PNG, profile APP1",
+            chunk(&png, true, b"zTXt", &keyed("Raw profile type APP1", &[0], &packed(&profile("APP1", &with_prefix)))),
+        ),
         ("PNG, XMP", chunk(&png, true, b"iTXt", &keyed(xmp_name, &[0, 0, 0, 0], &xmp(value, false)))),
         ("PNG, packed XMP", chunk(&png, true, b"iTXt", &keyed(xmp_name, &[1, 0, 0, 0], &packed(&xmp(value, true))))),
         ("WebP, EXIF", webp(&plain, image, b"EXIF", &short)),
@@ -191,7 +198,9 @@ fn odd_bodies_mean_upright() {
         assert_eq!(square(&chunk(&png, true, b"eXIf", body), 16).unwrap(), expected, "{body:?}");
         assert_eq!(of_webp(&webp(&encoded(&image, ImageFormat::WebP), &image, b"EXIF", body)), Orientation::NoTransforms);
     }
-    for text in ["tiff:Orientation", "tiff:Orientation=", "tiff:Orientation=\"x\"", "tiff:Orientation=\"66\"", "Orientation=\"6\""] {
+    for text in
+        ["tiff:Orientation", "tiff:Orientation=", "tiff:Orientation=\"x\"", "tiff:Orientation=\"66\"", "Orientation=\"6\""]
+    {
         assert_eq!(first([], [text.as_bytes()]), Orientation::NoTransforms, "{text}");
     }
     assert_eq!(raw_profile(b"exif"), None);
