@@ -18,6 +18,7 @@ mod kills;
 mod labels;
 mod memory;
 mod models;
+mod pictures;
 mod pseudo_labels;
 mod recovery;
 mod removed;

@@ -81,7 +81,7 @@ pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
 impl Operator for Decode {
     const NAME: &'static str = "decode";
     const SUMMARY: &'static str = "encoded images to pixels: short side resized, centre cropped";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] =
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
@@ -123,7 +123,7 @@ impl Operator for Decode {
 
 impl Map for Decode {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let (decoder, schema) = (Decoder::new(self.max_megapixels)?, self.schema.clone());
+        let (decoder, schema) = (Decoder::new(self.max_megapixels), self.schema.clone());
         Ok(Box::new(Worker { decoder, side: self.side, on_error: self.on_error, schema }))
     }
 }

@@ -129,6 +129,21 @@ pub trait MapFn: Send {
     /// # Errors
     /// A row cannot be handled (and may not be dropped), or the work failed.
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError>;
+
+    /// Whether all rows of the last batch are out. A map that makes many rows of one may yield them in pieces, and the engine
+    /// asks this worker for the others when there is room for them.
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    /// The next piece of the last batch, unless it [is done](Self::is_done). The scope is that of the batch.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    fn go_on(&mut self, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let _ = scope;
+        Err(RunError::Engine("there are no more rows of this batch".into()))
+    }
 }
 
 /// What surrounds a batch.
