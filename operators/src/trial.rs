@@ -37,6 +37,17 @@ pub fn features(rows: &[(&str, &[f32])]) -> RecordBatch {
     RecordBatch::try_new(schema, vec![Arc::new(ids), vectors]).unwrap()
 }
 
+/// Numbers that another implementation can make too, for golden values: `((i · 7919 + number · 104729) mod 1009) / 1009 - 0.5`, as
+/// `tests/peers/golden/made.py` has it.
+pub fn unit(i: usize, number: usize) -> f64 {
+    ((i * 7919 + number * 104_729) % 1009) as f64 / 1009.0 - 0.5
+}
+
+/// The sum of values, each times the [`unit`] of its place: values that change places change it.
+pub fn weighted(values: &[f32]) -> f64 {
+    values.iter().enumerate().map(|(place, &value)| f64::from(value) * unit(place, 0)).sum()
+}
+
 /// What a map makes of one batch.
 pub fn call<O: Operator>(
     operator: O,
