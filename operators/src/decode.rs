@@ -203,8 +203,8 @@ mod tests {
             let pixels = (0..width as usize * height as usize * 3).map(|i| ((i * i * 31 + i * 17) % 251) as u8).collect();
             let (mut png, mut found) = (Cursor::new(Vec::new()), [0; 108]);
             RgbImage::from_raw(width, height, pixels).unwrap().write_to(&mut png, ImageFormat::Png).unwrap();
-            Decoder::new(1).unwrap().square(png.get_ref(), 6, &mut found).unwrap();
-            let close = found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1);
+            Decoder::new(1).square(png.get_ref(), 6, &mut found).unwrap();
+            let close = found.iter().zip(expected).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 1);
             assert!(close, "{width} x {height}: {found:?}, not {expected:?}");
         }
     }
