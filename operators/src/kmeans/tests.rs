@@ -303,7 +303,8 @@ fn clusters_keep_their_numbers() {
         let (share, other) = (kept(&before, &labels(&some, &next)), kept(&before, &labels(&some, &afresh)));
         assert!(share >= 0.99 && other < 0.5, "{config}: {share} from the last, {other} afresh");
         let last = |record: &Record| *record.values("objective").last().unwrap();
-        assert!(last(&next) < 1.05 * last(&afresh), "{config}: {} {}", last(&next), last(&afresh));
+        // Each ends in a minimum of its own; of so few points, those lie some percent apart.
+        assert!(last(&next) < 1.1 * last(&afresh), "{config}: {} {}", last(&next), last(&afresh));
 
         let cut = table(&some);
         let parts = [cut.slice(700, some.len() - 700), cut.slice(0, 700)];

@@ -128,7 +128,7 @@ fn the_best_on_validation_is_tested() {
     let of = |name| table.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
     let (c, value) = (of("c"), of("value"));
     let tried: Vec<_> = (0..6).step_by(2).map(|row| (c[row], value[row])).collect();
-    assert_eq!(tried, [(0.0, 0.0)], "from the strongest on");
+    assert_eq!(tried, [1e-6, 0.01, 0.5].map(|c| (c, 16.0 / 18.0)), "from the strongest on");
     // The first of the best.
     let best = tried.iter().fold(tried[0], |best, &fit| if fit.1 > best.1 { fit } else { best });
     assert_eq!(c[6..], [best.0; 2]);
