@@ -27,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
 use crate::nearest;
+use crate::config::Limits;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 use crate::vectors;
 use config::Config;
@@ -53,6 +54,7 @@ impl Operator for Kmeans {
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["memory"];
+    const LIMITS: Limits = &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e12), ("memory", 1e18)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

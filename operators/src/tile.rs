@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
 use crate::decode::{OnError, check, labels, max_megapixels, refuse, unread};
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -56,6 +57,7 @@ impl Operator for Tile {
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
     const NEUTRAL: &'static [&'static str] = &["on_error"];
+    const LIMITS: Limits = &[("stride", 1e6), ("scale", 1e5), ("max_megapixels", 1e5)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -13,12 +13,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::{Entry, Files, Fingerprint};
+use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
 use super::input::Normalisation;
 use super::network::{Name, Parameter, walk};
 use super::tensors;
+use crate::config::Limits;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
 /// Keys of a `weights` stage.
@@ -87,6 +88,7 @@ impl Operator for Weights {
     const INPUTS: &'static [Port] = &[];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["path"];
+    const LIMITS: Limits = &[("classes", 1e6), ("deviation", 1e3)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
@@ -168,10 +170,10 @@ impl Source for Tensors {
         }
     }
 
-    fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
+    fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
         match &self.weights.origin {
             Origin::File { file, .. } => Ok(files.list(file)?),
-            Origin::Seed(_) => Ok(Vec::new()),
+            Origin::Seed(_) => Ok(Listed::default()),
         }
     }
 
@@ -224,8 +226,8 @@ mod tests {
 
     struct Disk;
     impl Files for Disk {
-        fn list(&self, root: &Path) -> Result<Vec<Entry>, tessera_datasets::Error> {
-            Ok(vec![Entry { path: root.file_name().unwrap().to_str().unwrap().to_owned(), size: 0, modified_ns: 0 }])
+        fn list(&self, root: &Path) -> Result<Listed, tessera_datasets::Error> {
+            tessera_datasets::local::LocalFiles.list(root)
         }
         fn read(&self, path: &Path) -> Result<Vec<u8>, tessera_datasets::Error> {
             std::fs::read(path).map_err(|source| tessera_datasets::Error::Io { path: path.to_owned(), source })
@@ -271,7 +273,7 @@ mod tests {
         let network = table::network(&weights.schema()).unwrap();
         assert_eq!((network.name.as_deref(), network.mean), (Some("small"), Some([0.4, 0.5, 0.6])));
         let source = source(weights, 1);
-        assert_eq!((source.root(), source.list(&Disk).unwrap()[0].path.as_str()), (folder.path(), "w.safetensors"));
+        assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_str()), (folder.path(), "w.safetensors"));
         let batches = read(&*source).unwrap();
         let rows = table::rows(&batches[0]).unwrap();
         assert_eq!(batches.len(), 1);
@@ -292,7 +294,7 @@ mod tests {
     fn without_a_file_the_seed_decides() {
         let of = |config: serde_json::Value, seed| {
             let source = source(bind(Path::new("/base"), config).unwrap(), seed);
-            assert_eq!((source.list(&Disk).unwrap(), source.root()), (Vec::new(), Path::new("/base")));
+            assert_eq!((source.list(&Disk).unwrap(), source.root()), (Listed::default(), Path::new("/base")));
             read(&*source).unwrap()
         };
         let small = json!({"network": "small", "normalisation": "tile"});

@@ -122,6 +122,7 @@ impl Export {
         let bytes = file.finish()?;
         let counted = counted(count as usize, thing);
         reporter.say(&format!("{}: {counted}, {bytes} bytes{beside}", self.output.display()));
-        summary::left_out(&mut io::stderr(), &dropped)
+        summary::left_out(&dropped);
+        Ok(())
     }
 }
