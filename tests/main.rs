@@ -14,6 +14,8 @@ mod init;
 mod interrupt;
 mod kills;
 mod labels;
+mod limits;
+mod listing;
 mod pseudo_labels;
 mod recovery;
 mod reuse;

@@ -163,7 +163,7 @@ fn webp(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
         b"VP8L" => {
             let [signature, a, b, c, d] = at(file, 20)?;
             let bits = u32::from_le_bytes([a, b, c, d]);
-            (signature == 0x2f).then_some(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1))
+            (signature == 0x2f).then_some(((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1))
         }
         b"VP8X" => {
             let [a, b, c, d, e, f] = at(file, 24)?;
@@ -179,7 +179,7 @@ fn tiff(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     let little = order == b'I';
     let big = [a, b].contains(&43);
     let number = |bytes: &[u8]| {
-        let join = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+        let join = |value: u64, byte: &u8| (value << 8) | u64::from(*byte);
         if little { bytes.iter().rev().fold(0, join) } else { bytes.iter().fold(0, join) }
     };
     let directory = if big { number(&at::<8>(file, 8)?) } else { number(&at::<4>(file, 4)?) };

@@ -54,7 +54,7 @@ impl Operator for Kmeans {
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["memory"];
-    const LIMITS: Limits = &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e12), ("memory", 1e18)];
+    const LIMITS: Limits = &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{Array as _, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -108,12 +108,12 @@ pub fn load(path: &Path) -> Result<Listing, Damaged> {
         for batch in reader.build()? {
             let batch = batch?;
             let (paths, digests, formats) = (text(&batch, "path")?, text(&batch, "digest")?, text(&batch, "format")?);
-            let whole = |name| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).context(name);
-            let unsigned = |name| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt64Type>()).context(name);
+            let whole = |name: &'static str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).context(name);
+            let unsigned = |name: &'static str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt64Type>()).context(name);
             let (sizes, widths, heights) = (unsigned("size")?, unsigned("width")?, unsigned("height")?);
             let (modified, changed) = (whole("modified_ns")?, whole("changed_ns")?);
-            let side = |sides: &UInt64Array, row| sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten();
-            let format = |row| FORMATS.into_iter().find(|format| formats.is_valid(row) && formats.value(row) == *format);
+            let side = |sides: &UInt64Array, row: usize| sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten();
+            let format = |row: usize| FORMATS.into_iter().find(|format| formats.is_valid(row) && formats.value(row) == *format);
             listing.prints.extend((0..batch.num_rows()).map(|row| Fingerprint {
                 entry: Entry {
                     path: paths.value(row).to_owned(),
@@ -345,6 +345,22 @@ mod tests {
         let now = fingerprint(&files, dir.path(), entries, &known, 1, &|_| true, &|_, _| {}).unwrap();
         let digest = short(&blake3::hash(b"new bytes"));
         assert_eq!(now.iter().map(|print| print.digest.as_str()).collect::<Vec<_>>(), [&digest, "dold", &digest, &digest]);
+    }
+
+    /// A program may set the time of the last write to what it was; nobody can set that of the last change.
+    #[test]
+    fn what_changed_under_an_old_time_is_hashed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "new bytes").unwrap();
+        let since_ns = 1_700_000_000_000_000_000;
+        let known = Listing { prints: vec![print("a", 9, 5)], since_ns, outdated: false };
+        let entry = Entry { changed_ns: 6, ..known.prints[0].entry.clone() };
+        let files = tessera_datasets::local::LocalFiles;
+        let now = fingerprint(&files, dir.path(), vec![entry], &known, 1, &|_| false, &|_, _| {}).unwrap();
+        assert_eq!(now[0].digest, short(&blake3::hash(b"new bytes")));
+        let mut young = known.clone();
+        young.prints[0].entry.changed_ns = since_ns;
+        assert_eq!((known.unsure(), young.unsure()), (false, true));
     }
 
     #[test]

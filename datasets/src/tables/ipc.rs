@@ -226,3 +226,6 @@ fn schema(raw: Raw<'_>, schema: Option<Schema<'_>>) -> Result<SchemaRef, Error> 
     }
     Ok(Arc::new(fb_to_schema(schema)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use super::{Config, LARGEST_GRID, file, permutations};
 use crate::operator::{BindError, Binding, RunError};
 
 /// To find more permutations than that, or to count how far they are from each other, takes longer than anybody would wait.
-pub const MOST_PERMUTATIONS: usize = 20_000;
+pub const MOST_PERMUTATIONS: usize = 10_000;
 /// The paper's number of permutations, and their smallest distance.
 const PERMUTATIONS: usize = 701;
 /// See [`PERMUTATIONS`].
@@ -70,9 +70,8 @@ pub fn wanted(config: &Config, inputs: &Binding<'_>, errors: &mut Vec<BindError>
             return None;
         }
         if count > MOST_PERMUTATIONS {
-            let message = format!("holds {held} permutations, and {MOST_PERMUTATIONS} are the most");
-            let error = BindError::key("permutations_file", message);
-            errors.push(error.help(format!("permutations = {MOST_PERMUTATIONS} takes the first of them")));
+            let advice = format!("`permutations = {MOST_PERMUTATIONS}` takes the first of them");
+            refuse("permutations_file", format!("{held} permutations, and {MOST_PERMUTATIONS} are the most: {advice}"));
             return None;
         }
         permutations.truncate(count);

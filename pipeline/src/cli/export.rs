@@ -1,6 +1,5 @@
 //! `tessera export`.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;

@@ -248,7 +248,7 @@ fn listing_key(source: &dyn Source, decision: &Decision) -> String {
         }
     }
     texts.extend(decision.left_out.iter().flat_map(|row| ["left out".into(), (&row.image_id).into(), (&row.reason).into()]));
-    keys::hash(texts.iter().map(Cow::as_ref))
+    keys::hash(texts.iter().map(|text| text.as_ref()))
 }
 
 /// The snapshot that is there; one that cannot be read is as good as none.

@@ -64,7 +64,7 @@ fn emit(
     let mut opened = prints.iter().filter(is_read).peekable();
     if opened.peek().is_some() {
         let now = source.list(files).map_err(fail)?;
-        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.contains(entry)) {
+        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.files.contains(entry)) {
             bail!("stage `{}`: {} changed while it was read; run again", catalog.name(node), changed.path);
         }
     }

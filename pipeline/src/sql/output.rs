@@ -126,7 +126,7 @@ fn harmless(batch: &RecordBatch) -> Result<RecordBatch> {
             Some(texts) => Arc::new(texts.iter().map(|text| text.map(printable)).collect::<StringArray>()),
             None => text,
         };
-        Ok((printable(field.name()).into_owned(), text))
+        Ok((printable(field.name()).into_owned(), text, true))
     });
     Ok(RecordBatch::try_from_iter_with_nullable(columns.collect::<Result<Vec<_>>>()?)?)
 }
