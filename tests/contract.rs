@@ -178,8 +178,7 @@ fn keys_are_known_and_checked() {
 }
 
 /// Values of a key that holds numbers, made of one: the shapes that configs have.
-const SHAPES: [fn(Value) -> Value; 4] =
-    [|x| x, |x| json!([x]), |x| json!([x, x]), |x| json!([x, x, x])];
+const SHAPES: [fn(Value) -> Value; 4] = [|x| x, |x| json!([x]), |x| json!([x, x]), |x| json!([x, x, x])];
 
 /// Every key that holds numbers, with the values that show it to take them.
 fn numeric(spec: &dyn Spec) -> Vec<(&'static str, fn(Value) -> Value)> {

@@ -84,7 +84,8 @@ fn csv_spreads_vectors() {
     assert!(lines.iter().all(|line| line.split(',').count() == length + 1));
     assert_eq!(place.tessera("export", &["images", "-q", "-o", "i.csv"]).code, 0);
     let images = fs::read_to_string(place.path("i.csv")).unwrap();
-    let header = "image_id,source.path,source.offset,source.length,source.row,label,digest,width,height,format,bytes,modified";
+    let header =
+        "image_id,source.path,source.offset,source.length,source.row,label,digest,width,height,format,bytes,modified";
     assert!(images.starts_with(&format!("{header}\nblue/0002.png,blue/")), "{images}");
 }
 

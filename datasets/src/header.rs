@@ -82,7 +82,9 @@ fn format(front: &[u8; 12]) -> Option<&'static str> {
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => "tiff",
         [b'B', b'M', ..] => "bmp",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] if brand.starts_with(b"avi") => "avif",
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] if [b"hei", b"hev", b"mif", b"msf"].iter().any(|b| brand.starts_with(*b)) => {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..]
+            if [b"hei", b"hev", b"mif", b"msf"].iter().any(|b| brand.starts_with(*b)) =>
+        {
             "heif"
         }
         [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "jxl",

@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
 
-use crate::nearest::{self, Centres, Near, Nearest};
 use crate::config::Limits;
+use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::{IMAGE_ID, column};
 
-use crate::decode::MAX_SIDE;
 use crate::config::Limits;
+use crate::decode::MAX_SIDE;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };

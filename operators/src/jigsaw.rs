@@ -179,7 +179,13 @@ impl Operator for Jigsaw {
     const VIEW: bool = true;
     const LOOKS_BACK: bool = true;
     const FILES: &'static [&'static str] = &["permutations_file"];
-    const LIMITS: Limits = &[("cell", 8192.0), ("tile", 8192.0), ("permutations", MOST_PERMUTATIONS as f64), ("jitter", 8192.0), ("channel_shift", 8192.0)];
+    const LIMITS: Limits = &[
+        ("cell", 8192.0),
+        ("tile", 8192.0),
+        ("permutations", MOST_PERMUTATIONS as f64),
+        ("jitter", 8192.0),
+        ("channel_shift", 8192.0),
+    ];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -26,8 +26,8 @@ mod start;
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
-use crate::nearest;
 use crate::config::Limits;
+use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 use crate::vectors;
 use config::Config;
@@ -54,7 +54,8 @@ impl Operator for Kmeans {
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["memory"];
-    const LIMITS: Limits = &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
+    const LIMITS: Limits =
+        &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

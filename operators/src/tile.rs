@@ -13,8 +13,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
-use crate::decode::{OnError, check, labels, max_megapixels, refuse, unread};
 use crate::config::Limits;
+use crate::decode::{OnError, check, labels, max_megapixels, refuse, unread};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };

@@ -108,12 +108,19 @@ pub fn load(path: &Path) -> Result<Listing, Damaged> {
         for batch in reader.build()? {
             let batch = batch?;
             let (paths, digests, formats) = (text(&batch, "path")?, text(&batch, "digest")?, text(&batch, "format")?);
-            let whole = |name: &'static str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).context(name);
-            let unsigned = |name: &'static str| batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt64Type>()).context(name);
+            let whole = |name: &'static str| {
+                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).context(name)
+            };
+            let unsigned = |name: &'static str| {
+                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt64Type>()).context(name)
+            };
             let (sizes, widths, heights) = (unsigned("size")?, unsigned("width")?, unsigned("height")?);
             let (modified, changed) = (whole("modified_ns")?, whole("changed_ns")?);
-            let side = |sides: &UInt64Array, row: usize| sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten();
-            let format = |row: usize| FORMATS.into_iter().find(|format| formats.is_valid(row) && formats.value(row) == *format);
+            let side = |sides: &UInt64Array, row: usize| {
+                sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten()
+            };
+            let format =
+                |row: usize| FORMATS.into_iter().find(|format| formats.is_valid(row) && formats.value(row) == *format);
             listing.prints.extend((0..batch.num_rows()).map(|row| Fingerprint {
                 entry: Entry {
                     path: paths.value(row).to_owned(),
@@ -154,10 +161,8 @@ pub fn save(path: &Path, listing: &Listing) -> Result<()> {
         ("height", unsigned(|p| p.header.height.map(u64::from)), true),
     ];
     let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
-    let since = HashMap::from([
-        (SINCE.to_owned(), listing.since_ns.to_string()),
-        (FORMAT.to_owned(), FORMAT_NOW.to_owned()),
-    ]);
+    let since =
+        HashMap::from([(SINCE.to_owned(), listing.since_ns.to_string()), (FORMAT.to_owned(), FORMAT_NOW.to_owned())]);
     let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(since));
     let batch = batch.with_schema(schema)?;
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
@@ -226,7 +231,9 @@ pub fn fingerprint(
         match digest {
             Ok(told) => Ok(told),
             // The reader finds out why, and `on_error` decides what that means.
-            Err(tessera_datasets::Error::Io { source, .. }) => Ok((format!("{UNREADABLE}{}", source.kind()), Header::default())),
+            Err(tessera_datasets::Error::Io { source, .. }) => {
+                Ok((format!("{UNREADABLE}{}", source.kind()), Header::default()))
+            }
             Err(error) => Err(error),
         }
     });
@@ -241,12 +248,7 @@ pub fn fingerprint(
 }
 
 /// The hash of a file's bytes, in pieces where it is large: a table may be larger than memory. Of an image, its header as well.
-fn digest(
-    files: &dyn Files,
-    path: &Path,
-    size: u64,
-    is_image: bool,
-) -> Result<(String, Header), tessera_datasets::Error> {
+fn digest(files: &dyn Files, path: &Path, size: u64, is_image: bool) -> Result<(String, Header), tessera_datasets::Error> {
     let mut header = Header::default();
     if size <= PIECE {
         let bytes = files.read(path)?;

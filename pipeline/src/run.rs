@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use tessera_schemas::printable;
 
@@ -176,11 +176,7 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
         if failures.reach(catalog, node) {
             continue;
         }
-        // A task of its own, which ends when it is dropped: what computes for long before it waits for anything does not deafen this one.
-        let mut task = tokio::task::JoinSet::new();
-        let (shared, run, forced) = (catalog.clone(), id.clone(), force.contains(&node));
-        task.spawn(async move { stage(&shared, node, forced, &run, reporter).await });
-        let made = async { task.join_next().await.context("a stage has a task")?.context("the stage's task failed")? };
+        let made = stage(catalog, node, force.contains(&node), &id, reporter);
         match unless_interrupted(catalog, node, made).await {
             Ok(report) => {
                 stages.push(report);

@@ -117,8 +117,7 @@ pub fn batch<'a>(images: impl IntoIterator<Item = Image<'a>>) -> Result<RecordBa
     let about = |get: fn(&About<'a>) -> Option<i64>| images.iter().map(move |image| get(&image.about));
     let whole = |get| -> ArrayRef { Arc::new(about(get).collect::<Int64Array>()) };
     let format: ArrayRef = Arc::new(images.iter().map(|image| image.about.format).collect::<StringArray>());
-    let modified: ArrayRef =
-        Arc::new(about(|a| a.modified_us).collect::<TimestampMicrosecondArray>().with_timezone(UTC));
+    let modified: ArrayRef = Arc::new(about(|a| a.modified_us).collect::<TimestampMicrosecondArray>().with_timezone(UTC));
     let columns = vec![
         texts(|i| i.image_id),
         Arc::new(source),

@@ -130,7 +130,9 @@ impl Part<'_> {
             let bytes = &bytes[..bytes.len().min(chunk.compressed_size() as usize)];
             checksums::check(bytes).map_err(|page| {
                 let (name, group, page) = (chunk.column_path(), self.group, start + page as u64);
-                self.raw.error(format!("is damaged: column {name}, row group {group}: the page at byte {page} does not fit its checksum"))
+                self.raw.error(format!(
+                    "is damaged: column {name}, row group {group}: the page at byte {page} does not fit its checksum"
+                ))
             })?;
         }
         Ok(())

@@ -12,8 +12,8 @@ use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
 
 use super::shuffle::original;
-use crate::store::DroppedRow;
 use crate::keys;
+use crate::store::DroppedRow;
 
 /// A stage's map with its sides, and the workers that it opened so far.
 pub struct Step {

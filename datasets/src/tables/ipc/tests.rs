@@ -14,7 +14,8 @@ use crate::local::LocalFiles;
 fn table(rows: i32) -> RecordBatch {
     let numbers = || (0..rows).map(|at| (at % 5 > 0).then_some(at % 3));
     let words = || (0..rows).map(|at| (at % 4 > 0).then(|| format!("a word that is long, number {}", at % 9)));
-    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>((0..rows).map(|at| (at % 6 > 0).then(|| vec![Some(at), None])));
+    let lists =
+        ListArray::from_iter_primitive::<Int32Type, _, _>((0..rows).map(|at| (at % 6 > 0).then(|| vec![Some(at), None])));
     let numbered: ArrayRef = Arc::new(numbers().collect::<Int32Array>());
     let field = Arc::new(Field::new("inner", DataType::Int32, true));
     let words = words().collect::<Vec<_>>();

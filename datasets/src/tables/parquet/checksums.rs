@@ -114,7 +114,8 @@ impl Compact<'_> {
                 let head = self.byte()?;
                 let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
                 let kind = head & 0x0f;
-                (0..count).try_for_each(|_| if kind <= 2 { self.advance(1) } else { self.skip(kind, deepest.checked_sub(1)?) })
+                (0..count)
+                    .try_for_each(|_| if kind <= 2 { self.advance(1) } else { self.skip(kind, deepest.checked_sub(1)?) })
             }
             12 => {
                 let (deepest, mut number) = (deepest.checked_sub(1)?, 0);

@@ -13,7 +13,8 @@ use crate::{Error, Files as _, Fingerprint, tables};
 
 /// A file of two columns in two row groups.
 fn written(version: WriterVersion, compression: Compression) -> Vec<u8> {
-    let words: ArrayRef = Arc::new(StringArray::from_iter((0..900).map(|at| (at % 7 > 0).then(|| format!("word {}", at % 31)))));
+    let words: ArrayRef =
+        Arc::new(StringArray::from_iter((0..900).map(|at| (at % 7 > 0).then(|| format!("word {}", at % 31)))));
     let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values((0..900).map(|at| at * at * 7919)));
     let batch = RecordBatch::try_from_iter([("words", words), ("numbers", numbers)]).unwrap();
     let properties = WriterProperties::builder()
