@@ -6,8 +6,8 @@
 //! be read. Config: `path`, `format`, `on_error`. No pixel is read here; files' bytes are read where size or time changed.
 //!
 //! A file that cannot be read is a row all the same: the stage that decodes it says what that means. What cannot be listed (a name
-//! that is not UTF-8, a folder that cannot be read), and a folder that holds no image, are told, and are in the table `dropped`; with
-//! `on_error = "fail"` they fail the run.
+//! that is not UTF-8, a folder that cannot be read), and a folder that is empty, are told, and are in the table `dropped`; with
+//! `on_error = "fail"` they fail the run. A folder of other files, and no image, fails it in any case.
 //!
 //! With `format = "voc"`, `path` is a folder such as PASCAL's `VOC2007`, and an image may show several classes: so there is no
 //! `label`, but `split` (`train`, `val`, `test`; `trainval` where that is all that is known; null for an image of none), and for each
@@ -185,6 +185,10 @@ impl Source for Images {
             }
         };
         if !listed.files.iter().any(|file| self.makes_row(&file.path)) {
+            // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
+            if all > 0 && listed.left_out.is_empty() {
+                return Err(RunError::Format { path: self.root.clone(), message: folder::no_image(all) });
+            }
             listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason: folder::no_image(all) });
         }
         match listed.left_out.first().filter(|_| self.on_error == OnError::Fail) {
