@@ -17,6 +17,9 @@ export PHOTOS
 
 TORCH_VERSION := 2.11.0
 BIN := $(TARGET_DIR)/release/tessera
+# The same dependencies, and our own crates with debug assertions and checked arithmetic: the guards of the vector kernels run.
+CHECKED := --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true \
+	--config 'profile.release.package."*".debug-assertions=false' --config 'profile.release.package."*".overflow-checks=false'
 
 .PHONY: help setup build test lint bench demo
 
@@ -30,9 +33,10 @@ build: setup ## Build the release binary; its path is the last line.
 	cargo build --release --workspace
 	@echo $(BIN)
 
-test: setup ## Run all tests.
+test: setup ## Run all tests; those of the libraries once more with debug assertions.
 	cargo build --release --workspace
 	cargo test --release --workspace
+	cargo test --release $(CHECKED) --workspace --lib
 
 lint: setup ## Check format, clippy and the import order.
 	cargo fmt --all --check

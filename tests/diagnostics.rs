@@ -43,8 +43,12 @@ fn an_unknown_key() {
     let found = faults(&format!("{IMAGES}[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nsides = 64\nside = 64\n"));
     contains(
         &found,
-        &["unknown key `sides`", "[pipeline.toml:7:1]", "·  ─────", "did you mean `side`?", "max_megapixels"]
-            .map(|t| t.trim_start_matches("·  ")),
+        &[
+            "unknown key `sides`",
+            "[pipeline.toml:7:1]",
+            "· ─────\n",
+            "did you mean `side`? known: side, on_error, max_megapixels",
+        ],
     );
 }
 
@@ -83,7 +87,7 @@ fn a_circle() {
 #[test]
 fn a_table_that_does_not_fit() {
     let found = faults(&format!("{IMAGES}[stage.assigned]\nop = \"kmeans\"\ninput = \"images\"\nk = 3\n"));
-    contains(&found, &["stage `assigned`", "column", "feature"]);
+    contains(&found, &["stage `assigned`: column `feature` is missing (there are: image_id, ", "[pipeline.toml:4:8]"]);
     let found = faults(&format!("{IMAGES}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"images\"\n"));
     contains(&found, &["`jigsaw` needs a column `pixels`", "[pipeline.toml:6:9]", "`images` gives: image_id Utf8"]);
 }
@@ -92,7 +96,10 @@ fn a_table_that_does_not_fit() {
 fn a_cell_that_the_pixels_cannot_give() {
     let decoded = "[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 64\n";
     let found = faults(&format!("{IMAGES}{decoded}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"decoded\"\ncell = 85\n"));
-    contains(&found, &["stage `puzzles`", "255", "64", "[pipeline.toml:11:8]"]);
+    contains(
+        &found,
+        &["stage `puzzles`: needs 255 px (3 cells of 85), the input gives 64", "at most 21", "[pipeline.toml:11:8]"],
+    );
 }
 
 #[test]
@@ -110,9 +117,9 @@ fn the_environment() {
 fn wrong_sql() {
     let found =
         faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"SELECT labl FROM images\"\n"));
-    contains(&found, &["stage `q`", "labl", "[pipeline.toml:7:9]"]);
+    contains(&found, &["No field named labl. Did you mean 'images.label'?", "[pipeline.toml:7:9]"]);
     let found = faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"DROP TABLE images\"\n"));
-    contains(&found, &["stage `q`", "[pipeline.toml:7:9]"]);
+    contains(&found, &["stage `q`: Error during planning: DDL not supported", "[pipeline.toml:7:9]"]);
 }
 
 #[test]
@@ -133,8 +140,14 @@ fn many_faults_at_once() {
     let text = "[pipeline]\nsed = 1\n[stage.images]\nop = \"images\"\npath = \"photos\"\nformat = \"zip\"\n[stage.a]\nop = \"decod\"\n\
                 input = \"images\"\n[stage.b]\nop = \"decode\"\ninput = \"imagse\"\nside = -1\nsize = 3\n";
     let found = faults(text);
-    let expected =
-        ["unknown key `sed`", "`format`", "unknown operator `decod`", "unknown input stage `imagse`", "`side`", "`size`"];
+    let expected = [
+        "unknown key `sed`",
+        "`format`: unknown variant `zip`",
+        "unknown operator `decod`",
+        "unknown input stage `imagse`",
+        "`side`: invalid value: integer `-1`, expected a whole number",
+        "unknown key `size`",
+    ];
     contains(&found, &expected);
     contains(&found, &["6 faults in pipeline.toml", ":2:1]", ":6:10]", ":8:6]", ":12:9]", ":13:8]", ":14:1]"]);
     let places: Vec<usize> = expected.iter().map(|text| found.find(text).unwrap()).collect();
@@ -255,7 +268,9 @@ fn values_out_of_their_range() {
         &[
             "`alexnet-torchvision` cannot take tiles of 16 px",
             "[pipeline.toml:14:11]",
+            "stage `net`: must be at least 1, is 0",
             "[pipeline.toml:15:10]",
+            "stage `net`: must be above 0, is -1",
             "[pipeline.toml:16:17]",
         ],
     );
@@ -270,7 +285,9 @@ fn values_out_of_their_range() {
         &[
             "[pipeline.toml:2:13]",
             "a part has at least one row",
+            "`seed` should be a whole number of at least 0, found \"x\"",
             "[pipeline.toml:3:8]",
+            "no slashes, no leading dot",
             "[pipeline.toml:4:8]",
             "3 faults in",
         ],

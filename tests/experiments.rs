@@ -69,6 +69,25 @@ fn every_experiment_is_sound() {
     }
 }
 
+/// A piece that begins with no images of its own goes with the first one, whose stages of the same names it replaces.
+#[test]
+fn the_pipelines_of_the_readme_are_sound() {
+    let readme = fs::read_to_string(checkout("README.md")).unwrap();
+    let pieces: Vec<&str> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(pieces.len() >= 4, "{} pieces", pieces.len());
+    let place = Place::new();
+    place.images(9);
+    for piece in &pieces {
+        let name = |line: &str| line.split(' ').next().map(str::to_owned);
+        let is_given = |line: &&str| piece.lines().all(|own| name(own) != name(line));
+        let whole = piece.contains("op = \"images\"");
+        let before = pieces[0].lines().filter(|_| !whole).filter(is_given);
+        place.write("pipeline.toml", before.chain(piece.lines()).map(|line| format!("{line}\n")).collect::<String>());
+        let checked = place.tessera("check", &[]);
+        assert!(checked.code == 0 && checked.out.ends_with("stages, nothing wrong\n"), "{}{}", checked.out, checked.err);
+    }
+}
+
 /// The paper from puzzles to probes, as short as it can be: that it learns is for `pipeline/experiments/RESULTS.md`.
 #[test]
 fn the_whole_paper_runs_from_one_file() {
@@ -90,7 +109,8 @@ fn the_whole_paper_runs_from_one_file() {
     let query = "SELECT weights, layer, value FROM probe WHERE metric = 'top1' AND split = 'test' ORDER BY weights, layer";
     let scores = call(&place, "sql", &file, &["--format", "json", query]).json();
     let scores = scores.as_array().unwrap();
-    assert!(scores.len() >= 10 && scores.iter().all(|row| row["value"].as_f64().is_some()), "{scores:?}");
+    assert!(scores.len() >= 10, "{scores:?}");
+    assert!(scores.iter().all(|row| (0.0..=1.0).contains(&row["value"].as_f64().unwrap())), "{scores:?}");
     // Another k is another clustering, and no other pretext.
     let short: Vec<&str> = short.iter().map(|set| if *set == "clusters.k=5" { "clusters.k=4" } else { set }).collect();
     let other = call(&place, "run", &file, &short);

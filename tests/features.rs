@@ -57,7 +57,8 @@ fn memory_changes_neither_clusters_nor_keys() {
     let first = clusters();
     let small = ["--set", "clusters.memory=1KiB"];
     let plan = place.tessera("plan", &[&["--format", "json"], &small[..]].concat());
-    assert!(!plan.out.contains("\"run\"") && !plan.out.contains("\"update\""), "{}", plan.out);
+    let stages = ["images", "features", "directions", "short", "unit", "clusters", "assigned"];
+    assert_eq!(plan.actions(), stages.map(|stage| format!("{stage}:reuse")));
     let again = place.tessera("run", &[&["--force", "clusters"], &small[..]].concat());
     assert_eq!(again.code, 0, "{}", again.err);
     assert!(again.err.contains("features go to a temporary file"), "{}", again.err);
@@ -82,4 +83,53 @@ assigned = { op = "assign", inputs = { features = "halves", clusters = "clusters
     assert_eq!(rows[0]["cluster"], rows[1]["cluster"]);
     assert_ne!(rows[0]["cluster"], rows[2]["cluster"]);
     assert_eq!(rows[0]["distance"], 0.25);
+}
+
+/// Vectors around three directions, of lengths from 1 to 50, and a k-means stage with some more keys.
+fn directions(keys: &str) -> Place {
+    let place = Place::new();
+    let row = |at: usize| {
+        let (angle, length) = ((at % 3) as f64 * 2.0 + (at % 7) as f64 * 0.02, 1.0 + (at * 13 % 50) as f64);
+        format!("r{at:03},{},{}\n", length * angle.cos(), length * angle.sin())
+    };
+    place.write("numbers.csv", format!("image_id,a,b\n{}", (0..150).map(row).collect::<String>()));
+    let file = format!(
+        r#"
+[stage]
+numbers = {{ op = "table", path = "numbers.csv" }}
+features = {{ op = "sql", input = "numbers", query = "SELECT image_id, arrow_cast(make_array(a, b), 'FixedSizeList(2, Float32)') AS feature FROM numbers" }}
+clusters = {{ op = "kmeans", input = "features", k = 3, {keys} }}
+assigned = {{ op = "assign", inputs = {{ features = "features", clusters = "clusters" }} }}
+"#
+    );
+    place.write("pipeline.toml", file);
+    place
+}
+
+/// In how many clusters the images of each of the three directions lie.
+const SPREAD: &str = "SELECT count(DISTINCT cluster) AS n FROM assigned GROUP BY CAST(substr(image_id, 2) AS INT) % 3";
+
+#[test]
+fn spherical_clusters_are_directions_of_any_length() {
+    let place = directions("spherical = true");
+    assert_eq!(place.sql_after_run(SPREAD), [json!({"n": 1}), json!({"n": 1}), json!({"n": 1})]);
+    let norms = "SELECT sqrt(centroid[1] * centroid[1] + centroid[2] * centroid[2]) AS norm FROM clusters";
+    for row in place.sql(norms) {
+        assert!((row["norm"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{row}");
+    }
+    let lengths = directions("spherical = false");
+    let spread = lengths.sql_after_run(SPREAD);
+    assert!(spread.iter().any(|row| row["n"] != 1), "by distance, long and short vectors lie apart: {spread:?}");
+}
+
+#[test]
+fn batches_find_groups_that_lie_apart_and_the_same_ones_again() {
+    let place = directions("spherical = true, mini_batch = 40, iterations = 30");
+    assert_eq!(place.sql_after_run(SPREAD), [json!({"n": 1}), json!({"n": 1}), json!({"n": 1})]);
+    let first = place.rows("clusters");
+    assert_eq!(place.tessera("run", &["-q", "--force", "clusters", "--threads", "1"]).code, 0);
+    assert!(place.rows("clusters") == first, "batches are drawn by the seed");
+    let other = place.tessera("run", &["-q", "--set", "clusters.mini_batch=20"]);
+    assert_eq!(other.code, 0, "{}", other.err);
+    assert!(place.rows("clusters") != first, "the size of a batch matters");
 }

@@ -142,8 +142,14 @@ impl Place {
     /// The current snapshots of a pipeline, every part's bytes checked: what a crash must leave whole. Stages without one are
     /// left out.
     pub fn snapshots(&self, pipeline: &str) -> BTreeMap<String, Manifest> {
-        let store = Store::new(&self.path(".tessera"), pipeline);
-        let Ok(folders) = fs::read_dir(self.path(".tessera").join(pipeline)) else { return BTreeMap::new() };
+        self.snapshots_in(".tessera", pipeline)
+    }
+
+    /// The same in another store.
+    pub fn snapshots_in(&self, store: &str, pipeline: &str) -> BTreeMap<String, Manifest> {
+        let root = self.path(store);
+        let Ok(folders) = fs::read_dir(root.join(pipeline)) else { return BTreeMap::new() };
+        let store = Store::new(&root, pipeline);
         let names = folders.map(|folder| folder.expect("a folder").file_name().into_string().expect("text"));
         let current = |name: String| {
             let stage = store.stage(&name);
@@ -158,8 +164,13 @@ impl Place {
 
     /// The digests of a pipeline's tables.
     pub fn digests(&self, pipeline: &str) -> BTreeMap<String, TableDigest> {
+        self.digests_in(".tessera", pipeline)
+    }
+
+    /// The same in another store: one that shares nothing with the first.
+    pub fn digests_in(&self, store: &str, pipeline: &str) -> BTreeMap<String, TableDigest> {
         let digest = |manifest: &Manifest| manifest.digest().expect("digests");
-        self.snapshots(pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
+        self.snapshots_in(store, pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
     }
 
     /// Files of a pipeline's store that its current snapshots, listings and records do not account for.
@@ -231,7 +242,26 @@ pub fn binary() -> PathBuf {
 }
 
 /// Runs a command to its end, or kills it.
-pub fn run(mut command: Command) -> Answer {
+pub fn run(command: Command) -> Answer {
+    watch(command, |_| {})
+}
+
+/// Runs a command, and says how many bytes of memory it had at most. The system keeps the peak of each process; it is asked every few
+/// milliseconds, for it is gone with the process.
+pub fn peak_memory(command: Command) -> (Answer, u64) {
+    let mut peak = 0;
+    let answer = watch(command, |process| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        peak = kib.map_or(peak, |kib| kib << 10);
+    });
+    assert!(peak > 0, "the system does not say what a process needs");
+    (answer, peak)
+}
+
+/// Runs a command to its end, or kills it; looks at the process every few milliseconds.
+fn watch(mut command: Command, mut look: impl FnMut(u32)) -> Answer {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
     let out = drain(child.stdout.take().expect("a pipe"));
     let err = drain(child.stderr.take().expect("a pipe"));
@@ -243,7 +273,10 @@ pub fn run(mut command: Command) -> Answer {
                 let _ = child.kill();
                 panic!("{command:?} hung");
             }
-            None => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                look(child.id());
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     };
     let text = |thread: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&thread.join().expect("a reader")).into_owned();

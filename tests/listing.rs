@@ -195,7 +195,9 @@ fn an_empty_folder_ends_no_run() {
     place.image(0);
     assert_eq!(ran(&place, &[]).stage("features")["rows_out"], 1);
     fs::remove_dir_all(place.path("photos/green")).unwrap();
-    assert_eq!(ran(&place, &[]).stage("features")["rows_out"], 0);
+    let gone = place.tessera("run", &[]);
+    assert!(gone.code == 1 && gone.err.contains("the folder holds no image any more"), "{}", gone.err);
+    assert_eq!(ran(&place, &["--set", "images.max_removed=\"100%\""]).stage("features")["rows_out"], 0);
     place.write("pipeline.toml", FILE.replace("path = \"photos\"", "path = \"photos\"\non_error = \"fail\""));
     let failed = place.tessera("run", &[]);
     assert!(failed.code == 1 && failed.err.contains("photos: no image among 0 files"), "{}", failed.err);

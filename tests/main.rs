@@ -1,6 +1,8 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
+mod cluster_numbers;
 mod command_line;
+mod content;
 mod contract;
 mod damage;
 mod diagnostics;
@@ -16,10 +18,15 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+mod memory;
+mod models;
+mod pictures;
 mod pseudo_labels;
 mod recovery;
+mod removed;
 mod reuse;
 mod rounds;
+mod sharing;
 mod show;
 mod snapshots;
 mod source_changes;

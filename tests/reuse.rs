@@ -49,7 +49,8 @@ fn nothing_changed_nothing_done() {
     edit(&place, "permutations = 10", "tile = 16\ncell = 21\npermutations = 10\ngrid = 3");
     edit(&place, "k = 3", "iterations = 100\nk = 3\ninit = \"k-means++\"");
     assert_eq!(run().actions(), ALL_REUSED, "defaults that depend on the input");
-    assert_eq!(place.tessera("run", &["--format", "json", "--threads", "1"]).actions(), ALL_REUSED, "threads");
+    let other = ["--format", "json", "--threads", "1", "--set", "pipeline.part_rows=5"];
+    assert_eq!(place.tessera("run", &other).actions(), ALL_REUSED, "threads and part sizes");
     let text = fs::read_to_string(place.path("pipeline.toml")).unwrap();
     let stages: Vec<&str> = text.split("\n\n").collect();
     place.write("pipeline.toml", stages.iter().rev().copied().collect::<Vec<_>>().join("\n\n"));
@@ -79,6 +80,18 @@ fn k_is_changed_and_changed_back() {
     let place = chain(36);
     let planned = place.tessera("plan", &["--format", "json", "--set", "clusters.k=4"]);
     assert_eq!(planned.stage("clusters")["reasons"], json!(["clusters: kmeans.k 3 -> 4"]));
+    // As README shows it.
+    let csv = place.tessera("plan", &["--set", "clusters.k=4", "--format", "csv"]).out;
+    let lines: Vec<&str> = csv.lines().filter(|line| !line.contains("puzzles") && !line.contains("pretext")).collect();
+    let expected = [
+        "stage,action,parts,stale_parts,reasons",
+        "images,reuse,3,0,",
+        "decoded,view,0,0,",
+        "features,reuse,3,0,",
+        "clusters,run,1,1,clusters: kmeans.k 3 -> 4",
+        "assigned,update,3,3,assigned: input clusters will be made first",
+    ];
+    assert_eq!(lines[..6], expected, "{csv}");
     let run = place.tessera("run", &["--format", "json", "--set", "clusters.k=4"]);
     let expected = ["images:reuse", "pretext:reuse", "features:reuse", "clusters:run", "assigned:run", "labelled:run"];
     assert_eq!(run.actions(), expected);
@@ -206,7 +219,12 @@ fn images_come_and_go() {
         assert_eq!(answer.code, 0, "{}", answer.err);
         answer.out
     };
-    place.write("fresh.toml", fs::read_to_string(place.path("still.toml")).unwrap().replace("\"still\"", "\"fresh\""));
+    place.write(
+        "fresh.toml",
+        fs::read_to_string(place.path("still.toml"))
+            .unwrap()
+            .replace("\"still\"\nstore = \"other\"", "\"fresh\"\nstore = \"third\""),
+    );
     assert_eq!(place.call("run", "fresh.toml", &["-q"]).code, 0);
     for name in ["images", "features", "clusters", "assigned", "labelled"] {
         assert_eq!(table("still.toml", name), table("fresh.toml", name), "{name}: as if made at once");
@@ -266,8 +284,10 @@ fn a_limit_has_tables_of_its_own() {
     let place = chain(18);
     let run = place.tessera("run", &["--format", "json", "--limit", "6", "--to", "images"]);
     assert_eq!(run.stage("images")["rows_out"], 6);
-    let limited = place.tessera("sql", &["--format", "json", "--limit", "6", "SELECT count(*) AS n FROM images"]);
-    assert_eq!(limited.json(), json!([{"n": 6}]));
+    let ids = "SELECT image_id FROM images ORDER BY image_id LIMIT 6";
+    let limited =
+        place.tessera("sql", &["--format", "json", "--limit", "6", "SELECT image_id FROM images ORDER BY image_id"]);
+    assert_eq!(limited.json(), json!(place.sql(ids)), "the first images");
     assert_eq!(place.tessera("run", &["--format", "json"]).actions(), ALL_REUSED, "the full tables are untouched");
 }
 

@@ -9,6 +9,7 @@ use tessera_tests::{Answer, Place};
 const FILE: &str = r#"
 [pipeline]
 name = "NAME"
+store = "STORE"
 part_rows = 4
 
 [stage.images]
@@ -163,7 +164,8 @@ impl Folder {
 
     fn run(&self, name: &str) -> Answer {
         let Model { side, cell, clusters, .. } = &self.model;
-        let file = FILE.replace("NAME", name).replace("SIDE", &side.to_string());
+        let store = if name == "fresh" { "other" } else { ".tessera" };
+        let file = FILE.replace("NAME", name).replace("STORE", store).replace("SIDE", &side.to_string());
         let file = file.replace("CELL", &cell.to_string()).replace("CLUSTERS", &clusters.to_string());
         self.place.write(&format!("{name}.toml"), file);
         let answer = self.place.call("run", &format!("{name}.toml"), &["-q", "--format", "json"]);
@@ -187,9 +189,9 @@ fn play(rounds: usize, seed: u64) {
 
         let run = folder.run("kept");
         let new = folder.place.digests("kept");
-        let _ = fs::remove_dir_all(folder.place.path(".tessera/fresh"));
+        let _ = fs::remove_dir_all(folder.place.path("other"));
         folder.run("fresh");
-        assert_eq!(new, folder.place.digests("fresh"), "{at}: as if made at once");
+        assert_eq!(new, folder.place.digests_in("other", "fresh"), "{at}: as if made at once");
 
         let (all, fresh) = (folder.model.images.len() as u64, folder.model.fresh(&before));
         let same = |stage: &str| old[stage] == new[stage];

@@ -97,6 +97,14 @@ fn puzzles_stand_beside_their_images() {
     for (x, y) in [(0, 0), (47, 0), (13, 29), (47, 47)] {
         assert_eq!(picture.get_pixel(6 + x, 6 + y).0, at(x, y), "{x}, {y}");
     }
+    // Beside it its tiles of 12 pixels, row by row, two pixels apart: the middle of each.
+    let tiles = place.sql(&format!("SELECT tiles FROM puzzles WHERE image_id = '{id}'"));
+    for number in 0..9 {
+        let [x, y] = [number % 3, number / 3].map(|at| at * 14 + 6);
+        let middle = |c: u32| tiles[0]["tiles"][((number * 12 + 6) * 12 + 6) as usize * 3 + c as usize].as_u64();
+        let found = picture.get_pixel(6 + 48 + 6 + x, 6 + y).0;
+        assert_eq!(found.map(|value| Some(value.into())), [0, 1, 2].map(middle), "tile {number}");
+    }
 }
 
 #[test]
@@ -130,6 +138,8 @@ fn clusters_show_their_nearest_images() {
     let margin = picture.width() - (6 + 3 * 54);
     let Rgb([red, green, _]) = *picture.get_pixel(margin + 6 + 20, 6 + 20);
     assert!(green > red, "image 0 is green: {red} {green}");
+    let Rgb([red, green, _]) = *picture.get_pixel(margin + 6 + 20, 6 + 54 + 20);
+    assert!(red > green, "image 1 is red: {red} {green}");
 }
 
 #[test]
@@ -168,4 +178,27 @@ fn what_cannot_be_shown() {
     let refused = place.tessera("show", &["decoded", "-o", "out.png"]);
     assert!(refused.code == 1 && refused.err.contains("out.png is there already"), "{}", refused.err);
     assert_eq!(fs::read_to_string(place.path("out.png")).unwrap(), "mine");
+}
+
+/// The first scan ends as soon as it has nine puzzles, with work in its queues; the second one, of their images, must not find them full.
+#[test]
+fn a_picture_of_few_puzzles_of_many_is_drawn_every_time() {
+    let place = Place::new();
+    for at in 0..60 {
+        place.image(at);
+    }
+    place.write(
+        "pipeline.toml",
+        r#"
+[stage]
+images = { op = "images", path = "photos" }
+decoded = { op = "decode", input = "images", side = 255 }
+puzzles = { op = "jigsaw", input = "decoded", permutations = 20 }
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q", "--threads", "2"]).code, 0);
+    for turn in 0..8 {
+        let shown = place.tessera("show", &["puzzles", "-n", "9", "-o", "puzzles.png", "--force", "--threads", "2"]);
+        assert_eq!(shown.code, 0, "turn {turn}: {}", shown.err);
+    }
 }

@@ -76,11 +76,13 @@ mod tests {
         let entries = ["cat/1.JPG", "cat/deep/2.png", "flat.webp", "notes.txt"].map(entry).to_vec();
         let found = images(Listed { files: entries, left_out: Vec::new() }).files;
         assert_eq!(found.len(), 3);
-        let print = |entry| Fingerprint { entry, digest: "d".into(), ..Fingerprint::default() };
+        let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path), entry, ..Fingerprint::default() };
         let prints: Vec<Fingerprint> = found.into_iter().map(print).collect();
         let batch = batches(&prints).next().unwrap().unwrap();
         let labels: Vec<Option<&str>> = text(&batch, "label").unwrap().iter().collect();
         assert_eq!(labels, [Some("cat"), Some("cat"), None]);
+        let digests: Vec<_> = text(&batch, "digest").unwrap().iter().flatten().collect();
+        assert_eq!(digests, ["of cat/1.JPG", "of cat/deep/2.png", "of flat.webp"]);
         let sources: Vec<Source<'_>> = tessera_schemas::images::sources(&batch).unwrap().collect();
         assert_eq!(sources[1], Source { path: "cat/deep/2.png", offset: None, length: Some(5), row: None });
     }

@@ -166,6 +166,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::operator::At;
     use crate::trial::{self, Memory, Record};
 
     fn table(rows: &[(&str, Option<i32>)]) -> RecordBatch {
@@ -213,6 +214,6 @@ mod tests {
         assert_eq!(fault(json!({"words": 0})).unwrap(), "0 words count nothing: at least 1");
         assert_eq!(fault(json!({"column": IMAGE_ID})).unwrap(), "`image_id` holds Utf8, and words are whole numbers");
         let features = trial::bind::<BagOfWords>(json!({}), &[(WORDS, trial::features(&[("a", &[1.0])]).schema())]);
-        assert!(features.is_err());
+        assert_eq!(features.err().unwrap()[0].at, At::Key("column".into()));
     }
 }

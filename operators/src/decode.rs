@@ -84,7 +84,7 @@ pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
 impl Operator for Decode {
     const NAME: &'static str = "decode";
     const SUMMARY: &'static str = "encoded images to pixels: short side resized, centre cropped";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] =
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
@@ -127,7 +127,7 @@ impl Operator for Decode {
 
 impl Map for Decode {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let (decoder, schema) = (Decoder::new(self.max_megapixels)?, self.schema.clone());
+        let (decoder, schema) = (Decoder::new(self.max_megapixels), self.schema.clone());
         Ok(Box::new(Worker { decoder, side: self.side, on_error: self.on_error, schema }))
     }
 }
@@ -190,4 +190,55 @@ pub(crate) fn refuse(on_error: OnError, image_id: &str, reason: String, scope: &
             Ok(())
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::{ImageFormat, RgbImage};
+
+    use super::*;
+
+    /// Each byte is that of torchvision's `Resize` and `CenterCrop` on a Pillow image, or next to it: the two resizers round otherwise.
+    #[test]
+    fn squares_are_pillows() {
+        for (width, height, expected) in SQUARES {
+            let pixels = (0..width as usize * height as usize * 3).map(|i| ((i * i * 31 + i * 17) % 251) as u8).collect();
+            let (mut png, mut found) = (Cursor::new(Vec::new()), [0; 108]);
+            RgbImage::from_raw(width, height, pixels).unwrap().write_to(&mut png, ImageFormat::Png).unwrap();
+            Decoder::new(1).square(png.get_ref(), 6, &mut found).unwrap();
+            let close = found.iter().zip(expected).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 1);
+            assert!(close, "{width} x {height}: {found:?}, not {expected:?}");
+        }
+    }
+
+    /// Columns and rows of an image, and its square of 6 x 6 (`tests/peers/golden/crops.py`).
+    #[rustfmt::skip]
+    const SQUARES: [(u32, u32, [u8; 108]); 3] = [
+        (31, 20, [
+            156, 135, 115, 139, 130, 105, 127, 139, 103, 113, 129, 127, 104, 139, 144, 113, 126, 150,
+            145, 122, 106, 131, 138, 105, 135, 151, 116, 117, 139, 134, 135, 142, 139, 127, 134, 130,
+            145, 130, 122, 146, 141, 131, 136, 129, 127, 128, 141, 100, 107, 140, 139, 97, 144, 137,
+            129, 102, 126, 145, 124, 110, 140, 142, 95, 125, 147, 119, 104, 130, 130, 132, 137, 142,
+            143, 107, 129, 141, 128, 107, 132, 136, 134, 139, 142, 130, 129, 146, 118, 109, 145, 142,
+            142, 142, 142, 134, 115, 126, 153, 137, 108, 139, 130, 104, 118, 143, 121, 99, 129, 133,
+        ]),
+        (20, 37, [
+            126, 141, 102, 129, 128, 125, 130, 125, 116, 119, 119, 133, 140, 137, 132, 140, 128, 144,
+            132, 134, 150, 137, 106, 123, 131, 126, 131, 122, 121, 132, 118, 131, 117, 120, 136, 145,
+            128, 150, 132, 133, 146, 135, 115, 131, 135, 124, 123, 124, 122, 132, 121, 135, 119, 121,
+            124, 135, 144, 137, 124, 125, 139, 136, 137, 138, 134, 122, 121, 124, 127, 124, 114, 124,
+            119, 126, 131, 134, 134, 128, 129, 128, 140, 140, 129, 124, 125, 136, 132, 132, 126, 118,
+            123, 115, 126, 126, 125, 120, 117, 134, 139, 136, 136, 143, 126, 121, 138, 144, 132, 125,
+        ]),
+        (5, 4, [
+            0, 48, 158, 45, 56, 129, 118, 82, 108, 214, 132, 112, 171, 43, 156, 152, 85, 116,
+            101, 112, 185, 83, 129, 164, 112, 129, 154, 219, 100, 168, 186, 111, 133, 178, 145, 121,
+            176, 180, 203, 121, 183, 193, 116, 156, 197, 207, 80, 225, 188, 165, 114, 194, 183, 116,
+            73, 194, 169, 124, 114, 170, 157, 76, 188, 142, 134, 229, 138, 112, 131, 156, 97, 75,
+            42, 156, 81, 129, 134, 94, 181, 122, 125, 150, 134, 180, 159, 97, 96, 138, 83, 90,
+            37, 114, 2, 132, 172, 23, 195, 188, 64, 174, 121, 130, 193, 94, 56, 129, 91, 114,
+        ]),
+    ];
 }

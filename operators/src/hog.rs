@@ -300,36 +300,32 @@ mod tests {
         tessera_schemas::vector(&made, FEATURE).unwrap().0.to_vec()
     }
 
-    /// The first values, and the sum of all, weighted 1 to 7 in turn, as scikit-image 0.26 printed them.
-    fn matches(config: serde_json::Value, length: usize, first: [f32; 12], weighted: f64) {
-        let vector = run(config.clone(), &[image()], (13, 17));
-        assert_eq!(vector.len(), length, "{config}");
-        for (at, (found, expected)) in vector.iter().zip(first).enumerate() {
-            assert!((found - expected).abs() < 1e-5, "{config}: value {at} is {found}, not {expected}");
+    /// Values of scikit-image (`tests/peers/golden/hog.py`).
+    #[test]
+    fn equals_scikit_image() {
+        for (config, length, first, sum) in GOLDEN {
+            let vector = run(serde_json::from_str(config).unwrap(), &[image()], (13, 17));
+            assert_eq!(vector.len(), length, "{config}");
+            for (at, (found, expected)) in vector.iter().zip(first).enumerate() {
+                assert!((found - expected).abs() < 1e-5, "{config}: value {at} is {found}, not {expected}");
+            }
+            let found = trial::weighted(&vector);
+            assert!((found - sum).abs() < 1e-5, "{config}: the sum is {found}, not {sum}");
         }
-        let sum: f64 = vector.iter().enumerate().map(|(at, &value)| f64::from(value) * (at % 7 + 1) as f64).sum();
-        assert!((sum - weighted).abs() < 2e-4, "{config}: {sum}, not {weighted}");
     }
 
-    #[test]
+    /// A config, the vector's length, its first values, and the [`trial::weighted`] sum of all.
     #[rustfmt::skip]
-    fn equals_scikit_image() {
-        let with = |key: &str, value: serde_json::Value| {
-            let mut config = json!({ "cell": 4, "block": 2 });
-            config[key] = value;
-            config
-        };
-        matches(with("norm", json!("l2-hys")), 216, [0.099005, 0.316796, 0.318085, 0.0, 0.069886, 0.0, 0.0, 0.0, 0.0, 0.304780, 0.0, 0.421309], 89.183192);
-        matches(with("norm", json!("l2")), 216, [0.046999, 0.150386, 0.150998, 0.0, 0.033176, 0.0, 0.0, 0.0, 0.0, 0.144683, 0.0, 0.571914], 75.559832);
-        matches(with("norm", json!("l1")), 216, [0.018350, 0.058715, 0.058954, 0.0, 0.012953, 0.0, 0.0, 0.0, 0.0, 0.056488, 0.0, 0.223290], 24.369200);
-        matches(with("norm", json!("l1-sqrt")), 216, [0.135460, 0.242311, 0.242804, 0.0, 0.113810, 0.0, 0.0, 0.0, 0.0, 0.237672, 0.0, 0.472535], 95.048880);
-        matches(with("sqrt", json!(true)), 216, [0.094965, 0.0, 0.421955, 0.0, 0.122599, 0.0, 0.0, 0.0, 0.0, 0.324112, 0.0, 0.421955], 88.480790);
-        matches(with("gray", json!(true)), 216, [0.113314, 0.051466, 0.355396, 0.0, 0.114706, 0.0, 0.0, 0.0, 0.0, 0.247667, 0.303823, 0.355396], 95.032594);
-        let both = json!({ "cell": 4, "block": 2, "gray": true, "sqrt": true });
-        matches(both, 216, [0.150693, 0.072133, 0.347351, 0.0, 0.154729, 0.0, 0.0, 0.0, 0.0, 0.254401, 0.209036, 0.347351], 95.794952);
-        let eight = json!({ "orientations": 8, "cell": 3, "block": 3 });
-        matches(eight, 432, [0.051993, 0.170981, 0.0, 0.0, 0.031867, 0.0, 0.0, 0.0, 0.166043, 0.227640, 0.257977, 0.0], 130.743655);
-    }
+    const GOLDEN: [(&str, usize, [f32; 12], f64); 8] = [
+        (r#"{"cell": 4, "block": 2, "norm": "l2-hys"}"#, 216, [0.099005, 0.316796, 0.318085, 0.0, 0.069886, 0.0, 0.0, 0.0, 0.0, 0.30478, 0.0, 0.421309], 0.291809),
+        (r#"{"cell": 4, "block": 2, "norm": "l2"}"#, 216, [0.046999, 0.150386, 0.150998, 0.0, 0.033176, 0.0, 0.0, 0.0, 0.0, 0.144683, 0.0, 0.571914], 0.701689),
+        (r#"{"cell": 4, "block": 2, "norm": "l1"}"#, 216, [0.01835, 0.058715, 0.058954, 0.0, 0.012953, 0.0, 0.0, 0.0, 0.0, 0.056488, 0.0, 0.22329], 0.237288),
+        (r#"{"cell": 4, "block": 2, "norm": "l1-sqrt"}"#, 216, [0.13546, 0.242311, 0.242804, 0.0, 0.11381, 0.0, 0.0, 0.0, 0.0, 0.237672, 0.0, 0.472535], 0.376018),
+        (r#"{"cell": 4, "block": 2, "sqrt": true}"#, 216, [0.094965, 0.0, 0.421955, 0.0, 0.122599, 0.0, 0.0, 0.0, 0.0, 0.324112, 0.0, 0.421955], 0.301168),
+        (r#"{"cell": 4, "block": 2, "gray": true}"#, 216, [0.113314, 0.051466, 0.355396, 0.0, 0.114706, 0.0, 0.0, 0.0, 0.0, 0.247667, 0.303823, 0.355396], -0.0139),
+        (r#"{"cell": 4, "block": 2, "gray": true, "sqrt": true}"#, 216, [0.150693, 0.072133, 0.347351, 0.0, 0.154729, 0.0, 0.0, 0.0, 0.0, 0.254401, 0.209036, 0.347351], -0.001315),
+        (r#"{"orientations": 8, "cell": 3, "block": 3}"#, 432, [0.051993, 0.170981, 0.0, 0.0, 0.031867, 0.0, 0.0, 0.0, 0.166043, 0.22764, 0.257977, 0.0], 0.245125),
+    ];
 
     #[test]
     fn batches_do_not_matter() {

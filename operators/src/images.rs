@@ -25,8 +25,10 @@ use tessera_datasets::local::LocalFiles;
 use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, voc};
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
+use crate::config::Limits;
 use crate::decode::OnError;
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
+use crate::operator::{BindError, Binding, Context, Kernel, Loss, Operator, Port, RunError, Source};
+use allowance::Allowance;
 
 /// Keys of an `images` stage.
 #[derive(Debug, Deserialize, Serialize)]
@@ -40,6 +42,10 @@ pub struct Config {
     /// What happens to what cannot be listed. Default `"drop"`.
     #[serde(default = "left_out")]
     on_error: OnError,
+    /// The most images of the last snapshot that may be gone, as a number or a share such as `"10%"`: if more are, the run stops, as over
+    /// a disk that is not mounted. A file that moved is not gone. Default: any number, but not all of them.
+    #[serde(default)]
+    max_removed: Option<Allowance>,
 }
 
 fn left_out() -> OnError {
@@ -63,6 +69,7 @@ pub struct Images {
     root: PathBuf,
     layout: Layout,
     on_error: OnError,
+    max_removed: Option<Allowance>,
 }
 
 /// A format, with what is known of the data set before it is listed.
@@ -77,11 +84,12 @@ impl Operator for Images {
     const SUMMARY: &'static str = "lists the images of a folder, with the first sub-folder as label, or of PASCAL VOC";
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
-    const NEUTRAL: &'static [&'static str] = &["path", "on_error"];
+    const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];
+    const LIMITS: Limits = &[("max_removed", 1e12)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let Config { path, format, on_error } = config;
+        let Config { path, format, on_error, max_removed } = config;
         let root = inputs.resolve(&path);
         if !root.is_dir() {
             let what = if root.exists() { "is no folder" } else { "does not exist" };
@@ -92,7 +100,7 @@ impl Operator for Images {
             Format::Folder => Layout::Folder,
             Format::Voc => Layout::Voc { classes: classes(&path, &root)? },
         };
-        Ok(Self { root, layout, on_error })
+        Ok(Self { root, layout, on_error, max_removed })
     }
 
     fn schema(&self) -> SchemaRef {
@@ -164,6 +172,15 @@ impl Source for Images {
         true
     }
 
+    fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
+        let (most, said) = match self.max_removed {
+            Some(allowance) => (allowance.of(rows), format!("`max_removed` is {allowance}")),
+            None if rows_now == 0 => (rows.saturating_sub(1), "the folder holds no image any more".to_owned()),
+            None => return None,
+        };
+        Some(Loss { most, said, key: "max_removed" })
+    }
+
     fn makes_row(&self, path: &str) -> bool {
         match self.layout {
             Layout::Folder => true,
@@ -215,6 +232,7 @@ impl Source for Images {
     }
 }
 
+mod allowance;
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -270,6 +288,20 @@ mod tests {
         assert_eq!(names, ["label", "pixels", "split"]);
         let message = "the class `label` of `ImageSets/Main` has the name of a column that images have";
         assert_eq!(found[0], (message.to_owned(), "rename its files, `label_*.txt`".to_owned()));
+    }
+
+    #[test]
+    fn a_loss_is_allowed_by_number_or_share() {
+        let dir = tempfile::tempdir().unwrap();
+        let loss = |most: serde_json::Value, now| {
+            let images: Images = bind(json!({ "path": dir.path(), "max_removed": most }), &[]).unwrap();
+            images.may_lose(200, now).map(|loss| (loss.most, loss.said))
+        };
+        assert_eq!(loss(json!("10%"), 100), Some((20, "`max_removed` is \"10%\"".into())));
+        assert_eq!(loss(json!(3), 100), Some((3, "`max_removed` is 3".into())));
+        assert_eq!(loss(serde_json::Value::Null, 1), None);
+        assert_eq!(loss(serde_json::Value::Null, 0), Some((199, "the folder holds no image any more".into())));
+        assert_eq!(loss(json!("100%"), 0).unwrap().0, 200);
     }
 
     #[test]

@@ -11,6 +11,11 @@
 //! are looked at, unless `mini_batch` asks for a choice of them ([`mini_batch`]). Empty clusters are split off big ones, as
 //! faiss and DeepCluster (Caron et al., ECCV 2018) do, unless `empty` says otherwise.
 //!
+//! With `init = "previous"` it starts from the centroids that this stage found last ([`previous`]): cluster 7 is again what cluster 7
+//! was, and few images change cluster when few images came or went. Without such a table it starts as `k-means++` does. What it
+//! started from stands in the table `snapshots` and not in its key, so the clusters are then those of the images *and* of their history:
+//! `tessera run --force` starts afresh.
+//!
 //! Memory: the features once in f32 and once in 8 bits (16, where the processor has no products of bytes or there are below 64
 //! dimensions), some 50 bytes more an image, and 14 bytes for each value of the centroids. Under `memory`, features and codes go to
 //! nameless files that are mapped. With `spherical`, centroids have length 1, so that the nearest to a feature, as `assign` finds it,
@@ -19,6 +24,7 @@
 mod config;
 mod lloyd;
 mod mini_batch;
+mod previous;
 mod rows;
 mod run;
 mod start;
@@ -30,7 +36,7 @@ use crate::config::Limits;
 use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 use crate::vectors;
-use config::Config;
+use config::{Config, Init};
 
 const FEATURES: &str = "features";
 const CENTROIDS: &str = "centroids";
@@ -101,6 +107,14 @@ impl Operator for Kmeans {
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![("k", self.k.into())]
+    }
+
+    fn goes_on_from(&self) -> Option<&'static str> {
+        (self.config.init == Init::Previous && self.centroids.is_empty()).then_some("centroids")
+    }
+
+    fn fits(&self, last: &SchemaRef) -> Result<(), String> {
+        previous::fits(last, self.k, self.dimension)
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {

@@ -11,7 +11,7 @@ use crate::config::Limits;
 
 pub use binding::{At, BindError, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
 pub use kernel::{
-    Batches, Context, Dropped, Kernel, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
+    Batches, Context, Dropped, Kernel, Loss, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
 };
 
 /// What a stage does. One type, one file, one line in [`OPERATORS`](crate::OPERATORS).
@@ -69,6 +69,22 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// Config fields whose defaults depend on the inputs, as they came out: spelling one out is no change.
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         Vec::new()
+    }
+
+    /// What of the table that its stage published last it starts from, such as `"centroids"`; none (the default): it always starts
+    /// afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would be another
+    /// key's start, and no run would ever rest: the manifest names it.
+    fn goes_on_from(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// With [`goes_on_from`](Self::goes_on_from): whether a table of that schema, an earlier one of its stage, will do.
+    ///
+    /// # Errors
+    /// It will not; the message says why, as a fragment such as `"they have 8 dimensions, and features have 16"`.
+    fn fits(&self, last: &SchemaRef) -> Result<(), String> {
+        let _ = last;
+        Ok(())
     }
 
     /// What `tessera check` says of it, beside that nothing is wrong.

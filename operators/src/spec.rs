@@ -48,6 +48,13 @@ pub trait Bound: Send + Sync {
     fn passes(&self) -> Vec<String>;
     /// [`Operator::refuses_drops`].
     fn refuses_drops(&self) -> bool;
+    /// [`Operator::goes_on_from`].
+    fn goes_on_from(&self) -> Option<&'static str>;
+    /// [`Operator::fits`].
+    ///
+    /// # Errors
+    /// An earlier table of that schema will not do.
+    fn fits(&self, last: &SchemaRef) -> Result<(), String>;
     /// The config after defaults, less [`Operator::NEUTRAL`] and [`Operator::FILES`] fields: its part of the key.
     fn config(&self) -> &Map<String, Value>;
     /// The files that the config names, whose bytes are part of the key.
@@ -137,6 +144,12 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn refuses_drops(&self) -> bool {
         self.operator.refuses_drops()
+    }
+    fn goes_on_from(&self) -> Option<&'static str> {
+        self.operator.goes_on_from()
+    }
+    fn fits(&self, last: &SchemaRef) -> Result<(), String> {
+        self.operator.fits(last)
     }
     fn config(&self) -> &Map<String, Value> {
         &self.config

@@ -37,6 +37,17 @@ pub fn features(rows: &[(&str, &[f32])]) -> RecordBatch {
     RecordBatch::try_new(schema, vec![Arc::new(ids), vectors]).unwrap()
 }
 
+/// Numbers that another implementation can make too, for golden values: `((i · 7919 + number · 104729) mod 1009) / 1009 - 0.5`, as
+/// `tests/peers/golden/made.py` has it.
+pub fn unit(i: usize, number: usize) -> f64 {
+    ((i * 7919 + number * 104_729) % 1009) as f64 / 1009.0 - 0.5
+}
+
+/// The sum of values, each times the [`unit`] of its place: values that change places change it.
+pub fn weighted(values: &[f32]) -> f64 {
+    values.iter().enumerate().map(|(place, &value)| f64::from(value) * unit(place, 0)).sum()
+}
+
 /// What a map makes of one batch.
 pub fn call<O: Operator>(
     operator: O,
@@ -48,6 +59,9 @@ pub fn call<O: Operator>(
     let sides = Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect());
     map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
 }
+
+/// The name of the stage's own last table in [`Memory`].
+pub const LAST: &str = "its own last table";
 
 /// Tables that lie in memory, in the order that they have there.
 pub struct Memory(pub BTreeMap<&'static str, Vec<RecordBatch>>);
@@ -64,6 +78,10 @@ impl Tables for Memory {
     fn scan(&self, input: &str, _: Order<'_>) -> Result<Batches, RunError> {
         Ok(Box::new(self.0[input].clone().into_iter().map(Ok)))
     }
+
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        Ok(self.0.get(LAST).cloned())
+    }
 }
 
 /// What a kernel put out.
@@ -77,6 +95,8 @@ pub struct Record {
     pub progress: Vec<(usize, usize)>,
     /// Lines for the user.
     pub said: Vec<String>,
+    /// Whether it went on from an earlier table.
+    pub went_on: bool,
     /// Whether to say that the run was interrupted.
     pub cancel: bool,
 }
@@ -100,6 +120,10 @@ impl Sink for Record {
 
     fn say(&mut self, line: &str) {
         self.said.push(line.to_owned());
+    }
+
+    fn goes_on(&mut self) {
+        self.went_on = true;
     }
 
     fn progress(&mut self, done: usize, total: usize, _: &str) {

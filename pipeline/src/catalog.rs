@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect_partitioned};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_plan::{
+    ExecutionPlan, PhysicalExpr, SendableRecordBatchStream, collect_partitioned, execute_stream_partitioned,
+};
+use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, Source};
 use tessera_schemas::{BYTES, IMAGE_ID};
@@ -24,6 +29,23 @@ use crate::store::{Damaged, DroppedRow, Manifest, Part, Store};
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
+
+/// A partition's rows; none once those of all partitions together are more than a shuffled scan holds. They are counted as they come,
+/// for a view that makes many rows of one may make more than there is memory.
+async fn collect(
+    mut part: SendableRecordBatchStream,
+    held: Arc<AtomicUsize>,
+) -> datafusion::error::Result<Option<Vec<RecordBatch>>> {
+    let mut batches = Vec::new();
+    while let Some(batch) = part.try_next().await? {
+        let bytes = batch.get_array_memory_size();
+        if held.fetch_add(bytes, Ordering::Relaxed) + bytes > SHUFFLE_BYTES {
+            return Ok(None);
+        }
+        batches.push(batch);
+    }
+    Ok(Some(batches))
+}
 
 /// A stage's table.
 #[derive(Debug, Clone)]
@@ -386,15 +408,19 @@ impl Catalog {
         // The leaf's columns are the first step's, also if that is one of those above.
         let scan = self.stored(base, below.to_vec(), request, block)?;
         let schema = scan.plan.schema();
-        let partitions = collect_partitioned(scan.plan, self.engine.context.task_ctx()).await.map_err(convert::unwrap)?;
-        let batches: Vec<RecordBatch> = partitions.into_iter().flatten().collect();
-        let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        if bytes > SHUFFLE_BYTES {
-            let name = self.name(base);
-            bail!(
-                "the rows of `{name}` take {bytes} bytes and a shuffled scan holds at most {SHUFFLE_BYTES}: let it be read through \
-                 a view of encoded images (decode without keep)"
-            );
+        let parts = execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
+        let held = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = parts.into_iter().map(|part| SpawnedTask::spawn(collect(part, held.clone()))).collect();
+        let mut batches = Vec::new();
+        for task in tasks {
+            let Some(part) = task.join().await?.map_err(convert::unwrap)? else {
+                let (name, gib) = (self.name(base), SHUFFLE_BYTES >> 30);
+                bail!(
+                    "the rows that are made of `{name}` take more than the {gib} GiB that a shuffled scan holds: make fewer or \
+                     smaller ones, or let them be read through a view of encoded images (decode without keep)"
+                );
+            };
+            batches.extend(part);
         }
         let dropped = (0..scan.state.dropped.len()).flat_map(|at| scan.state.take_dropped(at)).collect();
         Ok(Base { rows: Arc::new(concat_batches(&schema, &batches)?), dropped })

@@ -4,6 +4,7 @@
 //! [`SnapshotExec`](snapshot_exec) writes what comes out as one part. Views fuse: their maps stand in the same plan.
 
 pub mod convert;
+pub mod in_order;
 pub mod operator_exec;
 pub mod pool;
 pub mod scan;

@@ -17,8 +17,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 
 use crate::catalog::{Catalog, Request};
+use crate::engine::in_order::in_order;
 use crate::engine::operator_exec::ScanState;
-use crate::engine::tables::in_order;
 use crate::interrupt::Interrupted;
 use crate::report::Bar;
 use crate::store::disk::sync_dir;

@@ -208,6 +208,29 @@ mod tests {
         assert_ne!(one.key(), parts(serde_json::json!({"k": 6})).key());
     }
 
+    /// A part that the key left out would let an old snapshot pass for a new one.
+    #[test]
+    fn every_part_is_in_the_key() {
+        let whole = parts(serde_json::json!({"k": 5}));
+        let changes: [fn(&mut KeyParts); 8] = [
+            |parts| parts.operator = "pca".into(),
+            |parts| parts.version = 2,
+            |parts| parts.config = sorted(&serde_json::Map::new()),
+            |parts| parts.seed = Some(4),
+            |parts| parts.files.push("ff".into()),
+            |parts| parts.inputs.clear(),
+            |parts| drop(parts.inputs.get_mut("features").unwrap().insert("feature".into(), "bb".into())),
+            |parts| parts.listing = Some("ee".into()),
+        ];
+        let mut keys = std::collections::BTreeSet::from([whole.key()]);
+        for change in changes {
+            let mut other = parts(serde_json::json!({"k": 5}));
+            change(&mut other);
+            keys.insert(other.key());
+        }
+        assert_eq!(keys.len(), 9);
+    }
+
     #[test]
     fn changes_are_told() {
         let old = parts(serde_json::json!({"k": 1000, "restarts": 1}));

@@ -37,6 +37,8 @@ pub struct BoundStage {
     pub files: Vec<PathBuf>,
     /// Whether bad rows fail it.
     pub refuses_drops: bool,
+    /// What it takes of its last published table to start from, if it does.
+    pub goes_on_from: Option<&'static str>,
     /// The operator, until its kernel is made.
     pub operator: Mutex<Option<Box<dyn Bound>>>,
 }
@@ -87,6 +89,17 @@ impl Plan {
     }
 }
 
+impl BoundStage {
+    /// Whether an earlier table of the stage, of that schema, is one to start from.
+    ///
+    /// # Errors
+    /// It is none; the message says why.
+    pub fn fits(&self, last: &SchemaRef) -> Result<(), String> {
+        let operator = self.operator.lock().expect("nothing panics while it holds an operator");
+        operator.as_ref().map_or(Ok(()), |operator| operator.fits(last))
+    }
+}
+
 fn bind(
     graph: &Graph,
     node: &Node,
@@ -117,6 +130,7 @@ fn bind(
             config: bound.config().clone(),
             files: bound.files().to_vec(),
             refuses_drops: bound.refuses_drops(),
+            goes_on_from: bound.goes_on_from(),
             operator: Mutex::new(Some(bound)),
         }),
         Err(errors) => {

@@ -1,8 +1,10 @@
 //! Running a plan: stage by stage, each decided about with its inputs known, and made only as far as it must be.
 
+mod adopt;
 mod carry;
 pub mod decide;
 mod execute;
+mod last;
 mod query;
 mod source;
 pub mod writer;
@@ -18,7 +20,7 @@ use tessera_schemas::printable;
 use crate::catalog::Catalog;
 use crate::faults::closest;
 use crate::interrupt::Interrupted;
-use crate::report::{Reporter, duration};
+use crate::report::{Bar, Reporter, duration};
 use crate::store::DroppedRow;
 use decide::{Action, Ask, Decision};
 
@@ -134,7 +136,8 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
     let mut pending = BTreeSet::new();
     let mut planned = Vec::new();
     for node in selection(catalog, &options.to)? {
-        let ask = Ask { pending: &pending, force: force.contains(&node), hash_all: false, progress: &|_, _| {} };
+        let ask =
+            Ask { pending: &pending, force: force.contains(&node), alone: false, hash_all: false, progress: &|_, _| {} };
         let decision = decide::decide(catalog, node, &ask)?;
         match (&decision.reuse, decision.action) {
             (Some(manifest), _) => catalog.set(node, decide::snapshot(catalog, node, manifest.clone())?),
@@ -301,16 +304,17 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         seconds: 0.0,
     };
     let bar = reporter.bar(&name);
-    let decision: Decision = {
-        let (catalog, bar) = (catalog.clone(), bar.clone());
-        // Listing and hashing block.
-        let work = move || {
-            let progress = |done, total| bar.at(done, total, "bytes hashed");
-            let pending = BTreeSet::new();
-            decide::decide(&catalog, node, &Ask { pending: &pending, force, hash_all: true, progress: &progress })
-        };
-        tokio::task::spawn_blocking(work).await??
-    };
+    let mut decision = decided(catalog, node, force, false, &bar).await?;
+    if let (Some(from), Some(found)) = (&decision.lies, &decision.reuse) {
+        reporter.say(&format!("{name}: reuse (the snapshot of {} has the same key)", from.place()));
+        match adopt::adopt(&catalog.store.stage(&name), from, found, run) {
+            Ok(manifest) => decision.reuse = Some(Arc::new(manifest)),
+            Err(error) => {
+                reporter.warn(&format!("stage `{name}`: {error:#}; it is made anew"));
+                decision = decided(catalog, node, force, true, &bar).await?;
+            }
+        }
+    }
     report.action = decision.action;
     for damaged in &decision.damaged {
         reporter.warn(&format!("stage `{name}`: {damaged}"));
@@ -349,4 +353,15 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     bar.close();
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Decides about one stage on a thread of its own: listing and hashing block.
+async fn decided(catalog: &Arc<Catalog>, node: usize, force: bool, alone: bool, bar: &Bar) -> Result<Decision> {
+    let (catalog, bar) = (catalog.clone(), bar.clone());
+    let work = move || {
+        let progress = |done, total| bar.at(done, total, "bytes hashed");
+        let pending = BTreeSet::new();
+        decide::decide(&catalog, node, &Ask { pending: &pending, force, alone, hash_all: true, progress: &progress })
+    };
+    tokio::task::spawn_blocking(work).await?
 }

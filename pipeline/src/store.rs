@@ -18,6 +18,7 @@
 
 pub mod checkpoint;
 pub mod disk;
+mod elsewhere;
 pub mod gc;
 pub mod health;
 mod lock;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 pub(crate) use disk::{make_dir, write_atomically};
 pub use health::{Damaged, Health};
@@ -203,6 +205,25 @@ impl StageStore {
         part::decode(bytes).with_context(|| format!("cannot read the part {}", path.display()))
     }
 
+    /// Some columns of a part, in order; of those that it has. The whole file is checked, unless that was done.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_columns(&self, part: &Part, columns: &[&str]) -> Result<RecordBatch> {
+        let path = self.part(part);
+        let bytes = self.health.read(&path, part)?;
+        part::decode_columns(bytes, columns).with_context(|| format!("cannot read the part {}", path.display()))
+    }
+
+    /// The schema in a part's file; its rows are not read, and nothing is checked.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn schema(&self, part: &Part) -> Result<SchemaRef> {
+        let path = self.part(part);
+        part::schema(&path).with_context(|| format!("cannot read the part {}", path.display()))
+    }
+
     /// What is known of parts' bytes.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
@@ -325,4 +346,20 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Names of the folders in a folder, sorted; none where there is no folder.
+fn folders(dir: &Path) -> Result<Vec<String>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for item in fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))? {
+        let item = item.with_context(|| format!("cannot read the folder {}", dir.display()))?;
+        if item.path().is_dir() {
+            names.push(item.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }

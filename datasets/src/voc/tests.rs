@@ -1,4 +1,4 @@
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::Int32Type;
 use tempfile::TempDir;
 use tessera_schemas::text;
@@ -33,7 +33,7 @@ fn read(dir: &TempDir, limit: usize) -> Result<RecordBatch, Error> {
         images += usize::from(is_image(&entry.path));
         !is_image(&entry.path) || images <= limit
     });
-    let print = |entry| Fingerprint { entry, digest: "d".into(), ..Fingerprint::default() };
+    let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path), entry, ..Fingerprint::default() };
     let prints: Vec<_> = entries.into_iter().map(print).collect();
     let found: Vec<_> = batches(&LocalFiles, root, &classes, &prints)?.map(Result::unwrap).collect();
     assert_eq!(found.len(), 1);
@@ -90,7 +90,10 @@ fn images_have_splits_and_classes() {
     assert_eq!(splits(&table), [Some("train"), Some("train"), Some("val"), Some("test"), None]);
     assert_eq!(values(&table, "cat"), [Some(0), Some(1), None, None, None]);
     assert_eq!(values(&table, "dog"), [Some(-1), Some(1), Some(0), None, None]);
-    assert!(table.column_by_name("digest").unwrap().null_count() == 0);
+    let digests: Vec<_> = text(&table, "digest").unwrap().iter().flatten().collect();
+    assert_eq!(digests, ids.iter().map(|id| format!("of {id}")).collect::<Vec<_>>());
+    let sources: Vec<_> = tessera_schemas::images::sources(&table).unwrap().map(|source| source.path).collect();
+    assert_eq!(sources, ids);
 }
 
 #[test]

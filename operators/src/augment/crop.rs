@@ -95,6 +95,7 @@ mod tests {
     fn windows_lie_within_and_have_the_size_asked_for() {
         let mut draw = Draw::new(1, "test", "window", "", 0);
         let (mut smallest, mut largest) = (f64::INFINITY, 0.0f64);
+        let mut corners = [[0; 2]; 2];
         for _ in 0..2000 {
             let window = Window::draw(&mut draw, [100, 80], [0.08, 1.0], [0.75, 4.0 / 3.0]);
             assert!(window.left + window.width <= 100 && window.top + window.height <= 80, "{window:?}");
@@ -104,8 +105,14 @@ mod tests {
             assert!((0.075..=1.0).contains(&share) && (0.72..1.38).contains(&shape), "{window:?}");
             smallest = smallest.min(share);
             largest = largest.max(share);
+            for (axis, (start, rest)) in
+                [(window.left, 100 - window.width), (window.top, 80 - window.height)].into_iter().enumerate()
+            {
+                corners[axis][usize::from(2 * start > rest)] += 1;
+            }
         }
         assert!(smallest < 0.09 && largest > 0.9, "{smallest} {largest}");
+        assert!(corners.iter().flatten().all(|count| (850..1150).contains(count)), "at either end as often: {corners:?}");
     }
 
     #[test]
@@ -134,12 +141,14 @@ mod tests {
         let mut out = vec![0; 3];
         Cropper::new().resize(&image, 4, Window { left: 0, top: 0, width: 4, height: 1 }, 1, &mut out).unwrap();
         assert_eq!(out, [120; 3]);
-        let mut rows = image.repeat(4);
-        rows.extend([0; 0]);
+        let rows = image.repeat(4);
         let mut out = vec![0; 2 * 2 * 3];
         Cropper::new().resize(&rows, 4, Window { left: 0, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
         // Around 1 (in pixels) with a support of 2: weights 3, 3, 1 of 7 on 0, 80, 160.
-        assert_eq!(out[..6], [57, 57, 57, 183, 183, 183]);
+        assert_eq!(out, [[57; 3], [183; 3], [57; 3], [183; 3]].concat());
+        let columns: Vec<u8> = image.chunks(3).flat_map(|pixel| pixel.repeat(6)).collect();
+        Cropper::new().resize(&columns, 6, Window { left: 1, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
+        assert_eq!(out, [[57; 3], [57; 3], [183; 3], [183; 3]].concat());
     }
 
     #[test]
@@ -148,6 +157,7 @@ mod tests {
         let mut turned = image.clone();
         mirror(&mut turned, 4);
         assert_eq!(turned[..12], [9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2]);
+        assert_eq!(turned[12..], [21, 22, 23, 18, 19, 20, 15, 16, 17, 12, 13, 14]);
         mirror(&mut turned, 4);
         assert_eq!(turned, image);
     }

@@ -1,4 +1,4 @@
-//! Values of torchvision 0.26 on Pillow 13, and what the contract asks for.
+//! Values of torchvision on Pillow (`tests/peers/golden/colours.py`), and what the contract asks for.
 
 use arrow::array::{Int32Array, StringArray};
 use arrow::datatypes::DataType;
@@ -88,6 +88,17 @@ fn all_colours_are_pillows() {
     assert_eq!(sum(&found), GOLDEN_GRAY);
 }
 
+/// Each byte is Pillow's, or next to it: the two resizers round otherwise.
+#[test]
+fn crops_are_pillows() {
+    let image: Vec<u8> = (0..24 * 20 * 3).map(|i| ((i * i * 31 + i * 17) % 251) as u8).collect();
+    for (window, expected) in CROPS {
+        let mut found = [0; 108];
+        Cropper::new().resize(&image, 24, window, 6, &mut found).unwrap();
+        assert!(found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1), "{window:?}: {found:?}, not {expected:?}");
+    }
+}
+
 #[test]
 fn views_depend_on_seed_image_and_epoch_alone() {
     let whole = table(9);
@@ -126,6 +137,14 @@ fn all_switched_off_it_changes_nothing() {
     let mut view: Vec<u8> = (0..27).collect();
     plan.finish(3, &mut view);
     assert_eq!(view, (0..27).collect::<Vec<u8>>());
+    // Of 24 x 20 pixels, the largest square is the middle one, as it is.
+    let batch = table(3);
+    let made = views(json!({"scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 0.0}), &batch, 1, 0);
+    let (given, found) = (Pixels::of(&batch).unwrap(), Pixels::of(&made).unwrap());
+    for row in 0..3 {
+        let middle: Vec<u8> = given.row(row).chunks(24 * 3).flat_map(|line| line[2 * 3..22 * 3].to_vec()).collect();
+        assert_eq!(found.row(row), middle);
+    }
 }
 
 #[test]
@@ -173,3 +192,32 @@ const GOLDEN: [(Change, u64); 7] = [
     (Change::Hue(-0.25), 1_703_003_982_592),
 ];
 const GOLDEN_GRAY: u64 = 1_701_681_147_892;
+
+/// Parts of an image of 24 x 20 pixels, resized to 6 x 6 (`tests/peers/golden/crops.py`).
+#[rustfmt::skip]
+const CROPS: [(Window, [u8; 108]); 3] = [
+    (Window { left: 3, top: 2, width: 17, height: 11 }, [
+        107, 128, 148, 83, 160, 174, 82, 122, 110, 105, 123, 130, 124, 135, 149, 140, 149, 153,
+        143, 67, 152, 103, 135, 124, 155, 119, 131, 109, 111, 144, 87, 136, 112, 155, 139, 132,
+        140, 123, 153, 121, 118, 124, 155, 84, 156, 145, 93, 143, 107, 124, 122, 134, 171, 90,
+        122, 117, 144, 143, 132, 168, 159, 142, 139, 152, 143, 136, 92, 160, 134, 95, 112, 103,
+        142, 92, 123, 167, 87, 169, 111, 107, 108, 133, 95, 134, 147, 137, 135, 154, 144, 130,
+        153, 120, 87, 115, 120, 141, 137, 166, 98, 142, 87, 128, 99, 121, 141, 123, 165, 154,
+    ]),
+    (Window { left: 0, top: 0, width: 24, height: 20 }, [
+        136, 91, 121, 119, 140, 144, 123, 145, 145, 133, 130, 132, 138, 127, 112, 132, 153, 108,
+        138, 129, 127, 118, 115, 135, 134, 113, 136, 110, 118, 135, 139, 144, 114, 142, 139, 121,
+        127, 142, 105, 140, 120, 149, 146, 119, 141, 132, 131, 134, 115, 134, 117, 113, 139, 149,
+        125, 129, 107, 137, 111, 125, 134, 135, 110, 137, 104, 128, 117, 150, 144, 122, 139, 142,
+        108, 133, 136, 147, 141, 120, 143, 149, 120, 134, 117, 134, 114, 123, 133, 144, 107, 138,
+        97, 133, 123, 131, 138, 109, 119, 131, 121, 134, 131, 113, 140, 121, 151, 154, 124, 147,
+    ]),
+    (Window { left: 5, top: 4, width: 4, height: 5 }, [
+        121, 130, 201, 102, 79, 117, 86, 61, 56, 98, 197, 149, 138, 236, 144, 175, 240, 116,
+        111, 79, 110, 125, 61, 59, 122, 57, 43, 53, 112, 180, 107, 163, 125, 177, 201, 37,
+        173, 97, 82, 152, 116, 69, 115, 126, 78, 53, 91, 167, 73, 84, 106, 106, 86, 23,
+        217, 96, 141, 181, 152, 112, 141, 194, 101, 128, 139, 169, 93, 112, 141, 59, 98, 95,
+        179, 75, 222, 179, 137, 157, 179, 198, 111, 174, 191, 187, 135, 183, 198, 97, 175, 189,
+        80, 124, 230, 114, 125, 199, 126, 136, 166, 40, 174, 161, 109, 116, 185, 198, 47, 209,
+    ]),
+];

@@ -156,13 +156,13 @@ fn gray_is_shared_unless_told_otherwise() {
 
 #[test]
 fn channels_shift_apart_and_stay_in_their_cell() {
-    // Each pixel tells its own place: red its row, green its column, blue its cell.
-    let side = 63;
-    let place = |y: usize, x: usize| [y as u8, x as u8, (y / 21 * 3 + x / 21) as u8];
-    let bytes: Vec<u8> = (0..side * side).flat_map(|i| place(i / side, i % side)).collect();
-    let cutter = bound(json!({}), (side, side)).unwrap().cutter;
+    // Each pixel tells its own place: red its row, green its column, blue its cell. Of a wide image, three columns are left over at
+    // either side.
+    let (height, width) = (63, 69);
+    let place = |y: usize, x: usize| [y as u8, x as u8, (y / 21 * 3 + x.saturating_sub(3) / 21) as u8];
+    let bytes: Vec<u8> = (0..height * width).flat_map(|i| place(i / width, i % width)).collect();
+    let Jigsaw { cutter, config, .. } = bound(json!({}), (height, width)).unwrap();
     assert_eq!((cutter.cell, cutter.tile, cutter.jitter), (21, 16, 3));
-    let config = bound(json!({}), (side, side)).unwrap().config;
     let mut apart = false;
     for number in 0..500 {
         let plan = Plan::draw(&config, cutter, 701, number, "a", 0);
@@ -172,7 +172,7 @@ fn channels_shift_apart_and_stay_in_their_cell() {
             assert!(tile.chunks(3).all(|pixel| usize::from(pixel[2]) == cell));
             let [red, green, _] = offset.shifts;
             assert_eq!(usize::from(tile[0]), cell / 3 * 21 + offset.y + red[0]);
-            assert_eq!(usize::from(tile[1]), cell % 3 * 21 + offset.x + green[1]);
+            assert_eq!(usize::from(tile[1]), 3 + cell % 3 * 21 + offset.x + green[1]);
             assert!(offset.shifts.iter().flatten().all(|shift| (0..=2).contains(shift)));
             apart |= offset.shifts[0] != offset.shifts[1];
         }
@@ -313,5 +313,7 @@ fn epochs_and_images_differ() {
     let batch = images(64, &[("a", Some("z")), ("b", Some("a"))]);
     let first = call(&mut *worker, &batch, None, 0);
     assert_ne!(first, call(&mut *worker, &batch, None, 1));
+    let permutations = first.column(1).as_primitive::<Int32Type>().values();
+    assert_ne!(permutations[0], permutations[1]);
     assert_eq!(first, call(&mut *open(json!({}), 64), &batch, None, 0));
 }

@@ -41,7 +41,7 @@ fn rates() {
         let rows = incoming.finish().unwrap();
         let (coding, coded) = timed(|| CodedRows::new(rows.frame(), &rows.values, threads, None).unwrap());
         let (starting, centroids) = timed(|| {
-            start::plus_plus(&rows, &coded, k, &mut Draw::new(1, "bench", "start", "", 0), threads, &|| false).unwrap()
+            start::plus_plus(&rows, &coded, &[], k, &mut Draw::new(1, "bench", "start", "", 0), threads, &|| false).unwrap()
         });
         let mut lloyd = Lloyd::new(&rows, &coded, centroids, false, 1, threads);
         let (first, _) = timed(|| lloyd.assign(&|| false).unwrap());

@@ -25,10 +25,11 @@ pub struct Config {
     /// Default 1e-4.
     #[serde(default = "tolerance")]
     pub tolerance: f64,
-    /// How it starts, where no `centroids` are given. Default `"k-means++"`.
+    /// How it starts, where no `centroids` are given: `"k-means++"`, `"random"`, or `"previous"`, from the centroids that this stage
+    /// found last, so that clusters keep their numbers. Default `"k-means++"`.
     #[serde(default)]
     pub init: Init,
-    /// How many starts to try; the lowest objective wins. Default 1.
+    /// How many starts to try; the lowest objective wins. From previous centroids there is one start. Default 1.
     #[serde(default = "restarts")]
     pub restarts: usize,
     /// What becomes of a cluster that no image is nearest to. Default `"farthest"`; with `mini_batch`, which has no iteration over
@@ -58,6 +59,9 @@ pub enum Init {
     /// Rows, each as likely.
     #[serde(rename = "random")]
     Random,
+    /// The centroids of the stage's last table; where there are none that fit, as `k-means++`.
+    #[serde(rename = "previous")]
+    Previous,
 }
 
 /// What becomes of empty clusters.

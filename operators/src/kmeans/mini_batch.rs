@@ -9,7 +9,7 @@ use crate::random::Draw;
 use crate::vectors::to_unit_length;
 
 /// Centroids after `config.iterations` batches of `size` rows each, and for each batch its mean squared distance from the
-/// centroids before they moved.
+/// centroids before they moved. `counts` says how many rows each centroid stands for at the start, by default none.
 ///
 /// A centroid is the mean of all rows that batches have brought it. Rows are drawn with replacement, by their place in the order of
 /// ids, and added in that order: the result does not depend on the order of rows or the number of threads.
@@ -21,15 +21,16 @@ pub fn run(
     rows: &Rows,
     frame: &Frame,
     mut centroids: Vec<f32>,
+    counts: Option<Vec<u64>>,
     config: &Config,
     size: usize,
     threads: usize,
     draw: &mut Draw,
-    done: usize,
+    (done, all): (usize, usize),
     sink: &mut dyn Sink,
 ) -> Result<(Vec<f32>, Vec<Metric>), RunError> {
     let dimension = rows.dimension;
-    let mut counts = vec![0u64; centroids.len() / dimension];
+    let mut counts = counts.unwrap_or_else(|| vec![0; centroids.len() / dimension]);
     let mut metrics = Vec::new();
     for iteration in 1..=config.iterations {
         if sink.cancelled() {
@@ -59,7 +60,7 @@ pub fn run(
                 centroid.copy_from_slice(&mean);
             }
         }
-        sink.progress(done + iteration, config.restarts * config.iterations, &format!("{objective:.6e} from the nearest"));
+        sink.progress(done + iteration, all, &format!("{objective:.6e} from the nearest"));
     }
     Ok((centroids, metrics))
 }

@@ -6,6 +6,7 @@ use tessera_schemas::clusters;
 
 use super::config::{Config, Empty, Init};
 use super::lloyd::{Lloyd, Round};
+use super::previous::Previous;
 use super::rows::Incoming;
 use super::{CENTROIDS, FEATURES, Kmeans, mini_batch, start};
 use crate::memory::Memory;
@@ -41,6 +42,7 @@ impl Whole for Run {
         let Kmeans { config, k, dimension, centroids } = &self.operator;
         let (k, dimension, threads, seed) = (*k, *dimension, self.context.threads, self.context.seed);
         let given = if centroids.is_empty() { None } else { Some(given(tables, k, config.spherical)?) };
+        let previous = self.previous(tables, sink)?;
         let expected = tables.rows(FEATURES)?;
         // Known before anything is read, as a rule: bad rows may have been dropped.
         enough(k, expected)?;
@@ -59,24 +61,54 @@ impl Whole for Run {
         let rows = rows.finish()?;
         enough(k, rows.count())?;
         let coded = CodedRows::new(rows.frame(), &rows.values, threads, folder)?;
+        let lloyd = |centroids| Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
+        let first = |restart: usize| Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
+        let mut warm = None;
+        let mut counts = None;
+        if let Some(previous) = previous {
+            let started = previous.complete(&rows, &coded, k, &mut first(0), threads, &|| sink.cancelled())?;
+            match previous.assign(lloyd(started), &|| sink.cancelled())? {
+                Ok(assigned) => {
+                    sink.goes_on();
+                    counts = Some(previous.counts(k));
+                    warm = Some(assigned);
+                }
+                Err(why) => afresh(&why, sink),
+            }
+        }
+        let restarts = if warm.is_some() { 1 } else { config.restarts };
         let mut best: Option<Found> = None;
-        for restart in 0..config.restarts {
-            let done = restart * config.iterations;
-            sink.progress(done, config.restarts * config.iterations, "first centroids");
-            let mut draw = Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
-            let centroids = match (&given, config.init) {
-                (Some(given), _) => given.clone(),
-                (None, Init::PlusPlus) => start::plus_plus(&rows, &coded, k, &mut draw, threads, &|| sink.cancelled())?,
-                (None, Init::Random) => start::random(&rows, k, &mut draw),
+        for restart in 0..restarts {
+            let (done, all) = (restart * config.iterations, restarts * config.iterations);
+            sink.progress(done, all, "first centroids");
+            let mut draw = first(restart);
+            let (lloyd, round) = match (warm.take(), &given, config.init) {
+                (Some((lloyd, round)), ..) => (lloyd, Some(round)),
+                (None, Some(given), _) => (lloyd(given.clone()), None),
+                (None, None, Init::Random) => (lloyd(start::random(&rows, k, &mut draw)), None),
+                (None, None, Init::PlusPlus | Init::Previous) => {
+                    let drawn = start::plus_plus(&rows, &coded, &[], k, &mut draw, threads, &|| sink.cancelled())?;
+                    (lloyd(drawn), None)
+                }
             };
-            let lloyd = |centroids| Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
             let found = match config.mini_batch {
-                None => climb(lloyd(centroids), config, done, sink)?,
+                None => climb(lloyd, round, config, (done, all), sink)?,
                 Some(size) => {
                     let mut draw = Draw::new(seed, Kmeans::NAME, "batches", "", restart as u64);
-                    let (centroids, mut metrics) =
-                        mini_batch::run(&rows, coded.frame(), centroids, config, size, threads, &mut draw, done, sink)?;
-                    let mut lloyd = lloyd(centroids);
+                    let (centroids, counts, frame) = (lloyd.into_centroids(), counts.take(), coded.frame());
+                    let (centroids, mut metrics) = mini_batch::run(
+                        &rows,
+                        frame,
+                        centroids,
+                        counts,
+                        config,
+                        size,
+                        threads,
+                        &mut draw,
+                        (done, all),
+                        sink,
+                    )?;
+                    let mut lloyd = Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
                     let round = lloyd.assign(&|| sink.cancelled())?;
                     metrics.extend(round.metrics().map(|(name, value)| (config.iterations, name, value)));
                     Found::of(lloyd, metrics)
@@ -97,6 +129,22 @@ impl Whole for Run {
 }
 
 impl Run {
+    /// The centroids of the stage's last table, if it is to go on from them and they are of use; says why not.
+    fn previous(&self, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<Option<Previous>, RunError> {
+        let Kmeans { config, k, dimension, .. } = &self.operator;
+        if self.operator.goes_on_from().is_none() {
+            return Ok(None);
+        }
+        let Some(table) = tables.last()? else { return Ok(None) };
+        match Previous::new(&table, *k, *dimension, config.spherical) {
+            Ok(previous) => Ok(Some(previous)),
+            Err(why) => {
+                afresh(&why, sink);
+                Ok(None)
+            }
+        }
+    }
+
     /// Whether features must go to a file; then it says so.
     fn spools(&self, rows: usize, sink: &mut dyn Sink) -> bool {
         let Kmeans { config, k, dimension, .. } = &self.operator;
@@ -115,6 +163,11 @@ impl Run {
         }
         spools
     }
+}
+
+/// Says why the last centroids are of no use.
+fn afresh(why: &str, sink: &mut dyn Sink) {
+    sink.say(&format!("starts afresh and not from the last centroids: {why}"));
 }
 
 fn enough(k: usize, n: usize) -> Result<(), RunError> {
@@ -149,8 +202,18 @@ impl Found {
 }
 
 /// Iterates until nothing is left to gain.
-fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink) -> Result<Found, RunError> {
-    let mut rounds: Vec<Round> = vec![lloyd.assign(&|| sink.cancelled())?];
+///
+/// `first` is what the assignment to the first centroids found, where that was done; `done` how many iterations came before, and of how
+/// many in all.
+fn climb(
+    mut lloyd: Lloyd<'_>,
+    first: Option<Round>,
+    config: &Config,
+    (done, all): (usize, usize),
+    sink: &mut dyn Sink,
+) -> Result<Found, RunError> {
+    let first = first.map_or_else(|| lloyd.assign(&|| sink.cancelled()), Ok)?;
+    let mut rounds = vec![first];
     for iteration in 1..=config.iterations {
         let relocated = if config.empty == Empty::Farthest { lloyd.relocate() } else { 0 };
         lloyd.update();
@@ -158,7 +221,7 @@ fn climb(mut lloyd: Lloyd<'_>, config: &Config, done: usize, sink: &mut dyn Sink
         let (before, round) = (rounds[iteration - 1], lloyd.assign(&|| sink.cancelled())?);
         rounds.push(round);
         let note = format!("objective {:.6e}, {:.2} % moved", round.objective, 100.0 * round.moved);
-        sink.progress(done + iteration, config.restarts * config.iterations, &note);
+        sink.progress(done + iteration, all, &note);
         let gained = before.objective - round.objective;
         let refilled = relocated + split;
         if round.moved == 0.0 || (config.tolerance > 0.0 && refilled == 0 && gained <= config.tolerance * before.objective) {

@@ -21,22 +21,27 @@ pub fn random(rows: &Rows, k: usize, draw: &mut Draw) -> Vec<f32> {
 /// the probability of new weight to old (rejection sampling), so that it is as if the weights had been computed anew. One search
 /// then brings the weights up to date for all.
 ///
+/// Rows are drawn beside `given` centroids, `m x dimension`, as if those had been drawn before; they are not returned.
+///
 /// # Errors
 /// The run was cancelled.
 pub fn plus_plus(
     rows: &Rows,
     coded: &CodedRows<'_>,
+    given: &[f32],
     k: usize,
     draw: &mut Draw,
     threads: usize,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<f32>, RunError> {
-    let mut chosen = vec![draw.below(rows.count())];
+    let before = given.len() / rows.dimension;
+    let mut chosen = if before == 0 { vec![draw.below(rows.count())] } else { Vec::new() };
     let mut weights = vec![f64::INFINITY; rows.count()];
     let mut found = vec![Near::default(); rows.count()];
     let mut up_to_date = 0;
     while chosen.len() < k {
-        let latest = Centres::within(coded.frame().clone(), rows.gather(&chosen[up_to_date..]));
+        let latest = if chosen.is_empty() { given.to_vec() } else { rows.gather(&chosen[up_to_date..]) };
+        let latest = Centres::within(coded.frame().clone(), latest);
         if !latest.search(coded, threads, &mut found, cancelled) {
             return Err(RunError::Cancelled);
         }
@@ -55,7 +60,7 @@ pub fn plus_plus(
             chosen.extend(draw.distinct(k - chosen.len(), others.len()).into_iter().map(|place| others[place]));
             break;
         }
-        let most = up_to_date.min(MOST_AT_ONCE).min(k - up_to_date);
+        let most = (before + up_to_date).min(MOST_AT_ONCE).min(k - up_to_date);
         for _ in 0..2 * most {
             let row = pick(&sums, draw.unit() * total);
             let at = |place: usize| rows.row(rows.order[place] as usize);
@@ -104,7 +109,8 @@ mod tests {
         threads: usize,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, RunError> {
-        super::plus_plus(rows, &CodedRows::new(rows.frame(), &rows.values, threads, None)?, k, draw, threads, cancelled)
+        let coded = CodedRows::new(rows.frame(), &rows.values, threads, None)?;
+        super::plus_plus(rows, &coded, &[], k, draw, threads, cancelled)
     }
 
     fn draw(seed: u64) -> Draw {
@@ -155,6 +161,20 @@ mod tests {
             groups.sort_unstable();
             assert_eq!(groups, [0, 1, 2, 3]);
         }
+    }
+
+    #[test]
+    fn rows_are_drawn_far_from_given_centroids() {
+        let values: Vec<f32> = (0..80).map(|row| (row / 20) as f32 * 1000.0 + (row % 20) as f32 * 0.01).collect();
+        let rows = line(&values);
+        let coded = CodedRows::new(rows.frame(), &rows.values, 1, None).unwrap();
+        for seed in 0..50 {
+            let found = super::plus_plus(&rows, &coded, &[0.1, 2000.1], 2, &mut draw(seed), 2, &|| false).unwrap();
+            let mut groups: Vec<_> = found.iter().map(|value| (value / 1000.0) as usize).collect();
+            groups.sort_unstable();
+            assert_eq!(groups, [1, 3]);
+        }
+        assert!(super::plus_plus(&rows, &coded, &[0.1], 0, &mut draw(1), 1, &|| false).unwrap().is_empty());
     }
 
     #[test]

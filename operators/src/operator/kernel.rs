@@ -58,6 +58,13 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// With [`row_per_file`](Self::row_per_file): how many of the `rows` that were published last may be gone now that there are `rows_now`;
+    /// none: any number.
+    fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
+        let _ = (rows, rows_now);
+        None
+    }
+
     /// With [`row_per_file`](Self::row_per_file): whether the file makes a row, rather than to say something of others' rows.
     fn makes_row(&self, path: &str) -> bool {
         let _ = path;
@@ -81,6 +88,17 @@ pub trait Source: Send + Sync {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError>;
+}
+
+/// How many rows of a source may be gone since its last snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The most.
+    pub most: u64,
+    /// Why no more, as a sentence.
+    pub said: String,
+    /// The config field that allows more.
+    pub key: &'static str,
 }
 
 /// Rows to rows.
@@ -110,6 +128,21 @@ pub trait MapFn: Send {
     /// # Errors
     /// A row cannot be handled (and may not be dropped), or the work failed.
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError>;
+
+    /// Whether all rows of the last batch are out. A map that makes many rows of one may yield them in pieces, and the engine
+    /// asks this worker for the others when there is room for them.
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    /// The next piece of the last batch, unless it [is done](Self::is_done). The scope is that of the batch.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    fn go_on(&mut self, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let _ = scope;
+        Err(RunError::Engine("there are no more rows of this batch".into()))
+    }
 }
 
 /// What surrounds a batch.
@@ -158,6 +191,16 @@ pub trait Tables: Sync {
     /// # Errors
     /// The input cannot be read, or has no row of the id to start behind.
     fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError>;
+
+    /// The table that the stage published last, all of it, for an operator that [goes on](super::Operator::goes_on_from) from it:
+    /// none if there is none that [fits](super::Operator::fits), or if the stage is to start afresh. A kernel that does start from it
+    /// says so by [`Sink::goes_on`].
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        Ok(None)
+    }
 }
 
 /// Batches as they come.
@@ -214,6 +257,9 @@ pub trait Sink {
         drop(state);
         Ok(())
     }
+
+    /// Notes that the new table goes on from [`Tables::last`]: its manifest will name that snapshot.
+    fn goes_on(&mut self) {}
 
     /// Whether the run was interrupted: then return [`RunError::Cancelled`] soon.
     fn cancelled(&self) -> bool;

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use turbojpeg::{Decompressor, PixelFormat};
+
 use super::*;
 
 /// All files below a folder, sorted.
@@ -41,10 +43,33 @@ fn decode_rates() {
         jpeg.decompress(bytes, turbojpeg::Image { pixels, width, pitch: width * 3, height, format }).unwrap();
     });
     println!("{} images, one thread: libjpeg-turbo alone, at full size: {bare:.0} images/s", images.len());
-    let mut decoder = Decoder::new(MAX_MEGAPIXELS).unwrap();
+    let mut decoder = Decoder::new(MAX_MEGAPIXELS);
     for side in [64, 128, 224, 255] {
         let mut out = vec![0; side * side * 3];
         let rate = rate(&images, |bytes| decoder.square(bytes, side, &mut out).unwrap());
         println!("decode, side {side}: {rate:.0} images/s, {:.2} of libjpeg-turbo alone", rate / bare);
     }
+}
+
+#[test]
+#[ignore = "for comparisons of two versions"]
+fn digest_of_a_folder() {
+    let Ok(folder) = std::env::var("DATA") else {
+        println!("digest_of_a_folder: set DATA to a folder of images");
+        return;
+    };
+    let mut decoder = Decoder::new(MAX_MEGAPIXELS);
+    let (mut digest, mut refused) = (blake3::Hasher::new(), 0);
+    let mut out = vec![0; 96 * 96 * 3];
+    let images = files(Path::new(&folder));
+    for bytes in images.iter().filter(|bytes| image::guess_format(bytes).is_ok()) {
+        match decoder.square(bytes, 96, &mut out) {
+            Ok(()) => drop(digest.update(&out)),
+            Err(reason) => {
+                refused += 1;
+                println!("{reason}");
+            }
+        }
+    }
+    println!("{} files, {refused} refused, pixels {}", images.len(), digest.finalize().to_hex());
 }

@@ -252,7 +252,8 @@ mod tests {
         );
     }
 
-    /// Parameters that are trained, as torchvision's documentation counts them for 1,000 classes; the paper's AlexNet as Caffe's.
+    /// Parameters that are trained, as torchvision counts them for 1,000 classes (`tests/peers/golden/parameters.py`); the paper's AlexNet
+    /// as Caffe's.
     #[test]
     fn classifiers_have_as_many_parameters_as_they_should() {
         let count = |name: Name, side| {

@@ -227,9 +227,10 @@ mod tests {
         }
     }
 
-    /// PyTorch 2.11 on [`problem`], `cross_entropy` and then `clip_grad_norm_([w, b], 0.1)`:
+    /// PyTorch in double precision on [`problem`]: `cross_entropy` and then `clip_grad_norm_([w, b], 0.1)`,
     /// `SGD([{"params": w, "weight_decay": 0.01}, {"params": b, "weight_decay": 0}], lr=0.5, momentum=0.9)` with
-    /// `label_smoothing=0.1`, and `AdamW` of the same groups with `lr=0.1`, without clipping or smoothing.
+    /// `label_smoothing=0.1`, and `AdamW` of the same groups with `lr=0.1`, without clipping or smoothing
+    /// (`tests/peers/golden/optimizers.py`).
     #[test]
     fn steps_are_pytorchs() {
         let clipped = two_steps(Rule { clip: Some(0.1), ..SGD }, 0.5, 0.1);
@@ -242,9 +243,9 @@ mod tests {
 
     /// Weights and biases behind two steps of SGD, then of AdamW.
     const GOLDEN: [[f64; 8]; 4] = [
-        [0.9764021, -1.97385907, 0.47219893, 0.26734793, 1.47635901, -0.72094893, 0.29814556, -0.09814555],
-        [0.93201303, -1.92427063, 0.41930649, 0.29989326, 1.43150806, -0.66568774, 0.29466817, -0.09466817],
-        [0.89900005, -1.898, 0.39950001, 0.34974998, 1.39849997, -0.64925003, 0.20000005, -3e-08],
-        [0.79887801, -1.7961086, 0.29914048, 0.44862324, 1.29710805, -0.54864079, 0.10662663, 0.09337337],
+        [0.97640208, -1.97385902, 0.47219893, 0.26734792, 1.47635902, -0.72094893, 0.29814555, -0.09814555],
+        [0.93201302, -1.9242706, 0.41930649, 0.29989323, 1.4315081, -0.66568774, 0.29466817, -0.09466817],
+        [0.899, -1.898, 0.3995, 0.34975, 1.3985, -0.64925, 0.20000002, -0.00000002],
+        [0.79887797, -1.79610848, 0.29914048, 0.44862328, 1.29710798, -0.54864073, 0.10662661, 0.09337339],
     ];
 }

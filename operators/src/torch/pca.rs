@@ -211,6 +211,34 @@ mod tests {
         close(record.values("explained")[0], 1.0);
     }
 
+    /// Values of scikit-learn, for rows that lie far from zero.
+    #[test]
+    fn components_are_scikit_learns() {
+        let value = |i: f64, j: f64| (0.7 * i * (j + 1.0)).sin() * (1.0 + j) + i % 3.0 * j.cos() * 0.8 + 10.0 * j;
+        let row = |i: u8| [0.0, 1.0, 2.0, 3.0].map(|j| value(i.into(), j) as f32);
+        let rows: Vec<_> = (0..90).map(|i| (format!("{i:02}"), row(i))).collect();
+        let table = trial::features(&rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
+        let record = run(json!({"components": 3}), &[table]).unwrap();
+        let found = Components::of(&record.batches, None).unwrap();
+        let close = |found: &[f64], expected: &[f64]| {
+            assert_eq!(found.len(), expected.len());
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}, not {expected:?}");
+        };
+        close(&found.directions.iter().map(|&value| value.into()).collect::<Vec<_>>(), &DIRECTIONS);
+        close(&found.variances, &VARIANCES);
+        close(&found.offsets, &OFFSETS);
+        close(&record.values("explained"), &[EXPLAINED]);
+    }
+
+    /// Three directions, a row each, and what goes with them (`tests/peers/golden/pca.py`).
+    const DIRECTIONS: [f64; 12] = [
+        -0.0986667, -0.0641909, 0.3388952, 0.9334316, -0.2067182, -0.1630874, 0.8957194, -0.3582693, 0.0210816, 0.9825396,
+        0.184836, 0.0026891,
+    ];
+    const VARIANCES: [f64; 3] = [9.0947782, 5.3382869, 2.0397564];
+    const OFFSETS: [f64; 3] = [33.1659541, 5.2842518, 13.9764884];
+    const EXPLAINED: f64 = 0.961753494;
+
     #[test]
     fn many_batches_give_what_one_gives() {
         let mut draw = Draw::new(1, "test", "pca", "", 0);

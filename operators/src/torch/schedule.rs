@@ -78,8 +78,8 @@ mod tests {
         assert!((0..12).map(|step| BASE.at(step)).is_sorted_by(|a, b| a > b));
     }
 
-    /// PyTorch 2.11's schedulers as [`Schedule`] names them, with `lr=0.4`, 12 steps and a warm-up of 4, `every=3`, `factor=0.5`:
-    /// `optimizer.param_groups[0]["lr"]` before each step.
+    /// PyTorch's schedulers as [`Schedule`] names them, with `lr=0.4`, 12 steps and a warm-up of 4, `every=3`, `factor=0.5`:
+    /// `optimizer.param_groups[0]["lr"]` before each step (`tests/peers/golden/optimizers.py`).
     #[test]
     fn rates_are_pytorchs() {
         let all = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];

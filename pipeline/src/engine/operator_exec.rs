@@ -23,12 +23,12 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use tessera_operators::operator::RunError;
+use tessera_operators::operator::{MapFn, RunError};
 use tessera_schemas::images;
 
 use super::Engine;
 use super::convert::wrap;
-use super::step::{Step, Trail};
+use super::step::{Piece, Step, Trail};
 use crate::store::DroppedRow;
 
 /// Bytes of one batch: input and output rows together, unless a single row is larger.
@@ -173,15 +173,39 @@ impl ExecutionPlan for OperatorExec {
         });
         // Each job is a task of its own, which goes on while nobody polls this stream: a job that waited to be polled would keep
         // its place in the pool's queue from those that the poller waits for.
+        let (first, others) = (worker.clone(), worker);
         let start = move |job: Result<Job>| {
-            let worker = worker.clone();
-            let task = SpawnedTask::spawn(async move { worker.run(job?).await });
-            async move { task.join().await.unwrap_or_else(|error| Err(DataFusionError::External(error.into()))) }
+            let worker = first.clone();
+            finished(SpawnedTask::spawn(async move { worker.run(job?).await }))
         };
-        let stream =
-            jobs(input, self.step.clone(), self.scan.clone(), partition).map(start).buffered(self.scan.window.max(1));
+        let stream = jobs(input, self.step.clone(), self.scan.clone(), partition)
+            .map(start)
+            .buffered(self.scan.window.max(1))
+            .map_ok(move |(rows, rest)| pieces(others.clone(), rows, rest))
+            .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.step.schema.clone(), stream)))
     }
+}
+
+/// What a task computed.
+async fn finished<T: 'static>(task: SpawnedTask<Result<T>>) -> Result<T> {
+    task.join().await.unwrap_or_else(|error| Err(DataFusionError::External(error.into())))
+}
+
+/// The rows of one job: its first piece, and the others one by one, each begun when the one before it is taken.
+fn pieces(worker: Arc<Worker>, rows: RecordBatch, rest: Option<Rest>) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    let next = move |rest: Rest| {
+        let worker = worker.clone();
+        SpawnedTask::spawn(async move { worker.go_on(rest).await })
+    };
+    let task = rest.map(&next);
+    let later = futures::stream::try_unfold((task, next), |(task, next)| async move {
+        let Some(task) = task else { return Ok(None) };
+        let (rows, rest) = finished(task).await?;
+        let task = rest.map(&next);
+        Ok(Some((rows, (task, next))))
+    });
+    futures::stream::once(async move { Ok(rows) }).chain(later)
 }
 
 /// What the jobs of one partition share.
@@ -196,27 +220,50 @@ struct Worker {
 }
 
 impl Worker {
-    /// Computes one batch: its bytes are read on a thread that may block, the rest is done on the pool.
-    async fn run(&self, job: Job) -> Result<RecordBatch> {
+    /// Computes one batch, or its first piece: its bytes are read on a thread that may block, the rest is done on the pool.
+    async fn run(&self, job: Job) -> Result<(RecordBatch, Option<Rest>)> {
         let rows = job.batch.num_rows() as u64;
         let fail = |error: RunError| wrap(&self.step.stage, error);
         let (batch, unread) =
             if self.step.reads_bytes() { self.fetch(job.batch).await.map_err(fail)? } else { (job.batch, Vec::new()) };
-        let (step, epoch, time) = (self.step.clone(), self.scan.epoch, self.metrics.elapsed_compute().clone());
+        let epoch = self.scan.epoch;
+        let made = self
+            .compute(batch, unread, move |step, batch, unread| step.call(batch, epoch, job.lead.as_ref(), unread))
+            .await?;
+        if self.first {
+            self.scan.done.fetch_add(rows, Ordering::Relaxed);
+        }
+        Ok(made)
+    }
+
+    /// Computes the next piece of a batch.
+    async fn go_on(&self, rest: Rest) -> Result<(RecordBatch, Option<Rest>)> {
+        let (epoch, Rest { worker, batch, unread }) = (self.scan.epoch, rest);
+        self.compute(batch, unread, move |step, batch, unread| step.go_on(worker, batch, epoch, unread)).await
+    }
+
+    async fn compute(
+        &self,
+        batch: RecordBatch,
+        unread: Vec<(usize, String)>,
+        work: impl FnOnce(&Step, &RecordBatch, &[(usize, String)]) -> std::result::Result<Piece, RunError> + Send + 'static,
+    ) -> Result<(RecordBatch, Option<Rest>)> {
+        let fail = |error: RunError| wrap(&self.step.stage, error);
+        let (step, time) = (self.step.clone(), self.metrics.elapsed_compute().clone());
         let work = move || {
             let _timing = time.timer();
-            step.call(&batch, epoch, job.lead.as_ref(), &unread)
+            work(&step, &batch, &unread).map(|piece| {
+                let rest = piece.rest.map(|worker| Rest { worker, batch, unread });
+                (piece.rows, piece.dropped, rest)
+            })
         };
         let result = self.engine.pool.run(work).await;
-        let (out, dropped) = result.map_err(|error| fail(RunError::Engine(error.to_string())))?.map_err(fail)?;
+        let (out, dropped, rest) = result.map_err(|error| fail(RunError::Engine(error.to_string())))?.map_err(fail)?;
         if let (Some(log), false) = (self.scan.dropped.get(self.partition), dropped.is_empty()) {
             log.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
         }
         self.computed.fetch_add(out.num_rows() as u64, Ordering::Relaxed);
-        if self.first {
-            self.scan.done.fetch_add(rows, Ordering::Relaxed);
-        }
-        Ok(out.record_output(&self.metrics))
+        Ok((out.record_output(&self.metrics), rest))
     }
 
     async fn fetch(&self, batch: RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
@@ -224,6 +271,13 @@ impl Worker {
         let read = tokio::task::spawn_blocking(move || step.fetch(files.as_ref(), &batch)).await;
         read.unwrap_or_else(|error| Err(RunError::Engine(error.to_string())))
     }
+}
+
+/// A batch whose first pieces were computed.
+struct Rest {
+    worker: Box<dyn MapFn>,
+    batch: RecordBatch,
+    unread: Vec<(usize, String)>,
 }
 
 /// A batch to compute, and the row before it.

@@ -170,12 +170,15 @@ mod tests {
         let cut = shuffle(&rows(50), 1, 0, Cut { chunk: 7, leads: true, after: None, classes: None }).unwrap();
         assert_eq!(cut.trails.len(), 8);
         let mut at = 0;
-        for trail in &cut.trails {
+        for (trail, partition) in cut.trails.iter().zip(&cut.partitions) {
+            let rows = partition.iter().flat_map(|batch| images::ids(batch).unwrap().iter().flatten());
+            assert!(rows.eq(trail.iter().flatten()), "the rows are those of the ids");
             assert_eq!(trail.value(0), order[(at + 49) % 50]);
             let rest: Vec<&str> = trail.iter().flatten().skip(1).collect();
             assert_eq!(rest, order[at..at + rest.len()]);
             at += rest.len();
         }
+        assert_eq!((cut.partitions.len(), at), (8, 50));
     }
 
     #[test]
@@ -200,12 +203,14 @@ mod tests {
 
     #[test]
     fn epochs_differ_and_the_rest_of_the_set_does_not_matter() {
-        let order = |n, epoch| -> Vec<String> {
+        let with_seed = |seed, n, epoch| -> Vec<String> {
             let shuffled =
-                shuffle(&rows(n), 1, epoch, Cut { chunk: 1000, leads: false, after: None, classes: None }).unwrap();
+                shuffle(&rows(n), seed, epoch, Cut { chunk: 1000, leads: false, after: None, classes: None }).unwrap();
             shuffled.trails[0].iter().flatten().map(str::to_owned).collect()
         };
+        let order = |n, epoch| with_seed(1, n, epoch);
         assert_ne!(order(50, 0), order(50, 1));
+        assert_ne!(order(50, 0), with_seed(2, 50, 0));
         let fewer: Vec<String> = order(50, 0).into_iter().filter(|id| id.as_str() < "040").collect();
         assert_eq!(fewer, order(40, 0));
         assert!(order(0, 0).is_empty());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -47,8 +47,10 @@ pub struct Target {
 pub struct Copies {
     /// The part, of the same stage.
     pub part: Part,
-    /// Which rows.
+    /// Which rows; one may stand there several times.
     pub rows: Vec<u32>,
+    /// As many rows of the columns that are not copied: they are what they are now.
+    pub handed: RecordBatch,
 }
 
 /// Writes parts.
@@ -195,12 +197,8 @@ async fn write(
         let (copies, schema, store, key) = (target.copies, schema.clone(), store.clone(), key.clone());
         let job = move || -> anyhow::Result<PartWriter> {
             let mut writer = PartWriter::new(store.new_part(&key)?, schema.clone())?;
-            for Copies { part, rows } in copies {
-                let part = store.read(&part)?;
-                // The part may have columns that the table has no more.
-                let known = schema.fields().iter().map(|field| part.schema().index_of(field.name()));
-                let part = part.project(&known.collect::<std::result::Result<Vec<_>, _>>()?)?;
-                writer.write(&take_record_batch(&part, &UInt32Array::from(rows))?)?;
+            for copies in copies {
+                writer.write(&copied(&store, copies, &schema)?)?;
             }
             Ok(writer)
         };
@@ -234,6 +232,17 @@ async fn write(
         Ok(part)
     };
     Ok(engine.pool.run(job).await.map_err(anyhow::Error::new)??)
+}
+
+/// Rows of an earlier part with the columns of a table; the part may have columns that the table has no more.
+fn copied(store: &StageStore, copies: Copies, schema: &SchemaRef) -> anyhow::Result<RecordBatch> {
+    let Copies { part, rows, handed } = copies;
+    let (part, rows) = (store.read(&part)?, UInt32Array::from(rows));
+    let columns = schema.fields().iter().map(|field| match handed.column_by_name(field.name()) {
+        Some(column) => Ok(column.clone()),
+        None => Ok(take(part.column(part.schema().index_of(field.name())?), &rows, None)?),
+    });
+    Ok(RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?)
 }
 
 /// Rows made from an image have its id, or one that begins with it.

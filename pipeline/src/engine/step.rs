@@ -15,6 +15,9 @@ use super::shuffle::original;
 use crate::keys;
 use crate::store::DroppedRow;
 
+/// Bytes of an encoded image that are read at most: more than any that is decoded, and far below what a column can hold.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// A stage's map with its sides, and the workers that it opened so far.
 pub struct Step {
     /// The stage's name.
@@ -31,6 +34,16 @@ pub struct Step {
     pub map: Box<dyn Map>,
     sides: Inputs<Vec<RecordBatch>>,
     idle: Mutex<Vec<Box<dyn MapFn>>>,
+}
+
+/// What a map made of a batch, or of a part of it.
+pub struct Piece {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Rows of the batch that were left out.
+    pub dropped: Vec<DroppedRow>,
+    /// The worker, if it has more rows of the batch.
+    pub rest: Option<Box<dyn MapFn>>,
 }
 
 impl std::fmt::Debug for Step {
@@ -69,29 +82,53 @@ impl Step {
         self.schema.fields().iter().map(|field| bytes(field)).sum()
     }
 
-    /// Computes a batch on this thread.
+    /// Computes a batch on this thread, or its first piece.
     pub fn call(
         &self,
         batch: &RecordBatch,
         epoch: u64,
         lead: Option<&RecordBatch>,
         unread: &[(usize, String)],
-    ) -> Result<(RecordBatch, Vec<DroppedRow>), RunError> {
+    ) -> Result<Piece, RunError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut worker = match idle {
+        let worker = match idle {
             Some(worker) => worker,
             None => self.map.open(&self.sides)?,
         };
+        self.piece(worker, batch, |worker, dropped| worker.call(batch, &mut Scope { epoch, lead, unread, dropped }))
+    }
+
+    /// Computes the next piece of a batch on this thread, with the worker that computed the last.
+    pub fn go_on(
+        &self,
+        worker: Box<dyn MapFn>,
+        batch: &RecordBatch,
+        epoch: u64,
+        unread: &[(usize, String)],
+    ) -> Result<Piece, RunError> {
+        self.piece(worker, batch, |worker, dropped| worker.go_on(&mut Scope { epoch, lead: None, unread, dropped }))
+    }
+
+    fn piece(
+        &self,
+        mut worker: Box<dyn MapFn>,
+        batch: &RecordBatch,
+        work: impl FnOnce(&mut dyn MapFn, &mut Vec<Dropped>) -> Result<RecordBatch, RunError>,
+    ) -> Result<Piece, RunError> {
         let mut dropped = Vec::new();
-        let out =
-            worker.call(batch, &mut Scope { epoch, lead, unread, dropped: &mut dropped }).map_err(|error| match error {
-                RunError::Row { image_id, reason } => RunError::Row { image_id: original(&image_id).to_owned(), reason },
-                error => error,
-            })?;
         // A worker that failed or panicked is not used again.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        let rows = work(worker.as_mut(), &mut dropped).map_err(|error| match error {
+            RunError::Row { image_id, reason } => RunError::Row { image_id: original(&image_id).to_owned(), reason },
+            error => error,
+        })?;
         let dropped = if dropped.is_empty() { Vec::new() } else { self.locate(batch, dropped)? };
-        Ok((out, dropped))
+        let rest = if worker.is_done() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            None
+        } else {
+            Some(worker)
+        };
+        Ok(Piece { rows, dropped, rest })
     }
 
     /// Adds the paths of dropped images, where their rows have any.
@@ -135,6 +172,12 @@ impl Step {
         let digests = text(batch, "digest").ok();
         let ids = text(batch, IMAGE_ID)?;
         for (row, source) in images::sources(batch)?.enumerate() {
+            if let Some(length) = source.length.filter(|&length| length > MAX_BYTES) {
+                bytes.append_null();
+                let (mib, most) = (length >> 20, MAX_BYTES >> 20);
+                unread.push((row, format!("has {mib} MiB, and at most {most} MiB are read of an image")));
+                continue;
+            }
             let whole = source.offset.is_none() && source.row.is_none();
             let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
             let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };

@@ -5,25 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
-use futures::StreamExt as _;
 use tessera_operators::operator::{Batches, Order, RunError, Sink, Tables};
 use tessera_schemas::metrics::Metric;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
-use super::convert;
+use super::in_order::in_order;
 use super::operator_exec::ScanState;
 use crate::catalog::{Catalog, Request};
 use crate::interrupt::Interrupt;
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
-use crate::store::DroppedRow;
 use crate::store::checkpoint::{Checkpoint, CheckpointFile};
-
-/// Batches that wait for a kernel, of one partition.
-const AHEAD: usize = 2;
+use crate::store::{DroppedRow, Manifest};
 
 /// The inputs of one kernel.
 pub struct KernelTables {
@@ -39,6 +32,8 @@ pub struct KernelTables {
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
     /// What the scans share, for the rows that they left out.
     pub scans: Mutex<Vec<Arc<ScanState>>>,
+    /// The stage's snapshot to go on from.
+    pub last: Option<Manifest>,
     /// Rows that were left out, as far as they were asked of the scans, and those left out before anything was shuffled.
     pub dropped: Mutex<Vec<DroppedRow>>,
 }
@@ -108,49 +103,13 @@ impl Tables for KernelTables {
         let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
-}
 
-/// A plan's batches, partition by partition. Some partitions are read ahead, each into a queue of its own, so that none waits
-/// for another.
-pub(crate) fn in_order(plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, ahead: usize, runtime: &Handle) -> Batches {
-    let partitions = plan.output_partitioning().partition_count();
-    let (queues, mut queue) = mpsc::channel::<mpsc::Receiver<Result<RecordBatch, RunError>>>(ahead.max(1));
-    let spawner = runtime.clone();
-    runtime.spawn(async move {
-        for partition in 0..partitions {
-            let (sender, receiver) = mpsc::channel(AHEAD);
-            if queues.send(receiver).await.is_err() {
-                return;
-            }
-            let (plan, task) = (plan.clone(), task.clone());
-            spawner.spawn(async move {
-                let mut stream = match plan.execute(partition, task) {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        let _ = sender.send(Err(convert::to_run_error(error))).await;
-                        return;
-                    }
-                };
-                // When the kernel drops its scan, sending fails, and the stream is dropped with its work.
-                while let Some(batch) = stream.next().await {
-                    if sender.send(batch.map_err(convert::to_run_error)).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    let mut current: Option<mpsc::Receiver<Result<RecordBatch, RunError>>> = None;
-    Box::new(std::iter::from_fn(move || {
-        loop {
-            if let Some(batches) = &mut current
-                && let Some(batch) = batches.blocking_recv()
-            {
-                return Some(batch);
-            }
-            current = Some(queue.blocking_recv()?);
-        }
-    }))
+    fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
+        let Some(last) = &self.last else { return Ok(None) };
+        let store = self.catalog.store.stage(&last.stage);
+        let read = last.parts.iter().map(|part| store.read(part)).collect::<anyhow::Result<Vec<_>>>();
+        read.map(Some).map_err(engine)
+    }
 }
 
 /// Where a kernel's rows and numbers go.
@@ -165,6 +124,8 @@ pub struct KernelSink<'a> {
     pub metrics: Vec<Metric>,
     /// Whether what is shown next was done before this run.
     pub resumed: bool,
+    /// Whether the new table goes on from the last one.
+    pub went_on: bool,
     /// Shows how far it is.
     pub bar: Bar,
     /// Whether somebody wants it to stop.
@@ -209,6 +170,10 @@ impl Sink for KernelSink<'_> {
     fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
         let checkpoint = Checkpoint { state, metrics: self.metrics.clone(), dropped: self.tables.dropped() };
         self.checkpoint.write(checkpoint).map_err(engine)
+    }
+
+    fn goes_on(&mut self) {
+        self.went_on = true;
     }
 
     fn cancelled(&self) -> bool {

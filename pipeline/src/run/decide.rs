@@ -1,5 +1,8 @@
 //! What a stage has to do, and why.
 
+mod removed;
+mod targets;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,9 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tessera_datasets::{Fingerprint, LeftOut};
-use tessera_operators::operator::{PortKind, Source};
-use tessera_schemas::BYTES;
+use tessera_operators::operator::Source;
 
+pub use targets::Reads;
+
+use super::last;
 use crate::catalog::{Catalog, Table};
 use crate::engine::snapshot_exec::Target;
 use crate::keys::{self, Columns, KeyParts};
@@ -56,18 +61,24 @@ pub struct Decision {
     pub key: Option<(String, KeyParts)>,
     /// The snapshot to reuse.
     pub reuse: Option<Arc<Manifest>>,
+    /// Where that snapshot lies, if it is another stage's.
+    pub lies: Option<StageStore>,
     /// Of a map that works part by part: what each part is to be, and the finished part where there is one.
     pub targets: Vec<(Target, Option<Part>)>,
-    /// Of a map: the columns of the snapshot below that its rows depend on.
-    pub columns: BTreeSet<String>,
+    /// Of a map: what its rows depend on.
+    pub reads: Reads,
     /// Of a source: its files.
     pub listing: Listing,
     /// Of a source: what cannot be listed.
     pub left_out: Vec<DroppedRow>,
     /// What was found damaged on the way.
     pub damaged: Vec<Damaged>,
+    /// Whether all is to be made anew, whatever there is.
+    pub forced: bool,
     /// The snapshot that is there, unless all is to be made anew.
     pub previous: Option<Arc<Manifest>>,
+    /// Of a stage that goes on from its last table: that table's snapshot.
+    pub last: Option<Manifest>,
 }
 
 impl Decision {
@@ -79,12 +90,15 @@ impl Decision {
             stale_parts: 0,
             key: None,
             reuse: None,
+            lies: None,
             targets: Vec::new(),
-            columns: BTreeSet::new(),
+            reads: Reads::default(),
             listing: Listing::default(),
             left_out: Vec::new(),
             damaged: Vec::new(),
+            forced: false,
             previous: None,
+            last: None,
         }
     }
 }
@@ -95,6 +109,8 @@ pub struct Ask<'a> {
     pub pending: &'a BTreeSet<usize>,
     /// Make it anew in any case.
     pub force: bool,
+    /// Whether snapshots of other stages are left where they are.
+    pub alone: bool,
     /// Whether all of a new data set may be read for its digests.
     pub hash_all: bool,
     /// Told (done, total) bytes while files are hashed.
@@ -122,6 +138,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             decision.parts = current.parts.len();
             decision.stale_parts = current.parts.len();
         }
+        decision.reasons.extend(last::find(catalog, node, current.as_deref(), None, ask.force)?.reason);
         return Ok(decision);
     }
     let mut parts = key_parts(catalog, node)?;
@@ -133,7 +150,10 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         let listed = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
         let mut entries = listed.files;
         decision.left_out = listed.left_out.into_iter().map(|one| left_out(&this.name, one)).collect();
+        let mut there = None;
         if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
+            let rows = entries.iter().filter(|entry| source.makes_row(&entry.path));
+            there = Some(rows.map(|entry| entry.path.clone()).collect());
             let mut seen = 0;
             entries.retain(|entry| {
                 let makes_row = source.makes_row(&entry.path);
@@ -178,19 +198,21 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             let told: Vec<&str> = told.iter().filter(|t| !t.is_empty()).map(|t| t.trim()).collect();
             decision.reasons.push(format!("{}: files {}", this.name, told.join(", ")));
         }
+        parts.listing = Some(listing_key(source.as_ref(), &decision));
+        let prints = &decision.listing.prints;
+        if let Some(current) = current.as_deref().filter(|current| current.key != parts.key()) {
+            removed::check(&this.name, &store, source.as_ref(), current, prints, there.as_ref())?;
+        }
         if !changes.none() || unsure {
             listing::save(&store.listing(), &decision.listing)
                 .or_else(|error| if ask.hash_all { Err(error) } else { Ok(()) })?;
         }
-        parts.listing = Some(listing_key(source.as_ref(), &decision));
     }
     let key = parts.key();
     decision.key = Some((key.clone(), parts.clone()));
-    let refusing = refusing(catalog, node);
-    let held = |manifest: &Manifest| {
-        let fine = |part: &Part| !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
-        manifest.parts.iter().all(fine) && store.damage(manifest).is_none()
-    };
+    let refusal = Refusal::of(catalog, node);
+    let fine = |part: &Part| !part.dropped.iter().any(|row| refusal.hits(row));
+    let held = |manifest: &Manifest| manifest.parts.iter().all(fine) && store.damage(manifest).is_none();
     let damage = current.as_ref().filter(|current| current.key == key).and_then(|current| store.damage(current));
     let candidate = match &current {
         _ if ask.force => None,
@@ -198,6 +220,25 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         _ => store.find(&key).into_iter().find(held).map(Arc::new),
     };
     decision.damaged.extend(damage);
+    // What goes on from its own last table is not given another stage's.
+    let foreign = candidate.is_none()
+        && !(ask.force || ask.alone)
+        && (catalog.plan.stages[node].goes_on_from.is_none() || current.is_none());
+    let candidate = match candidate {
+        None if foreign => {
+            let others = catalog.store.elsewhere(&this.name, &key)?;
+            let held = |(from, manifest): &(StageStore, Manifest)| {
+                manifest.parts.iter().all(fine) && from.damage(manifest).is_none()
+            };
+            let others = others.into_iter().map(|(from, manifest)| (from, manifest.of_stage(&this.name)));
+            let found = others.filter(held).max_by_key(|(_, manifest)| manifest.created);
+            found.map(|(from, manifest)| {
+                decision.lies = Some(from);
+                Arc::new(manifest)
+            })
+        }
+        own => own,
+    };
     if let Some(manifest) = candidate {
         decision.action = Action::Reuse;
         decision.parts = manifest.parts.len();
@@ -206,6 +247,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         decision.reasons.clear();
         return Ok(decision);
     }
+    decision.forced = ask.force;
     decision.previous = current.clone().filter(|_| !ask.force);
     if ask.force {
         decision.reasons.push(format!("{}: forced", this.name));
@@ -224,8 +266,11 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             Some(_) => decision.reasons.push(format!("{}: rows were dropped, and on_error is \"fail\"", this.name)),
         }
     }
+    let start = last::find(catalog, node, current.as_deref(), Some(&key), ask.force)?;
+    decision.reasons.extend(start.reason);
+    decision.last = start.last;
     if catalog.stream_of(node).is_some() {
-        targets(catalog, node, current.as_deref(), ask.force, &refusing, &mut decision)?;
+        targets::targets(catalog, node, current.as_deref(), ask.force, &fine, &mut decision)?;
     } else {
         decision.parts = rows.div_ceil(graph.file.part_rows).max(1);
         decision.stale_parts = decision.parts;
@@ -311,83 +356,28 @@ pub fn snapshot(catalog: &Catalog, node: usize, manifest: Arc<Manifest>) -> Resu
     Ok(Table { manifest: Some(manifest), columns })
 }
 
-/// Names of the stages that a snapshot's rows go through and that refuse to drop any.
-pub fn refusing(catalog: &Catalog, node: usize) -> BTreeSet<&str> {
-    let mut nodes: BTreeSet<usize> = BTreeSet::from([node]);
-    for edge in &catalog.plan.graph.nodes[node].edges {
-        nodes.extend(catalog.chain(edge.from).1);
-    }
-    nodes.into_iter().filter(|&at| catalog.plan.stages[at].refuses_drops).map(|at| catalog.name(at)).collect()
+/// The stages that a snapshot's rows go through.
+pub struct Refusal<'a> {
+    stages: BTreeSet<&'a str>,
+    /// Those that refuse to drop any row.
+    refusing: BTreeSet<&'a str>,
 }
 
-/// Decides part by part: a part's key covers the fused stages, the source part's columns that they depend on, and the sides.
-fn targets(
-    catalog: &Catalog,
-    node: usize,
-    current: Option<&Manifest>,
-    force: bool,
-    refusing: &BTreeSet<&str>,
-    decision: &mut Decision,
-) -> Result<()> {
-    let stream = catalog.stream_of(node).context("a map has a stream")?;
-    let (base, views) = catalog.chain(stream);
-    let steps: Vec<usize> = views.into_iter().chain([node]).collect();
-    let manifest = catalog.manifest(base)?;
-    let whole = steps.iter().any(|&step| catalog.plan.graph.nodes[step].spec.looks_back());
-    if whole {
-        // Rows depend on others anywhere: there is nothing to decide part by part.
-        decision.parts = manifest.rows().div_ceil(catalog.plan.graph.file.part_rows as u64) as usize;
-        decision.stale_parts = decision.parts;
-        return Ok(());
-    }
-    let mut recipe = Vec::new();
-    for &step in &steps {
-        let mut parts = key_parts(catalog, step)?;
-        for edge in catalog.plan.graph.nodes[step].edges.iter().filter(|edge| edge.port.kind == PortKind::Stream) {
-            parts.inputs.remove(&edge.name);
+impl<'a> Refusal<'a> {
+    /// Of one stage's table.
+    pub fn of(catalog: &'a Catalog, node: usize) -> Self {
+        let mut nodes: BTreeSet<usize> = BTreeSet::from([node]);
+        for edge in &catalog.plan.graph.nodes[node].edges {
+            nodes.extend(catalog.chain(edge.from).1);
         }
-        recipe.push(parts.key());
+        let refuses = |at: &&usize| catalog.plan.stages[**at].refuses_drops;
+        let refusing = nodes.iter().filter(refuses).map(|&at| catalog.name(at)).collect();
+        Self { stages: nodes.iter().map(|&at| catalog.name(at)).collect(), refusing }
     }
-    let whole_recipe = keys::hash(recipe.iter().map(|key| key.as_str()));
-    let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
-    let needed: BTreeSet<String> = catalog
-        .base_columns(&steps, &wanted)
-        .into_iter()
-        .map(|name| if name == BYTES { "digest".into() } else { name })
-        .collect();
-    let store = catalog.store.stage(catalog.name(node));
-    let mut finished: BTreeMap<String, Part> = BTreeMap::new();
-    if !force {
-        let (noted, damaged) = store.noted()?;
-        decision.damaged.extend(damaged);
-        let known = noted.into_iter().chain(current.into_iter().flat_map(|manifest| manifest.parts.clone()));
-        for part in known {
-            let fine = !part.dropped.iter().any(|row| refusing.contains(row.stage.as_str()));
-            if fine && store.holds(&part) {
-                finished.insert(part.key.clone(), part);
-            }
-        }
+
+    /// Whether a row may not have been dropped. One that a stage dropped which has another name by now may be of any of them.
+    pub fn hits(&self, row: &DroppedRow) -> bool {
+        let known = self.stages.contains(row.stage.as_str());
+        self.refusing.contains(row.stage.as_str()) || !known && !self.refusing.is_empty()
     }
-    for part in &manifest.parts {
-        let mut texts: Vec<&str> = recipe.iter().map(|key| key.as_str()).collect();
-        for (name, digest) in part.digests.iter().filter(|(name, _)| needed.contains(*name)) {
-            texts.extend([name.as_str(), digest.as_str()]);
-        }
-        let rows = part.rows.to_string();
-        texts.push(&rows);
-        let key = keys::hash(texts);
-        let (made_from, ids) = (vec![part.file.clone()], part.ids.clone());
-        let target = Target { key, recipe: whole_recipe.clone(), made_from, ids, ..Target::default() };
-        let done = finished.get(&target.key).cloned();
-        decision.targets.push((target, done));
-    }
-    decision.columns = needed;
-    decision.parts = decision.targets.len();
-    decision.stale_parts = decision.targets.iter().filter(|(_, done)| done.is_none()).count();
-    if decision.stale_parts < decision.parts {
-        decision.action = Action::Update;
-        let name = catalog.name(node);
-        decision.reasons.push(format!("{name}: {} of {} parts changed", decision.stale_parts, decision.parts));
-    }
-    Ok(())
 }

@@ -14,8 +14,8 @@ use parquet::arrow::ArrowWriter;
 use tessera_operators::operator::{Kernel, RunError, Whole};
 use tessera_schemas::metrics::{self, Metric};
 
-use super::carry::Earlier;
-use super::decide::{self, Decision};
+use super::carry;
+use super::decide::Decision;
 use super::writer::TableWriter;
 use super::{query, source};
 use crate::catalog::{Catalog, Request, Scan};
@@ -53,6 +53,7 @@ pub(super) async fn execute(
     let writer = TableWriter::new(store.clone(), catalog.plan.stages[node].schema.clone(), &key, graph.file.part_rows);
     let mut numbers: Vec<Metric> = Vec::new();
     let mut read = None;
+    let mut started_from = None;
     let maps = catalog.stream_of(node).is_some();
     let before: BTreeSet<String> = {
         let kept = decision.targets.iter().filter_map(|(_, part)| part.as_ref());
@@ -68,9 +69,12 @@ pub(super) async fn execute(
     } else {
         match catalog.kernel(node)? {
             Kernel::Whole(kernel) => {
-                let (parts, emitted) = run_whole(catalog, node, kernel, writer, store.checkpoint(&key), bar).await?;
-                numbers = emitted;
-                parts
+                let last = decision.last.take();
+                let id = last.as_ref().map(|last| last.id.clone());
+                let made = run_whole(catalog, node, kernel, last, writer, store.checkpoint(&key), bar).await?;
+                numbers = made.metrics;
+                started_from = id.filter(|_| made.went_on);
+                made.parts
             }
             Kernel::Query(query) => {
                 let (parts, counted) = query::run(catalog, node, &query, writer).await?;
@@ -104,6 +108,7 @@ pub(super) async fn execute(
         run: run.to_owned(),
         seconds,
         metrics,
+        started_from,
     };
     store.publish(&manifest)?;
     store.checkpoint(&manifest.key).remove()?;
@@ -111,7 +116,7 @@ pub(super) async fn execute(
 }
 
 /// Writes a snapshot's metrics; returns their file's checksum.
-fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric]) -> Result<String> {
+pub(super) fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric]) -> Result<String> {
     let batch = metrics::batch(stage, id, numbers);
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
     writer.write(&batch)?;
@@ -139,13 +144,13 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
     let stale = decision.targets.into_iter().enumerate().filter(|(_, (_, part))| part.is_none());
     let stale: Vec<(usize, Target)> = stale.map(|(at, (target, _))| (at, target)).collect();
     let multiplies = catalog.multiplies(stream).await? || !step.map.keeps_ids();
-    let (whole, partial) = match decision.previous.filter(|_| !multiplies && !stale.is_empty()) {
-        Some(previous) => {
-            let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
-            let work = move || carry(&catalog, node, stale, &previous, &kept, &decision.columns);
-            tokio::task::spawn_blocking(work).await??
-        }
-        None => (stale, Vec::new()),
+    let (whole, partial) = if decision.forced || multiplies || stale.is_empty() {
+        (stale, Vec::new())
+    } else {
+        let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
+        let (current, reads) = (decision.previous, decision.reads);
+        let work = move || carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads);
+        tokio::task::spawn_blocking(work).await??
     };
     if !whole.is_empty() {
         let (places, targets): (Vec<usize>, Vec<Target>) = whole.into_iter().unzip();
@@ -162,41 +167,6 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
         places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
     }
     Ok(done.into_iter().flatten().collect())
-}
-
-/// Targets that are made from a whole part, by their places, and those that copy rows, with the rows that they compute.
-type Split = (Vec<(usize, Target)>, Vec<(usize, Target, RecordBatch)>);
-
-/// Finds the rows of stale parts that hold.
-fn carry(
-    catalog: &Catalog,
-    node: usize,
-    stale: Vec<(usize, Target)>,
-    previous: &Manifest,
-    kept: &BTreeSet<String>,
-    columns: &BTreeSet<String>,
-) -> Result<Split> {
-    let stream = catalog.stream_of(node).context("a map has a stream")?;
-    let base = catalog.store.stage(catalog.name(catalog.chain(stream).0));
-    let store = catalog.store.stage(catalog.name(node));
-    let recipe = stale.first().map(|(_, target)| target.recipe.clone()).unwrap_or_default();
-    let parts = previous.parts.iter().filter(|part| !kept.contains(&part.file)).cloned();
-    let schema = &catalog.plan.stages[node].schema;
-    let mut earlier = Earlier::new(&base, &store, columns, &recipe, schema, parts)?;
-    let refusing = decide::refusing(catalog, node);
-    if earlier.is_empty() {
-        return Ok((stale, Vec::new()));
-    }
-    let (mut whole, mut partial) = (Vec::new(), Vec::new());
-    for (at, mut target) in stale {
-        let rows = earlier.carry(&mut target, &refusing)?;
-        if target.copies.is_empty() && target.dropped.is_empty() {
-            whole.push((at, target));
-        } else {
-            partial.push((at, target, rows));
-        }
-    }
-    Ok((whole, partial))
 }
 
 /// Writes each partition of a scan as its target, at most as many at once as there are threads; the parts come in order.
@@ -236,14 +206,23 @@ async fn write_parts(
     }
 }
 
+/// What a whole kernel made.
+struct Emitted {
+    parts: Vec<Part>,
+    metrics: Vec<Metric>,
+    /// Whether it went on from the last table.
+    went_on: bool,
+}
+
 async fn run_whole(
     catalog: &Arc<Catalog>,
     node: usize,
     kernel: Box<dyn Whole>,
+    last: Option<Manifest>,
     writer: TableWriter,
     checkpoint: CheckpointFile,
     bar: &Bar,
-) -> Result<(Vec<Part>, Vec<Metric>)> {
+) -> Result<Emitted> {
     let stage = &catalog.plan.stages[node];
     let edges = &catalog.plan.graph.nodes[node].edges;
     let columns = |input: &str| stage.reads.get(input).cloned().unwrap_or_default();
@@ -254,21 +233,30 @@ async fn run_whole(
         seed: catalog.plan.graph.seed(node),
         shuffled: Mutex::new(BTreeMap::new()),
         scans: Mutex::default(),
+        last,
         dropped: Mutex::default(),
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
     let work = move || {
-        let mut sink =
-            KernelSink { tables: &tables, checkpoint, writer, metrics: Vec::new(), resumed: false, bar, interrupt };
+        let mut sink = KernelSink {
+            tables: &tables,
+            checkpoint,
+            writer,
+            metrics: Vec::new(),
+            resumed: false,
+            went_on: false,
+            bar,
+            interrupt,
+        };
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));
-        let made = result.map(|()| (sink.writer, sink.metrics, tables.dropped()));
+        let made = result.map(|()| (sink.writer, sink.metrics, sink.went_on, tables.dropped()));
         let _ = sender.send(made);
     };
     std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;
     let result = receiver.await.context("the kernel's thread is gone")?;
-    let (writer, metrics, dropped) = result.map_err(|error| catalog.failed(node, error))?;
-    Ok((writer.finish(dropped)?, metrics))
+    let (writer, metrics, went_on, dropped) = result.map_err(|error| catalog.failed(node, error))?;
+    Ok(Emitted { parts: writer.finish(dropped)?, metrics, went_on })
 }

@@ -64,8 +64,8 @@ fn stages(catalog: &Catalog, manifests: &[Option<Arc<Manifest>>]) -> Result<Reco
     ])?)
 }
 
-/// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`: a row a snapshot that is still in the
-/// store, newest first.
+/// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`, `started_from` (the snapshot whose
+/// table it goes on from): a row a snapshot that is still in the store, newest first.
 pub fn snapshots(catalog: &Catalog) -> Result<RecordBatch> {
     let mut all: Vec<(bool, Manifest)> = Vec::new();
     for node in catalog.plan.graph.nodes.iter().filter(|node| !node.view) {
@@ -90,6 +90,7 @@ pub fn snapshot_rows(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
         ("parts", of(|m| m.parts.len() as i64)),
         ("bytes", of(|m| m.parts.iter().map(|part| part.bytes as i64).sum())),
         ("seconds", Arc::new(all.iter().map(|(_, m)| Some(m.seconds)).collect::<Float64Array>())),
+        ("started_from", texts(all.iter().map(|(_, m)| m.started_from.as_ref()))),
     ])?)
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::health::SUSPECT;
 use super::manifest::Newer;
-use super::{Manifest, Store, files};
+use super::{Manifest, Store, files, folders};
 
 /// A file that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -121,19 +121,4 @@ pub fn delete(garbage: &[Garbage]) -> Result<()> {
 fn entry(stage: &str, kind: &'static str, path: PathBuf) -> Result<Garbage> {
     let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
     Ok(Garbage { stage: stage.to_owned(), kind, path, bytes })
-}
-
-fn folders(dir: &Path) -> Result<Vec<String>> {
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let mut names = Vec::new();
-    for item in fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))? {
-        let item = item.with_context(|| format!("cannot read the folder {}", dir.display()))?;
-        if item.path().is_dir() {
-            names.push(item.file_name().to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }

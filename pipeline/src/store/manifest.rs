@@ -36,6 +36,9 @@ pub struct Manifest {
     pub seconds: f64,
     /// Hash of the file of its metrics, if it has one.
     pub metrics: Option<String>,
+    /// The snapshot of the same stage whose table it goes on from. No part of the key.
+    #[serde(default)]
+    pub started_from: Option<String>,
 }
 
 /// An immutable file of rows.
@@ -112,6 +115,14 @@ impl Manifest {
             return Err(Newer { path: path.to_owned(), format }.into());
         }
         Ok(seal::parse("manifest", path, &bytes)?)
+    }
+
+    /// The same under another stage's name; rows that the stage left out are that one's.
+    pub fn of_stage(mut self, stage: &str) -> Self {
+        let before = std::mem::replace(&mut self.stage, stage.to_owned());
+        let dropped = self.parts.iter_mut().flat_map(|part| &mut part.dropped);
+        dropped.filter(|row| row.stage == before).for_each(|row| stage.clone_into(&mut row.stage));
+        self
     }
 
     /// Rows of the table.

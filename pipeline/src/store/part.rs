@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, RecordBatch, RecordBatchReader as _};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -180,6 +180,22 @@ pub(super) fn decode(bytes: Bytes) -> Result<RecordBatch> {
     let schema = reader.schema().clone();
     let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// The same of some columns; of those that it has.
+pub(super) fn decode_columns(bytes: Bytes, columns: &[&str]) -> Result<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let roots = reader.schema().fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
+    let mask = ProjectionMask::roots(reader.parquet_schema(), roots.map(|(at, _)| at));
+    let reader = reader.with_projection(mask).build()?;
+    let schema = reader.schema();
+    let batches = reader.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// The schema of a part's file.
+pub(super) fn schema(path: &Path) -> Result<SchemaRef> {
+    Ok(ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?)?.schema().clone())
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.

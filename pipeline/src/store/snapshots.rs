@@ -1,5 +1,8 @@
 //! A stage's snapshots, current or not, and how people name them.
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 
 use super::{Manifest, StageStore, files};
@@ -18,6 +21,18 @@ impl StageStore {
         // Runs' names sort by time, and finer than seconds.
         all.sort_by(|a, b| (b.created, &b.run, &b.id).cmp(&(a.created, &a.run, &a.id)));
         Ok(all)
+    }
+
+    /// The snapshots that can be read, the newest first, each read when it is asked for. By their files' times: what is first is a
+    /// matter of speed alone.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn newest_first(&self) -> Result<impl Iterator<Item = Manifest>> {
+        let modified = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let mut all = files(&self.dir.join("snapshots"), "json")?;
+        all.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
+        Ok(all.into_iter().filter_map(|path| Manifest::read(&path).ok()))
     }
 
     /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`, the newest of the others.
@@ -50,6 +65,11 @@ impl StageStore {
             _ => bail!("`{named}` begins the names of {} snapshots of stage `{stage}`: {}", found.len(), known()),
         }
     }
+}
+
+/// A snapshot's name as messages show it: the first digits of its key, unless an attempt stands behind them.
+pub fn shown(id: &str) -> &str {
+    if id.contains('-') { id } else { id.get(..SHOWN).unwrap_or(id) }
 }
 
 /// Snapshots as messages list them.
@@ -100,6 +120,7 @@ mod tests {
             run: format!("{created:013}-0"),
             seconds: 0.0,
             metrics: None,
+            started_from: None,
         }
     }
 

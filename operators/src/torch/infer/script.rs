@@ -84,7 +84,8 @@ fn module(file: &PathBuf, device: Device) -> Result<CModule, TchError> {
 /// libtorch's messages go on with a stack trace, and with the script's: what is last before those says what is wrong.
 fn first_line(error: &TchError) -> String {
     let text = error.to_string();
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // Behind the reason libtorch lists its own functions.
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("frame #"));
     let reason = lines().find(|line| line.starts_with("RuntimeError:") || line.contains("Error:"));
     reason.or_else(|| lines().next()).unwrap_or_default().to_owned()
 }

@@ -327,6 +327,8 @@ fn what_is_wrong_with_a_model_is_found_too() {
     assert_faults(bind(json!({"model": "model.pt", "layer": "conv1"}), 20), &both);
     std::fs::write(folder.path().join("model.pt"), b"not a model").unwrap();
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 20), &[(key("model"), "cannot be read as TorchScript")]);
+    let said = faults(bind(imagenet(json!({"model": "model.pt"})), 20)).remove(0).1;
+    assert!(!said.contains("frame #"), "libtorch's reason, and none of its functions: {said}");
     script(folder.path(), true);
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 21), &[(key("model"), "fails on 2x3x21x21: ")]);
 }
@@ -341,10 +343,9 @@ fn layers_are_a_name_or_a_list() {
     assert_eq!(error, "invalid type: integer `4`, expected a name, or a list of names");
 }
 
-/// Features as PyTorch computes them; the folder holds PNGs `input/a.png` and `input/b.png`, `alexnet_torchvision_features.safetensors`,
-/// `squeezenet1_1_features.pt`, and `expected.safetensors` with a row of features each.
+/// Features as PyTorch computes them, of a folder that `tests/peers/features.py` makes.
 #[test]
-#[ignore = "needs a folder of PyTorch's weights and features in TESSERA_PARITY_DIR"]
+#[ignore = "needs a folder of PyTorch's weights and features in TESSERA_PARITY_DIR: tests/peers/features.py makes one"]
 fn features_equal_pytorchs() {
     let folder = std::path::PathBuf::from(std::env::var_os("TESSERA_PARITY_DIR").unwrap());
     let image = |name: &str| image::open(folder.join("input").join(name)).unwrap().to_rgb8().into_raw();

@@ -71,7 +71,7 @@ fn assert_close(found: &[f64], expected: [f64; 5]) {
     }
 }
 
-/// Printed by scikit-learn 1.9.1 and scipy 1.17.1 for the same labellings, in the order of [`ALL`].
+/// Values of scikit-learn and SciPy for the same labellings, in the order of [`ALL`] (`tests/peers/golden/labellings.py`).
 #[tokio::test]
 async fn equals_scikit_learn() {
     type Case = ((u64, u64, u64, u64), [f64; 5]);
@@ -91,7 +91,7 @@ async fn equals_scikit_learn() {
     }
 }
 
-/// What scikit-learn 1.9.1 defines where the formulas divide zero by zero.
+/// What scikit-learn defines where the formulas divide zero by zero.
 #[tokio::test]
 async fn the_limits_are_scikit_learns() {
     let fifty: Vec<i32> = (0..50).collect();

@@ -2,48 +2,20 @@
 
 use std::time::Instant;
 
-use tessera_schemas::weights;
-
 use super::super::run::Pass;
+use crate::torch::by_formula;
 use crate::torch::examples::{Content, Examples, Layout};
 use crate::torch::forward::Mode;
 use crate::torch::input::Normalisation;
-use crate::torch::network::{Form, Layer, Name, Network, Parameter, PuzzleHead};
+use crate::torch::network::{Form, Layer, Name, Network, PuzzleHead};
 use crate::torch::optimizer::{Method, Optimizer, Rule};
-use crate::torch::tensors::{self, Tensors};
+use crate::torch::tensors::Tensors;
 
 /// `small` without dropout, which no two implementations draw alike.
 fn still(tiles: usize, tile: usize, permutations: usize) -> Form {
     let network = Name::Small.network();
     let head = PuzzleHead { dropout: 0.0, ..network.puzzle };
     Network { puzzle: head, ..network }.puzzle(tiles, tile, permutations)
-}
-
-/// Numbers that another implementation can make too: the `i`th of tensor `t` is `((i · 7919 + t · 104729) mod 1009) / 1009 - 0.5`,
-/// scaled by `sqrt(72 / fan-in)` for weights of more than one dimension, else by 0.2; norms' weights and variances are 1 more.
-fn fixed(parameters: &[Parameter]) -> Tensors {
-    let rows = parameters.iter().enumerate().map(|(t, parameter)| {
-        let count: usize = parameter.shape.iter().product();
-        let unit = |i: usize| ((i * 7919 + t * 104_729) % 1009) as f64 / 1009.0 - 0.5;
-        let fan_in: usize = parameter.shape[1..].iter().product();
-        let is_scale =
-            parameter.name.starts_with("bn") && (parameter.name.ends_with("weight") || parameter.name.ends_with("var"));
-        let value = |i: usize| match parameter.shape.len() {
-            1 => unit(i) * 0.2 + if is_scale { 1.0 } else { 0.0 },
-            _ => unit(i) * (72.0 / fan_in as f64).sqrt(),
-        };
-        (0..count).flat_map(|i| (value(i) as f32).to_le_bytes()).collect::<Vec<u8>>()
-    });
-    let data: Vec<_> = rows.collect();
-    let rows = parameters.iter().zip(&data).map(|(parameter, data)| weights::Weight {
-        tensor: &parameter.name,
-        shape: parameter.shape.iter().map(|&side| side as i64).collect(),
-        dtype: "F32",
-        data,
-    });
-    let schema = weights::schema(&weights::Network::default());
-    let batches = tensors::batches(&schema, rows).unwrap();
-    Tensors::read(&batches, parameters, tch::Device::Cpu).unwrap()
 }
 
 /// Byte `i` is `(i · i · 31 + i · 17 + (i / 768) · 101) mod 251`.
@@ -54,8 +26,8 @@ fn fixed_examples(count: usize, form: &Form, classes: usize) -> Examples {
     Examples { count, bytes: (0..bytes).map(byte).collect(), classes, last: String::new() }
 }
 
-/// Losses that PyTorch 2.11 printed, in double precision, for a network written there from its description (`nn.Sequential`s, tiles
-/// normalised by `x.mean()` and `x.std(unbiased=False)`), for the same weights and tiles: in evaluation, and in training without dropout.
+/// Losses of PyTorch in double precision, for the same weights and tiles, and a network written there from its description: in
+/// evaluation, and in training without dropout (`tests/peers/golden/losses.py`).
 #[test]
 fn the_loss_is_pytorchs() {
     let form = still(9, 16, 701);
@@ -69,7 +41,7 @@ fn the_loss_is_pytorchs() {
     ];
     for (normalisation, mode, expected) in golden {
         let layout = Layout { normalisation, ..puzzles_of_16() };
-        let tensors = fixed(&parameters);
+        let tensors = by_formula::tensors(&parameters, 72.0);
         let pass = Pass { form: &form, tensors: &tensors, layout: &layout, smoothing: 0.0, device: tch::Device::Cpu };
         let outcome = pass.forward(&examples, mode).unwrap();
         let (loss, _) = outcome.numbers().unwrap();

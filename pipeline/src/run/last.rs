@@ -1,0 +1,67 @@
+//! The table that a stage goes on from: the one that it published last, whatever its key.
+//!
+//! A stage whose snapshot is damaged is made anew from what that one started from: a mended table is the table that it was.
+
+use anyhow::Result;
+
+use crate::catalog::Catalog;
+use crate::store::snapshots::shown;
+use crate::store::{Manifest, StageStore};
+
+/// What a stage starts from.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The snapshot; none if it starts afresh.
+    pub last: Option<Manifest>,
+    /// What `plan` says of it.
+    pub reason: Option<String>,
+}
+
+/// Finds what a stage starts from. `key` is its key, if that is known yet.
+///
+/// # Errors
+/// The store's folder cannot be read.
+pub fn find(catalog: &Catalog, node: usize, current: Option<&Manifest>, key: Option<&str>, force: bool) -> Result<Start> {
+    let (name, stage) = (catalog.name(node), &catalog.plan.stages[node]);
+    let Some(what) = stage.goes_on_from else { return Ok(Start::default()) };
+    let store = catalog.store.stage(name);
+    let operator = catalog.plan.graph.nodes[node].spec.name();
+    if force {
+        let earlier = current.filter(|current| current.parts_of_key.operator == operator);
+        let reason = earlier.map(|_| format!("{name}: starts afresh and not from the last {what}"));
+        return Ok(Start { last: None, reason });
+    }
+    let usable = |manifest: &Manifest| manifest.parts_of_key.operator == operator && store.damage(manifest).is_none();
+    let Some(last) = candidates(&store, current, key)?.into_iter().find(usable) else { return Ok(Start::default()) };
+    let fits = match last.parts.first() {
+        Some(part) => store.schema(part).map_err(|error| format!("{error:#}")).and_then(|schema| stage.fits(&schema)),
+        None => Err("their table has no parts".to_owned()),
+    };
+    let id = shown(&last.id);
+    Ok(match fits {
+        Ok(()) => {
+            let reason = format!("{name}: starts from the {what} of snapshot {id}");
+            Start { last: Some(last), reason: Some(reason) }
+        }
+        Err(why) => {
+            let reason = format!("{name}: starts afresh and not from the {what} of snapshot {id}: {why}");
+            Start { last: None, reason: Some(reason) }
+        }
+    })
+}
+
+/// Snapshots to start from, the best first.
+fn candidates(store: &StageStore, current: Option<&Manifest>, key: Option<&str>) -> Result<Vec<Manifest>> {
+    let mut found = Vec::new();
+    match current {
+        // It is made anew, as it was made.
+        Some(current) if Some(current.key.as_str()) == key => match &current.started_from {
+            None => return Ok(Vec::new()),
+            Some(id) => found.extend(store.manifest(id).ok()),
+        },
+        Some(current) => found.push(current.clone()),
+        None => {}
+    }
+    found.extend(store.snapshots()?);
+    Ok(found)
+}
