@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
 
+use crate::config::Limits;
 use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
@@ -67,6 +68,7 @@ impl Operator for Assign {
             &[Column::new(clusters::CLUSTER, ColumnKind::Integer), Column::new(clusters::CENTROID, ColumnKind::Vector)],
         ),
     ];
+    const LIMITS: Limits = &[("min_size", 1e12)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
 };
@@ -57,6 +58,7 @@ impl Operator for BagOfWords {
     const SUMMARY: &'static str = "features of photos: how often each visual word stands in its crops";
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::scan(WORDS, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
+    const LIMITS: Limits = &[("words", 1e6)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -32,6 +32,7 @@ mod start;
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
+use crate::config::Limits;
 use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 use crate::vectors;
@@ -59,6 +60,8 @@ impl Operator for Kmeans {
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["memory"];
+    const LIMITS: Limits =
+        &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
 use tessera_schemas::{IMAGE_ID, column, features, meta, vector};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -64,6 +65,7 @@ impl Operator for Project {
             ],
         ),
     ];
+    const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

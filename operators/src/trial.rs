@@ -25,7 +25,7 @@ impl QueryPlanner for NoQueries {
 pub fn bind<O: Operator>(config: serde_json::Value, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
     let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
-    O::bind(config::parse(keys)?, &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries })
+    O::bind(config::parse(keys, O::LIMITS)?, &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries })
 }
 
 /// A table of features.

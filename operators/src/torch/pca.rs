@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use tessera_schemas::components::{self, Components};
 use tessera_schemas::{IMAGE_ID, vector};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
 };
@@ -50,6 +51,7 @@ impl Operator for Pca {
     const SUMMARY: &'static str = "the directions in which features vary most";
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
+    const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -27,6 +27,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features, presence};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
 };
@@ -102,6 +103,7 @@ impl Operator for Probe {
     const VERSION: u32 = 3;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
     const SEEDED: bool = true;
+    const LIMITS: Limits = &[("c", 1e12), ("iterations", 1e6)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -63,7 +63,7 @@ pub(super) async fn execute(
     };
     let parts = if graph.nodes[node].spec.inputs().is_empty() {
         let prints = decision.listing.prints;
-        let (parts, rows) = source::read(catalog, node, writer, prints, decision.previous).await?;
+        let (parts, rows) = source::read(catalog, node, writer, prints, decision.left_out, decision.previous).await?;
         read = Some(rows);
         parts
     } else if maps {
