@@ -18,7 +18,7 @@ pub mod presence;
 pub mod puzzles;
 pub mod weights;
 
-pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector};
+pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector, whole_numbers};
 
 /// The column that names an image, in every table that has one row an image.
 pub const IMAGE_ID: &str = "image_id";

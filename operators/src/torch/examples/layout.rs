@@ -186,9 +186,7 @@ impl Layout {
 
     /// A batch's bytes, and the columns that say what its examples show.
     pub(super) fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Vec<Int64Array>), RunError> {
-        let number = |name: &String| -> Result<Int64Array, RunError> {
-            Ok(arrow::compute::cast(column(batch, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-        };
+        let number = |name: &String| -> Result<Int64Array, RunError> { Ok(whole_numbers(batch, name)?) };
         match &self.content {
             Content::Puzzles { .. } => {
                 let puzzles = Puzzles::of(batch)?;
