@@ -243,6 +243,9 @@ pub trait Sink {
         let _ = line;
     }
 
+    /// Lists a row that it left out of what it computed, in the table `dropped`; those that a scan left out are listed already.
+    fn leave_out(&mut self, row: Dropped);
+
     /// What the last [`checkpoint`](Self::checkpoint) of an interrupted run of the same stage key held. Numbers recorded before it are
     /// there again. Call it before anything else of this sink, if at all.
     fn resume(&mut self) -> Option<Vec<u8>> {

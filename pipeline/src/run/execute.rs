@@ -238,18 +238,11 @@ async fn run_whole(
     };
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
+    let stage = name.clone();
     let work = move || {
-        let mut sink = KernelSink {
-            tables: &tables,
-            checkpoint,
-            writer,
-            metrics: Vec::new(),
-            resumed: false,
-            went_on: false,
-            bar,
-            interrupt,
-        };
-        let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
+        let (tables, metrics, resumed, went_on) = (&tables, Vec::new(), false, false);
+        let mut sink = KernelSink { tables, checkpoint, stage, writer, metrics, resumed, went_on, bar, interrupt };
+        let run = std::panic::AssertUnwindSafe(|| kernel.run(tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));
         let made = result.map(|()| (sink.writer, sink.metrics, sink.went_on, tables.dropped()));
