@@ -204,7 +204,7 @@ struct Worker {
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (rows, dimension) = vectors::of_images(batch, &self.column)?;
+        let (rows, _) = vectors::of_images(batch, &self.column)?;
         let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
         let found = self.centres.nearest(&rows);
         let refused = &self.centres.refused;

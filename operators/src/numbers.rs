@@ -18,7 +18,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use crate::operator::RunError;
 use crate::parallel;
 
-pub use slots::{Slots, Units};
+pub use slots::Slots;
 
 /// A buffer that is written at once.
 const BUFFER: usize = 1 << 20;

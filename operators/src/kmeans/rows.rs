@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, RecordBatch};
 use tessera_schemas::{IMAGE_ID, SchemaError, text};
 
 use crate::nearest::Frame;

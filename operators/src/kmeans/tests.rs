@@ -190,7 +190,8 @@ fn unfit_tables_are_refused() {
     let three = Some(four.slice(0, 3));
     let message = "k is 4, but `centroids` has 3 rows; leave `k` out to start from those";
     assert_eq!(error(json!({"k": 4}), &rows, three.as_ref()), message);
-    assert_eq!(error(json!({}), &rows, Some(&four.slice(0, 0))), "`centroids` is empty: there is nothing to start from");
+    let none = four.slice(0, 0);
+    assert_eq!(error(json!({}), &rows, Some(&none)), "`centroids` is empty: there is nothing to start from");
     let twice = arrow::compute::concat_batches(&four.schema(), [&four.slice(1, 1), &four.slice(1, 1)]).unwrap();
     assert_eq!(error(json!({}), &rows, Some(&twice)), "`centroids` has cluster 1 twice");
 }

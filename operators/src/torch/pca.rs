@@ -89,7 +89,7 @@ impl Whole for Pca {
         let mut moments = Moments::new(self.dimension)?;
         for batch in tables.scan(FEATURES, Order::Stored)? {
             let batch = batch?;
-            let (values, dimension) = vectors::of_images(&batch, &self.column)?;
+            let (values, _) = vectors::of_images(&batch, &self.column)?;
             moments.add(&values)?;
             sink.progress(moments.count(), expected, "reading features");
             if sink.cancelled() {

@@ -1,10 +1,10 @@
 //! What the examples of a table are: pieces, classes, and where they lie.
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text};
+use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text, whole_numbers};
 
 use crate::names::Names;
 use crate::operator::RunError;

@@ -72,7 +72,8 @@ impl<'a> Fitter<'a> {
         let mut new = Self { examples, values, some, mean, deviation, splits, learnt: None, count: 0, weights, pull };
         (new.count, new.mean, new.deviation) = new.moments();
         if !examples.in_files {
-            new.learnt = new.pieces(&new.splits).next().transpose()?;
+            let learnt = new.pieces(&new.splits).next().transpose()?;
+            new.learnt = learnt;
         }
         Ok(new)
     }
