@@ -31,5 +31,6 @@ mod source_changes;
 mod sql;
 mod store_damage;
 mod sweeps;
+mod trainings;
 mod transfer;
 mod voc;
