@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 use tessera_operators::OPERATORS;
-use tessera_operators::operator::{At, Binding, Context, Inputs, Kernel, PortKind, Scope};
+use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kernel, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::sql::provider::Planner;
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
@@ -74,10 +74,14 @@ impl Ground {
     }
 
     fn bind(&self, spec: &dyn Spec, keys: Map<String, Value>) -> Box<dyn Bound> {
+        self.try_bind(spec, keys).unwrap_or_else(|errors| panic!("`{}`: {errors:?}", spec.name()))
+    }
+
+    fn try_bind(&self, spec: &dyn Spec, keys: Map<String, Value>) -> Result<Box<dyn Bound>, Vec<BindError>> {
         let inputs = Inputs(stage(spec.name()).1.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect());
         let planner = Planner { runtime: self.runtime.handle().clone() };
         let binding = Binding { inputs: &inputs, base: self.folder.path(), planner: &planner };
-        spec.bind(keys, &binding).unwrap_or_else(|errors| panic!("`{}`: {errors:?}", spec.name()))
+        spec.bind(keys, &binding)
     }
 }
 
@@ -171,6 +175,57 @@ fn keys_are_known_and_checked() {
             assert!(errors.len() == 1 && at_field(&errors[0].at), "`{name}.{field}`: {errors:?}");
         }
     }
+}
+
+/// Values of a key that holds numbers, made of one: the shapes that configs have.
+const SHAPES: [fn(Value) -> Value; 4] = [|x| x, |x| json!([x]), |x| json!([x, x]), |x| json!([x, x, x])];
+
+/// Every key that holds numbers, with the values that show it to take them.
+fn numeric(spec: &dyn Spec) -> Vec<(&'static str, fn(Value) -> Value)> {
+    let takes = |field: &'static str, value: Value| {
+        let keys: Map<String, Value> = keys(spec).into_iter().chain([(field.to_owned(), value)]).collect();
+        spec.check(keys).is_ok()
+    };
+    let shape = |&field: &&'static str| {
+        let number = |shape: &&fn(Value) -> Value| [json!(2), json!(0.5)].into_iter().any(|x| takes(field, shape(x)));
+        // Names may be spelt as a text or as a list of texts.
+        let text = |shape: &&fn(Value) -> Value| takes(field, shape(json!("x")));
+        SHAPES.iter().find(|shape| number(shape) && !text(shape)).map(|shape| (field, *shape))
+    };
+    spec.fields().iter().filter_map(shape).collect()
+}
+
+/// A slip of the keyboard is found by `check`, and not by a process that is out of memory.
+#[test]
+fn numbers_beyond_reason_are_faults() {
+    let ground = Ground::new();
+    let mut seen = 0;
+    for spec in OPERATORS {
+        for (field, shape) in numeric(*spec) {
+            let bound = |value: Value| {
+                let start = std::time::Instant::now();
+                let keys = keys(*spec).into_iter().chain([(field.to_owned(), shape(value.clone()))]).collect();
+                let bound = ground.try_bind(*spec, keys).map(|bound| bound.notes());
+                assert!(start.elapsed().as_secs() < 5, "`{}.{field}` = {value} takes {:?}", spec.name(), start.elapsed());
+                bound.map(|_| ())
+            };
+            for value in [json!(u32::MAX), json!(0), json!(1), json!(1_000_000)] {
+                let _ = bound(value);
+            }
+            for value in [json!(i64::MAX), json!(u64::MAX), json!(1e300), json!(-1), json!(i64::MIN), json!(-1e300)] {
+                let errors = bound(value.clone()).expect_err(&format!("`{}.{field}` = {value}", spec.name()));
+                let at_field = |error: &BindError| match &error.at {
+                    At::Key(path) => path.split(['.', '[']).next() == Some(field),
+                    _ => false,
+                };
+                assert!(errors.iter().all(at_field), "`{}.{field}` = {value}: {errors:?}", spec.name());
+                let tells = |error: &BindError| error.message.contains(|c: char| c.is_ascii_digit());
+                assert!(errors.iter().any(tells), "`{}.{field}` = {value}: {errors:?}", spec.name());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 50, "only {seen} keys hold numbers");
 }
 
 /// A key is made of the config after defaults: if spelling a default out changed it, that would rerun the stage.

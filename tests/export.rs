@@ -99,9 +99,9 @@ fn csv_spreads_vectors() {
     }
     assert_eq!(place.tessera("export", &["images", "-q", "-o", "i.csv"]).code, 0);
     let images = fs::read_to_string(place.path("i.csv")).unwrap();
-    assert!(
-        images.starts_with("image_id,source.path,source.offset,source.length,source.row,label,digest\nblue/0002.png,blue/")
-    );
+    let header =
+        "image_id,source.path,source.offset,source.length,source.row,label,digest,width,height,format,bytes,modified";
+    assert!(images.starts_with(&format!("{header}\nblue/0002.png,blue/")), "{images}");
 }
 
 #[test]

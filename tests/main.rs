@@ -16,6 +16,8 @@ mod init;
 mod interrupt;
 mod kills;
 mod labels;
+mod limits;
+mod listing;
 mod memory;
 mod models;
 mod pictures;

@@ -95,7 +95,11 @@ fn classes_are_learnt_and_measured() {
     let rows = place.sql("SELECT * FROM photos ORDER BY image_id");
     assert_eq!(rows.len(), COUNT + 1);
     let columns: BTreeSet<&str> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(columns, BTreeSet::from(["image_id", "source", "digest", "split", "cat", "dog"]));
+    let of_files = ["width", "height", "format", "bytes", "modified"];
+    assert_eq!(columns, ["image_id", "source", "digest", "split", "cat", "dog"].into_iter().chain(of_files).collect());
+    assert!(
+        rows.iter().all(|row| (&row["width"], &row["height"], &row["format"]) == (&json!(60), &json!(48), &json!("jpeg")))
+    );
     for (at, row) in rows.iter().enumerate() {
         let known = at < COUNT;
         let number = |class: &str| if known { json!(value(class, at)) } else { Value::Null };

@@ -1,45 +1,76 @@
 //! Bytes on disk to a fingerprinted listing.
 //!
 //! A data set is listed in two steps: names, sizes and times of its files ([`Entry`], cheap), then a digest of the bytes of
-//! those that changed ([`Fingerprint`], which the engine computes in parallel and caches). Formats turn fingerprints into
-//! tables: [`folder`] and [`voc`] into images, [`tables`] into the rows of table files.
+//! those that changed ([`Fingerprint`], which the engine computes in parallel and caches), and of images what their first bytes say
+//! ([`header`]). Formats turn fingerprints into tables: [`folder`] and [`voc`] into images, [`tables`] into the rows of table files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use header::Header;
+use tessera_schemas::printable;
+
 pub mod folder;
+pub mod header;
 pub mod local;
 pub mod tables;
 pub mod voc;
 
 /// A file of a data set, as a listing sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// Relative to the data set's root, with `/` between its parts.
     pub path: String,
     /// Bytes.
     pub size: u64,
-    /// Time of the last change, in nanoseconds since 1970.
+    /// When its bytes were last written to, in nanoseconds since 1970.
     pub modified_ns: i64,
+    /// When anything of it was last changed, its permissions among that, in nanoseconds since 1970. No program can set it.
+    pub changed_ns: i64,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Its files, by path.
+    pub files: Vec<Entry>,
+    /// What cannot be listed, by path.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A file or folder that cannot be listed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Relative to the data set's root; bytes that are not UTF-8 as `\xe9`.
+    pub path: String,
+    /// Whether more may lie below it.
+    pub is_folder: bool,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// A file and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The file.
     pub entry: Entry,
     /// Hash of its bytes, as text.
     pub digest: String,
+    /// What its first bytes say, of a file that should be an image.
+    pub header: Header,
 }
+
+/// How the digest of a file begins that could not be read.
+pub const UNREADABLE: &str = "unreadable: ";
 
 /// How files are reached; the pipeline implements it for each kind of storage.
 pub trait Files: Send + Sync {
     /// All regular files below a folder, in the order of their paths' bytes; a file's path lists itself, by its name. Hidden
-    /// files and folders are left out.
+    /// files and folders are passed over. A link that leads nowhere is a file that cannot be read.
     ///
     /// # Errors
-    /// The folder is not there, or a part of it cannot be read.
-    fn list(&self, root: &Path) -> Result<Vec<Entry>, Error>;
+    /// The folder itself is not there or cannot be read.
+    fn list(&self, root: &Path) -> Result<Listed, Error>;
 
     /// A file's bytes.
     ///
@@ -58,7 +89,7 @@ pub trait Files: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system said no.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printable(&path.to_string_lossy()))]
     Io {
         /// Of which file or folder.
         path: PathBuf,
@@ -66,7 +97,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The bytes are not what they should be.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", printable(&path.to_string_lossy()))]
     Format {
         /// Of which file.
         path: PathBuf,

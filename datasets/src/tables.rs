@@ -15,7 +15,7 @@ use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tessera_schemas::IMAGE_ID;
 
-use crate::{Entry, Error, Files, Fingerprint};
+use crate::{Entry, Error, Files, Fingerprint, Listed};
 use raw::Raw;
 
 mod convert;
@@ -56,10 +56,13 @@ type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + 'a>;
 /// The table files among those of a folder, or of a listed file.
 ///
 /// # Errors
-/// There is none; the message says which kinds are known.
-pub fn tables(root: &Path, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
-    let others = entries.len();
-    let tables: Vec<Entry> = entries.into_iter().filter(|entry| Kind::of(&entry.path).is_some()).collect();
+/// There is none, and the message says which kinds are known; or one was left out, without which the table is another.
+pub fn tables(root: &Path, listed: Listed) -> Result<Vec<Entry>, Error> {
+    if let Some(lacking) = listed.left_out.into_iter().find(|one| one.is_folder || Kind::of(&one.path).is_some()) {
+        return Err(Error::format(root.join(lacking.path), lacking.reason));
+    }
+    let others = listed.files.len();
+    let tables: Vec<Entry> = listed.files.into_iter().filter(|entry| Kind::of(&entry.path).is_some()).collect();
     if tables.is_empty() {
         let known = KINDS.map(|(ending, _)| ending).join(", ");
         return Err(Error::format(root, format!("no table among {others} files; tables end in {known}")));
@@ -110,7 +113,7 @@ pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry]) -> Result<Schem
 /// # Errors
 /// The file cannot be read or holds something else.
 pub fn integers(files: &dyn Files, path: &Path) -> Result<Vec<Vec<i64>>, Error> {
-    let size = files.list(path)?.iter().map(|entry| entry.size).sum();
+    let size = files.list(path)?.files.iter().map(|entry| entry.size).sum();
     npy::integers(raw::Raw { files, path, size })
 }
 

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use tessera_schemas::{images, presence};
 
-use crate::{Entry, Error, Files, Fingerprint, folder};
+use crate::{Entry, Error, Files, Fingerprint, LeftOut, Listed, folder};
 
 /// The folder of the images.
 pub const IMAGES: &str = "JPEGImages";
@@ -97,7 +97,7 @@ pub fn is_image(path: &str) -> bool {
 /// The folder cannot be read, or there are none.
 pub fn classes(files: &dyn Files, root: &Path) -> Result<Vec<String>, Error> {
     let folder = root.join(SETS);
-    let entries = files.list(&folder)?;
+    let entries = whole(&folder, files.list(&folder)?)?;
     let known = sets(entries.iter().map(|entry| entry.path.as_str()));
     let classes: Vec<String> = known.into_keys().flatten().map(str::to_owned).collect();
     if classes.is_empty() {
@@ -105,6 +105,17 @@ pub fn classes(files: &dyn Files, root: &Path) -> Result<Vec<String>, Error> {
         return Err(Error::format(folder, message));
     }
     Ok(classes)
+}
+
+/// All files of `ImageSets/Main`.
+///
+/// # Errors
+/// What was left out may say what images show.
+fn whole(folder: &Path, listed: Listed) -> Result<Vec<Entry>, Error> {
+    match listed.left_out.into_iter().find(|one| about(&one.path).is_some()) {
+        Some(LeftOut { path, reason, .. }) => Err(Error::format(folder.join(path), reason)),
+        None => Ok(listed.files),
+    }
 }
 
 /// An images table without `label`, and behind it `split` and a [`presence`] column a class.
@@ -119,13 +130,14 @@ pub fn schema(classes: &[String]) -> SchemaRef {
 /// The files that the table depends on: those of the classes, and the images.
 ///
 /// # Errors
-/// A folder cannot be read, or there is no image.
-pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Vec<Entry>, Error> {
-    let below = |folder: &str| -> Result<Vec<Entry>, Error> {
-        let inside = |entry: Entry| Entry { path: format!("{folder}/{}", entry.path), ..entry };
-        Ok(files.list(&root.join(folder))?.into_iter().map(inside).collect())
-    };
-    let about_them = below(SETS)?;
+/// One of the two folders cannot be read, or not all of what says what images show.
+pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Listed, Error> {
+    let inside = |folder: &str, path: String| format!("{folder}/{path}");
+    let folder = root.join(SETS);
+    let about_them: Vec<Entry> = whole(&folder, files.list(&folder)?)?
+        .into_iter()
+        .map(|entry| Entry { path: inside(SETS, entry.path), ..entry })
+        .collect();
     let names = about_them.iter().filter_map(|entry| set_name(&entry.path));
     let classes: HashSet<&str> = classes.iter().map(String::as_str).collect();
     let known = |class: &Option<&str>| class.is_none_or(|class| classes.contains(class));
@@ -134,8 +146,10 @@ pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Vec<En
         sets.flat_map(|(class, sets)| sets.into_iter().map(move |set| file_name(class, set))).collect();
     let mut entries = about_them.clone();
     entries.retain(|entry| set_name(&entry.path).is_some_and(|name| wanted.contains(name)));
-    entries.extend(folder::images(&root.join(IMAGES), below(IMAGES)?)?);
-    Ok(entries)
+    let images = folder::images(files.list(&root.join(IMAGES))?);
+    entries.extend(images.files.into_iter().map(|entry| Entry { path: inside(IMAGES, entry.path), ..entry }));
+    let left_out = images.left_out.into_iter().map(|one| LeftOut { path: inside(IMAGES, one.path), ..one });
+    Ok(Listed { files: entries, left_out: left_out.collect() })
 }
 
 fn set_name(path: &str) -> Option<&str> {
@@ -249,7 +263,7 @@ impl Reader<'_> {
             None => {}
         }
         if self.elsewhere.is_none() {
-            let entries = self.files.list(&self.root.join(IMAGES))?;
+            let entries = self.files.list(&self.root.join(IMAGES))?.files;
             let all = entries.iter().filter(|entry| folder::is_image(&entry.path)).flat_map(|entry| names(&entry.path));
             self.elsewhere = Some(all.map(str::to_owned).collect());
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::{IMAGE_ID, column};
 
+use crate::config::Limits;
 use crate::decode::MAX_SIDE;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
@@ -133,6 +134,7 @@ impl Operator for Augment {
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
     const SEEDED: bool = true;
     const VIEW: bool = true;
+    const LIMITS: Limits = &[("ratio", 1e3), ("brightness", 1e3), ("contrast", 1e3), ("saturation", 1e3)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -45,13 +45,22 @@ pub fn fields<C: DeserializeOwned>() -> &'static [&'static str] {
     names
 }
 
+/// The largest values of keys that hold numbers, by key. What is beyond one is a slip, or would only be found out when memory or time
+/// has run out.
+pub type Limits = &'static [(&'static str, f64)];
+
 /// Reads a config, or says everything that is wrong with it.
 ///
 /// # Errors
-/// Unknown keys, wrong values and missing keys, each at its key.
-pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>) -> Result<C, Vec<BindError>> {
+/// Unknown keys, wrong values, values beyond their limits and missing keys, each at its key.
+pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) -> Result<C, Vec<BindError>> {
     let known = fields::<C>();
     let mut errors = Vec::new();
+    for &(key, limit) in limits {
+        if let Some(value) = keys.get(key) {
+            beyond(key, value, limit, &mut errors);
+        }
+    }
     keys.retain(|key, _| {
         let fits = known.contains(&key.as_str());
         if !fits {
@@ -78,6 +87,19 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>) -> Result<C, Vec
             errors.push(BindError::stage(message));
         }
         return Err(errors);
+    }
+}
+
+/// Complains about numbers beyond a limit: the value, or some of a list.
+fn beyond(path: &str, value: &Value, limit: f64, errors: &mut Vec<BindError>) {
+    match value {
+        Value::Number(number) if number.as_f64().is_none_or(|found| found.abs() > limit) => {
+            errors.push(BindError::key(path, format!("`{path}` is {number}, and {limit} is the most")));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, item)| beyond(&format!("{path}[{at}]"), item, limit, errors));
+        }
+        _ => {}
     }
 }
 
@@ -113,7 +135,7 @@ mod tests {
 
     fn faults(json: &str) -> Vec<(At, String)> {
         let Value::Object(keys) = serde_json::from_str(json).unwrap() else { panic!("not an object") };
-        let errors = parse::<Config>(keys).unwrap_err();
+        let errors = parse::<Config>(keys, &[("k", 1000.0), ("rates", 0.5)]).unwrap_err();
         errors.into_iter().map(|error| (error.at, error.message)).collect()
     }
 
@@ -124,10 +146,22 @@ mod tests {
 
     #[test]
     fn all_faults_are_found() {
-        let found = faults(r#"{"kk": 1, "rates": [1.0, "x"], "names": 3, "k": 2}"#);
+        let found = faults(r#"{"kk": 1, "rates": [0.1, "x"], "names": 3, "k": 2}"#);
         assert_eq!(found[1].1, "`rates[1]`: invalid type: string \"x\", expected a number");
         let at: Vec<_> = found.iter().map(|fault| fault.0.clone()).collect();
         assert_eq!(at, [At::Key("kk".into()), At::Key("rates[1]".into()), At::Key("names".into())], "{found:?}");
+    }
+
+    #[test]
+    fn numbers_beyond_their_limits_are_named() {
+        let found = faults(r#"{"k": 1001, "rates": [0.5, 0.6, -1e300]}"#);
+        let told = [
+            ("k", "`k` is 1001, and 1000 is the most"),
+            ("rates[1]", "`rates[1]` is 0.6, and 0.5 is the most"),
+            ("rates[2]", "`rates[2]` is -1e+300, and 0.5 is the most"),
+        ];
+        assert_eq!(found, told.map(|(at, message)| (At::Key(at.into()), message.to_owned())));
+        assert_eq!(faults(r#"{"k": 9223372036854775807}"#)[0].1, "`k` is 9223372036854775807, and 1000 is the most");
     }
 
     #[test]
@@ -139,7 +173,7 @@ mod tests {
     #[test]
     fn a_good_one_passes() {
         let Value::Object(keys) = serde_json::json!({"k": 3}) else { unreachable!() };
-        let config = parse::<Config>(keys).unwrap();
+        let config = parse::<Config>(keys, &[("k", 3.0)]).unwrap();
         assert_eq!((config.k, config.rates.len(), config.names.len()), (3, 0, 0));
     }
 }

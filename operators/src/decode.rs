@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -60,10 +61,12 @@ pub(crate) const MAX_SIDE: usize = 8192;
 /// The columns of an images table that say where or what the bytes are, and not of what.
 const CONSUMED: [&str; 3] = ["source", "digest", BYTES];
 
-/// The columns that stay when an images table becomes pixels, `image_id` aside.
-pub(crate) fn labels(images: &SchemaRef) -> Vec<Arc<Field>> {
-    let stays = |field: &&Arc<Field>| field.name() != IMAGE_ID && !CONSUMED.contains(&field.name().as_str());
-    images.fields().iter().filter(stays).cloned().collect()
+/// The columns that stay when an images table becomes pixels, `image_id` aside: not those that describe the file, whose size and
+/// time are not the pixels'.
+pub(crate) fn labels(table: &SchemaRef) -> Vec<Arc<Field>> {
+    let consumed = |field: &Field| CONSUMED.contains(&field.name().as_str()) || images::describes_file(field);
+    let stays = |field: &&Arc<Field>| field.name() != IMAGE_ID && !consumed(field);
+    table.fields().iter().filter(stays).cloned().collect()
 }
 
 /// Complaints about `side` and `max_megapixels`.
@@ -86,6 +89,7 @@ impl Operator for Decode {
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
     const NEUTRAL: &'static [&'static str] = &["on_error"];
+    const LIMITS: Limits = &[("max_megapixels", 1e5)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -25,6 +25,7 @@ use tessera_schemas::features::{self, FEATURE};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::{IMAGE_ID, column};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -146,6 +147,7 @@ impl Operator for Hog {
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] =
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
+    const LIMITS: Limits = &[("orientations", 360.0), ("cell", 8192.0), ("block", 8192.0)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

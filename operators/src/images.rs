@@ -1,8 +1,13 @@
 //! `images`: lists a data set's images.
 //!
 //! Output: [`images`](tessera_schemas::images), by `image_id`, the path relative to the data set. In a folder with sub-folders
-//! the first folder of the path is the label; images may lie deeper. Config: `path`, `format`. No pixel is read here; files'
-//! bytes are hashed where size or time changed.
+//! the first folder of the path is the label; images may lie deeper. `width` and `height` (of the stored pixels, before an
+//! orientation is applied), `format`, `bytes` and `modified` come from the file's header and from the folder, null where they cannot
+//! be read. Config: `path`, `format`, `on_error`. No pixel is read here; files' bytes are read where size or time changed.
+//!
+//! A file that cannot be read is a row all the same: the stage that decodes it says what that means. What cannot be listed (a name
+//! that is not UTF-8, a folder that cannot be read), and a folder that is empty, are told, and are in the table `dropped`; with
+//! `on_error = "fail"` they fail the run. A folder of other files, and no image, fails it in any case.
 //!
 //! With `format = "voc"`, `path` is a folder such as PASCAL's `VOC2007`, and an image may show several classes: so there is no
 //! `label`, but `split` (`train`, `val`, `test`; `trainval` where that is all that is known; null for an image of none), and for each
@@ -17,9 +22,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Entry, Files, Fingerprint, folder, voc};
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, voc};
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
+use crate::config::Limits;
+use crate::decode::OnError;
 use crate::operator::{BindError, Binding, Context, Kernel, Loss, Operator, Port, RunError, Source};
 use allowance::Allowance;
 
@@ -32,10 +39,17 @@ pub struct Config {
     /// How the data set is laid out. Default `"folder"`.
     #[serde(default)]
     format: Format,
+    /// What happens to what cannot be listed. Default `"drop"`.
+    #[serde(default = "left_out")]
+    on_error: OnError,
     /// The most images of the last snapshot that may be gone, as a number or a share such as `"10%"`: if more are, the run stops, as over
     /// a disk that is not mounted. A file that moved is not gone. Default: any number, but not all of them.
     #[serde(default)]
     max_removed: Option<Allowance>,
+}
+
+fn left_out() -> OnError {
+    OnError::Drop
 }
 
 /// Layouts of data sets.
@@ -54,6 +68,7 @@ pub enum Format {
 pub struct Images {
     root: PathBuf,
     layout: Layout,
+    on_error: OnError,
     max_removed: Option<Allowance>,
 }
 
@@ -67,13 +82,14 @@ enum Layout {
 impl Operator for Images {
     const NAME: &'static str = "images";
     const SUMMARY: &'static str = "lists the images of a folder, with the first sub-folder as label, or of PASCAL VOC";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
-    const NEUTRAL: &'static [&'static str] = &["path", "max_removed"];
+    const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];
+    const LIMITS: Limits = &[("max_removed", 1e12)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let Config { path, format, max_removed } = config;
+        let Config { path, format, on_error, max_removed } = config;
         let root = inputs.resolve(&path);
         if !root.is_dir() {
             let what = if root.exists() { "is no folder" } else { "does not exist" };
@@ -84,7 +100,7 @@ impl Operator for Images {
             Format::Folder => Layout::Folder,
             Format::Voc => Layout::Voc { classes: classes(&path, &root)? },
         };
-        Ok(Self { root, layout, max_removed })
+        Ok(Self { root, layout, on_error, max_removed })
     }
 
     fn schema(&self) -> SchemaRef {
@@ -92,6 +108,10 @@ impl Operator for Images {
             Layout::Folder => images::schema(),
             Layout::Voc { classes } => voc::schema(classes),
         }
+    }
+
+    fn refuses_drops(&self) -> bool {
+        self.on_error == OnError::Fail
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
@@ -168,11 +188,35 @@ impl Source for Images {
         }
     }
 
-    fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
-        Ok(match &self.layout {
-            Layout::Folder => folder::images(&self.root, files.list(&self.root)?)?,
-            Layout::Voc { classes } => voc::list(files, &self.root, classes)?,
-        })
+    fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
+        let (mut listed, all) = match &self.layout {
+            Layout::Folder => {
+                let all = files.list(&self.root)?;
+                let count = all.files.len();
+                (folder::images(all), count)
+            }
+            Layout::Voc { classes } => {
+                let listed = voc::list(files, &self.root, classes)?;
+                let count = listed.files.len();
+                (listed, count)
+            }
+        };
+        if !listed.files.iter().any(|file| self.makes_row(&file.path)) {
+            // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
+            if all > 0 && listed.left_out.is_empty() {
+                return Err(RunError::Format { path: self.root.clone(), message: folder::no_image(all) });
+            }
+            listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason: folder::no_image(all) });
+        }
+        match listed.left_out.first().filter(|_| self.on_error == OnError::Fail) {
+            Some(first) => {
+                let path = if first.path == "." { self.root.clone() } else { self.root.join(&first.path) };
+                let more = listed.left_out.len() - 1;
+                let more = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
+                Err(RunError::Format { path, message: format!("{}{more}", first.reason) })
+            }
+            None => Ok(listed),
+        }
     }
 
     fn read(

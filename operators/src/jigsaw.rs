@@ -48,11 +48,12 @@ use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Columns, Layout};
 use tessera_schemas::{IMAGE_ID, PREVIOUS, text};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use cut::{Cutter, Plan};
-use wanted::{Wanted, wanted};
+use wanted::{MOST_PERMUTATIONS, Wanted, wanted};
 
 const IMAGES: &str = "images";
 /// `occluded` has 32 bits.
@@ -178,6 +179,13 @@ impl Operator for Jigsaw {
     const VIEW: bool = true;
     const LOOKS_BACK: bool = true;
     const FILES: &'static [&'static str] = &["permutations_file"];
+    const LIMITS: Limits = &[
+        ("cell", 8192.0),
+        ("tile", 8192.0),
+        ("permutations", MOST_PERMUTATIONS as f64),
+        ("jitter", 8192.0),
+        ("channel_shift", 8192.0),
+    ];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

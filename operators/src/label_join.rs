@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tessera_schemas::IMAGE_ID;
+use tessera_schemas::{IMAGE_ID, images};
 
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, PortKind, Query, RunError};
 
@@ -29,7 +29,8 @@ pub struct Config {
     /// The column, in both tables, by which rows find their label. Default `"image_id"`.
     #[serde(default = "on")]
     on: String,
-    /// The columns that are taken of `labels`. Default: all but the key, `image_id`, `source` and `digest`.
+    /// The columns that are taken of `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table says
+    /// of files (`width` and so on).
     #[serde(default)]
     columns: Option<Vec<String>>,
     /// What happens to a row that `labels` has nothing for. Default `"keep"`.
@@ -83,7 +84,8 @@ impl Operator for LabelJoin {
                 columns
             }
             None => {
-                let names = labels.fields().iter().map(|field| field.name());
+                let labels = labels.fields().iter().filter(|field| !images::describes_file(field));
+                let names = labels.map(|field| field.name());
                 names.filter(|name| **name != on && !IDENTITY.contains(&name.as_str())).cloned().collect()
             }
         };
@@ -241,7 +243,6 @@ fn text(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tessera_schemas::images;
 
     use super::*;
     use crate::operator::At;

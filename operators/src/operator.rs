@@ -7,6 +7,8 @@ use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::Limits;
+
 pub use binding::{At, BindError, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
 pub use kernel::{
     Batches, Context, Dropped, Kernel, Loss, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
@@ -31,6 +33,8 @@ pub trait Operator: Sized + Send + Sync + 'static {
     const LOOKS_BACK: bool = false;
     /// Config fields that cannot change the result: they have no part in its key.
     const NEUTRAL: &'static [&'static str] = &[];
+    /// The largest values of its keys that hold numbers.
+    const LIMITS: Limits = &[];
     /// Config fields that name files whose bytes, not names, are part of its key.
     const FILES: &'static [&'static str] = &[];
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.

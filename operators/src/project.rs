@@ -11,8 +11,9 @@ use arrow::datatypes::SchemaRef;
 use gemm::Parallelism;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
-use tessera_schemas::{IMAGE_ID, column, features, meta, vector};
+use tessera_schemas::{IMAGE_ID, column, features, meta};
 
+use crate::config::Limits;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -64,6 +65,7 @@ impl Operator for Project {
             ],
         ),
     ];
+    const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
@@ -221,8 +223,7 @@ struct Worker {
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (values, dimension) = vector(batch, &self.column)?;
-        vectors::check_images(batch, &self.column, &values, dimension)?;
+        let (values, dimension) = vectors::of_images(batch, &self.column)?;
         let count = self.directions.offsets.len();
         let (mut block, mut product) = (vec![0.0; BLOCK * dimension], vec![0.0; BLOCK * count]);
         let mut projected = Vec::with_capacity(batch.num_rows() * count);

@@ -114,10 +114,10 @@ impl<O: Operator> Spec for Of<O> {
         config::fields::<O::Config>()
     }
     fn check(&self, keys: Map<String, Value>) -> Result<(), Vec<BindError>> {
-        config::parse::<O::Config>(keys).map(drop)
+        config::parse::<O::Config>(keys, O::LIMITS).map(drop)
     }
     fn bind(&self, keys: Map<String, Value>, inputs: &Binding<'_>) -> Result<Box<dyn Bound>, Vec<BindError>> {
-        let parsed = config::parse::<O::Config>(keys)?;
+        let parsed = config::parse::<O::Config>(keys, O::LIMITS)?;
         let whole = serde_json::to_value(&parsed).map_err(|e| vec![BindError::stage(e.to_string())])?;
         let Value::Object(mut config) = whole else {
             return Err(vec![BindError::stage("the config of an operator is a table of keys")]);

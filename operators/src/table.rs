@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Entry, Error, Files, Fingerprint, tables};
+use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
@@ -70,8 +70,8 @@ impl Source for Table {
         &self.root
     }
 
-    fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
-        Ok(list(files, &self.path)?)
+    fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
+        Ok(Listed { files: list(files, &self.path)?, left_out: Vec::new() })
     }
 
     fn read(
@@ -109,9 +109,9 @@ mod tests {
             let schema = table.schema();
             let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
             let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
-            let entries = source.list(&LocalFiles).unwrap();
+            let entries = source.list(&LocalFiles).unwrap().files;
             assert_eq!((source.root(), entries[0].path.as_str()), (dir.path(), "t.csv"));
-            let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, digest: String::new() }).collect();
+            let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
             let mut rows = Vec::new();
             let mut emit = |batch: RecordBatch| {
                 assert_eq!(batch.schema(), schema);

@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
+use crate::config::Limits;
 use crate::decode::{OnError, check, labels, max_megapixels, refuse, unread};
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
@@ -59,6 +60,7 @@ impl Operator for Tile {
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
     const NEUTRAL: &'static [&'static str] = &["on_error"];
+    const LIMITS: Limits = &[("stride", 1e6), ("scale", 1e5), ("max_megapixels", 1e5)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

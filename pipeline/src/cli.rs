@@ -18,10 +18,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
+use tessera_schemas::printable;
 
 use crate::faults::Faults;
 use crate::interrupt::{self, Interrupted};
-use crate::report::Reporter;
+use crate::report::{Reporter, tell};
 use crate::run::{self, Options};
 use crate::sql;
 use crate::sql::output::{Format, print};
@@ -48,8 +49,8 @@ Examples:
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Threads that may work at once [default: all cores].
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Threads that may work at once, at most 1024 [default: all cores].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: Option<u16>,
 }
 
@@ -230,8 +231,9 @@ pub fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             match error.downcast_ref::<Faults>() {
+                // Its colours are meant for the terminal; what it quotes is made harmless there.
                 Some(faults) => eprintln!("{}", faults.render(io::stderr().is_terminal())),
-                None => eprintln!("error: {error:#}"),
+                None => tell(format_args!("error: {error:#}")),
             }
             let usage = error.is::<Faults>() || error.is::<Usage>();
             let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
@@ -239,6 +241,9 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+/// More threads than that a system may refuse, and no machine has as many cores.
+const MOST_THREADS: i64 = 1024;
 
 /// How long work that was begun may take to clear up when it is interrupted.
 const CLEAR_UP: Duration = Duration::from_secs(5);
@@ -258,9 +263,10 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let session = Session::open(&file, threads)?;
             let plan = &session.catalog.plan;
             for (node, note) in plan.notes()? {
-                writeln!(out, "{}: {note}", plan.graph.nodes[node].name)?;
+                writeln!(out, "{}: {}", plan.graph.nodes[node].name, printable(&note))?;
             }
-            writeln!(out, "{}: {}, nothing wrong", file.path.display(), counted(plan.stages.len(), "stage"))?;
+            let name = file.path.to_string_lossy();
+            writeln!(out, "{}: {}, nothing wrong", printable(&name), counted(plan.stages.len(), "stage"))?;
         }
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
@@ -298,8 +304,8 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let session = Session::reading(&file, threads, limit)?;
             let answer = session.runtime.block_on(sql::query(&session.catalog, &query))?;
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
-            summary::left_out(&mut io::stderr(), &answer.dropped)?;
-            answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            summary::left_out(&answer.dropped);
+            answer.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
         }
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
@@ -312,7 +318,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             print(&mut out, &answer.schema, &answer.batches, output.format)?;
             let damaged = session.catalog.damaged();
             out.flush()?;
-            damaged.iter().for_each(|damaged| eprintln!("error: {damaged}"));
+            damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
             if !damaged.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }

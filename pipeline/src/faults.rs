@@ -1,9 +1,11 @@
 //! What is wrong with a pipeline file: every fault at its place, all at once.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+use tessera_schemas::{printable, printable_lines};
 
 /// One thing wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,21 +71,37 @@ impl Faults {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_width(160);
         let mut out = String::new();
+        let (name, text) = (self.path.to_string_lossy(), quoted(&self.text));
         for fault in &self.faults {
-            let mut diagnostic = MietteDiagnostic::new(fault.message.clone())
+            let mut diagnostic = MietteDiagnostic::new(printable_lines(&fault.message))
                 .with_label(LabeledSpan::underline(fault.span.start..fault.span.end.max(fault.span.start + 1)));
-            diagnostic.help = fault.help.clone();
-            let source = NamedSource::new(self.path.display().to_string(), self.text.clone());
+            diagnostic.help = fault.help.as_deref().map(|help| printable_lines(help).into_owned());
+            let source = NamedSource::new(printable(&name), text.clone());
             let report = Report::new(diagnostic).with_source_code(source);
             if handler.render_report(&mut out, report.as_ref()).is_err() {
-                out.push_str(&fault.message);
+                out.push_str(&printable_lines(&fault.message));
             }
             out.push('\n');
         }
         let count = self.faults.len();
-        out.push_str(&format!("{count} fault{} in {}", if count == 1 { "" } else { "s" }, self.path.display()));
+        out.push_str(&format!("{count} fault{} in {}", if count == 1 { "" } else { "s" }, printable(&name)));
         out
     }
+}
+
+/// A text with `?` for each byte of what a terminal would obey: places stay where they are.
+fn quoted(text: &str) -> String {
+    let one = |line: &str| {
+        let shown = |c: char| match printable_lines(c.encode_utf8(&mut [0; 4])) {
+            Cow::Borrowed(_) => c.to_string(),
+            Cow::Owned(_) => "?".repeat(c.len_utf8()),
+        };
+        match line.strip_suffix("\r\n") {
+            Some(line) => line.chars().map(shown).chain(["\r\n".to_owned()]).collect::<String>(),
+            None => line.chars().map(shown).collect(),
+        }
+    };
+    text.split_inclusive('\n').map(one).collect()
 }
 
 impl std::fmt::Display for Faults {

@@ -18,6 +18,8 @@ pub use overrides::Override;
 
 /// Rows of a part, unless the file says otherwise.
 const PART_ROWS: usize = 1024;
+/// The most that it may say.
+const MOST_PART_ROWS: u64 = 1_000_000_000;
 /// Table names that stages cannot have, since SQL has them already.
 pub const SYSTEM_TABLES: [&str; 6] = ["stages", "snapshots", "parts", "runs", "metrics", "dropped"];
 
@@ -236,6 +238,9 @@ impl Reader {
             }
             "part_rows" => match self.whole_number(key, value) {
                 Some(0) => self.fault(value.span(), "a part has at least one row"),
+                Some(rows) if rows > MOST_PART_ROWS => {
+                    self.fault(value.span(), format!("`part_rows` is {rows}, and {MOST_PART_ROWS} is the most"));
+                }
                 Some(rows) => file.part_rows = rows as usize,
                 None => {}
             },

@@ -1,7 +1,7 @@
-//! What a source's files were when they were last seen: path, size, time and digest, as Parquet,
+//! What a source's files were when they were last seen: path, size, times, digest, and of images what their headers say, as Parquet,
 //! with a checksum behind it that is looked at first: Parquet of flipped bits may have its reader panic.
 //!
-//! A file whose size and time are the same has the same bytes, but for one case: it was written to in the very moment of the
+//! A file whose size and times are the same has the same bytes, and may be read by the same people, but for one case: it was written to in the very moment of the
 //! listing, before and after it was looked at, and its time is too coarse to tell. So files that are not older than the listing
 //! itself are hashed again by the next one, as git does with its index.
 
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{Array as _, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tessera_datasets::{Entry, Files, Fingerprint};
+use tessera_datasets::header::{FORMATS, Header, copy};
+use tessera_datasets::{Entry, Files, Fingerprint, UNREADABLE};
 use tessera_operators::parallel;
 use tessera_schemas::text;
 
@@ -28,10 +29,12 @@ use crate::store::{Damaged, make_dir, write_atomically};
 const COARSE_NS: i64 = 2_000_000_000;
 /// Bytes of a file that are hashed at once.
 const PIECE: u64 = 64 << 20;
-/// How the digest of a file begins that could not be read.
-pub const UNREADABLE: &str = "unreadable: ";
 /// Key of the file's metadata for when listing began.
 const SINCE: &str = "tessera.since_ns";
+/// Key of the file's metadata for what it tells of each file.
+const FORMAT: &str = "tessera.listing";
+/// What it tells of each file by now. An earlier one lacked headers and the time of the last change.
+const FORMAT_NOW: &str = "2";
 
 /// A source's files, and when they were listed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,12 +43,15 @@ pub struct Listing {
     pub prints: Vec<Fingerprint>,
     /// When listing them began, in nanoseconds since 1970.
     pub since_ns: i64,
+    /// Whether an earlier version wrote it, which told less: then all files are read again, once.
+    pub outdated: bool,
 }
 
 impl Listing {
     /// Whether a file that has still this size and time has still these bytes. What could not be read may be readable by now.
     fn sure(&self, print: &Fingerprint) -> bool {
-        let older = print.entry.modified_ns < self.since_ns.saturating_sub(COARSE_NS);
+        let last = print.entry.modified_ns.max(print.entry.changed_ns);
+        let older = last < self.since_ns.saturating_sub(COARSE_NS);
         older && !print.digest.starts_with(UNREADABLE)
     }
 
@@ -93,16 +99,37 @@ pub fn load(path: &Path) -> Result<Listing, Damaged> {
         let (rows, checksum) = bytes.split_last_chunk::<{ blake3::OUT_LEN }>().context("no checksum")?;
         ensure!(blake3::hash(rows) == *checksum, "they do not fit their checksum");
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(rows))?;
-        let since_ns = reader.schema().metadata().get(SINCE).context("no time")?.parse()?;
-        let mut listing = Listing { prints: Vec::new(), since_ns };
+        let metadata = reader.schema().metadata();
+        let since_ns = metadata.get(SINCE).context("no time")?.parse()?;
+        if metadata.get(FORMAT).is_none_or(|format| format != FORMAT_NOW) {
+            return Ok(Listing { since_ns, outdated: true, prints: Vec::new() });
+        }
+        let mut listing = Listing { since_ns, ..Listing::default() };
         for batch in reader.build()? {
             let batch = batch?;
-            let (paths, digests) = (text(&batch, "path")?, text(&batch, "digest")?);
-            let sizes = batch.column(1).as_primitive_opt::<UInt64Type>().context("sizes")?;
-            let times = batch.column(2).as_primitive_opt::<Int64Type>().context("times")?;
+            let (paths, digests, formats) = (text(&batch, "path")?, text(&batch, "digest")?, text(&batch, "format")?);
+            let whole = |name: &'static str| {
+                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).context(name)
+            };
+            let unsigned = |name: &'static str| {
+                batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt64Type>()).context(name)
+            };
+            let (sizes, widths, heights) = (unsigned("size")?, unsigned("width")?, unsigned("height")?);
+            let (modified, changed) = (whole("modified_ns")?, whole("changed_ns")?);
+            let side = |sides: &UInt64Array, row: usize| {
+                sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten()
+            };
+            let format =
+                |row: usize| FORMATS.into_iter().find(|format| formats.is_valid(row) && formats.value(row) == *format);
             listing.prints.extend((0..batch.num_rows()).map(|row| Fingerprint {
-                entry: Entry { path: paths.value(row).to_owned(), size: sizes.value(row), modified_ns: times.value(row) },
+                entry: Entry {
+                    path: paths.value(row).to_owned(),
+                    size: sizes.value(row),
+                    modified_ns: modified.value(row),
+                    changed_ns: changed.value(row),
+                },
                 digest: digests.value(row).to_owned(),
+                header: Header { format: format(row), width: side(widths, row), height: side(heights, row) },
             }));
         }
         Ok(listing)
@@ -118,12 +145,24 @@ pub fn save(path: &Path, listing: &Listing) -> Result<()> {
     let prints = &listing.prints;
     let texts =
         |get: fn(&Fingerprint) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(prints.iter().map(get))) };
-    let sizes: ArrayRef = Arc::new(UInt64Array::from_iter_values(prints.iter().map(|p| p.entry.size)));
-    let times: ArrayRef = Arc::new(Int64Array::from_iter_values(prints.iter().map(|p| p.entry.modified_ns)));
-    let columns =
-        [("path", texts(|p| &p.entry.path)), ("size", sizes), ("modified_ns", times), ("digest", texts(|p| &p.digest))];
-    let batch = RecordBatch::try_from_iter(columns)?;
-    let since = HashMap::from([(SINCE.to_owned(), listing.since_ns.to_string())]);
+    let unsigned =
+        |get: fn(&Fingerprint) -> Option<u64>| -> ArrayRef { Arc::new(prints.iter().map(get).collect::<UInt64Array>()) };
+    let times =
+        |get: fn(&Fingerprint) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(prints.iter().map(get))) };
+    let formats: ArrayRef = Arc::new(prints.iter().map(|p| p.header.format).collect::<StringArray>());
+    let columns = [
+        ("path", texts(|p| &p.entry.path), false),
+        ("size", unsigned(|p| Some(p.entry.size)), false),
+        ("modified_ns", times(|p| p.entry.modified_ns), false),
+        ("changed_ns", times(|p| p.entry.changed_ns), false),
+        ("digest", texts(|p| &p.digest), false),
+        ("format", formats, true),
+        ("width", unsigned(|p| p.header.width.map(u64::from)), true),
+        ("height", unsigned(|p| p.header.height.map(u64::from)), true),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
+    let since =
+        HashMap::from([(SINCE.to_owned(), listing.since_ns.to_string()), (FORMAT.to_owned(), FORMAT_NOW.to_owned())]);
     let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(since));
     let batch = batch.with_schema(schema)?;
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
@@ -161,8 +200,8 @@ pub fn changes(entries: &[Entry], known: &[Fingerprint]) -> Changes {
     changes
 }
 
-/// Digests of all files, which are sorted by path as the last listing is: the last ones where size and time hold and say enough,
-/// else of the bytes, read on all threads.
+/// Digests of all files, which are sorted by path as the last listing is, and headers of the images among them: the last ones where
+/// size and times hold and say enough, else of the bytes, read on all threads.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -172,48 +211,66 @@ pub fn fingerprint(
     entries: Vec<Entry>,
     known: &Listing,
     threads: usize,
+    is_image: &(dyn Fn(&str) -> bool + Sync),
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Vec<Fingerprint>> {
+    type Told = (String, Header);
     let held = |(entry, place): (&Entry, Option<usize>)| {
         let print = &known.prints[place?];
-        (print.entry == *entry && known.sure(print)).then(|| print.digest.clone())
+        (print.entry == *entry && known.sure(print)).then(|| (print.digest.clone(), print.header))
     };
-    let mut digests: Vec<Option<String>> = entries.iter().zip(places(&entries, &known.prints)).map(held).collect();
-    let fresh: Vec<usize> = (0..entries.len()).filter(|&at| digests[at].is_none()).collect();
+    let mut told: Vec<Option<Told>> = entries.iter().zip(places(&entries, &known.prints)).map(held).collect();
+    let fresh: Vec<usize> = (0..entries.len()).filter(|&at| told[at].is_none()).collect();
     let total: u64 = fresh.iter().map(|&at| entries[at].size).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let hashed = parallel::each(threads, fresh.len(), |at| {
         let entry = &entries[fresh[at]];
-        let digest = digest(files, &root.join(&entry.path), entry.size);
+        let digest = digest(files, &root.join(&entry.path), entry.size, is_image(&entry.path));
         let before = done.fetch_add(entry.size, std::sync::atomic::Ordering::Relaxed);
         progress(before + entry.size, total);
         match digest {
-            Ok(digest) => Ok(digest),
+            Ok(told) => Ok(told),
             // The reader finds out why, and `on_error` decides what that means.
-            Err(tessera_datasets::Error::Io { source, .. }) => Ok(format!("{UNREADABLE}{}", source.kind())),
+            Err(tessera_datasets::Error::Io { source, .. }) => {
+                Ok((format!("{UNREADABLE}{}", source.kind()), Header::default()))
+            }
             Err(error) => Err(error),
         }
     });
-    for (at, digest) in fresh.into_iter().zip(hashed) {
-        digests[at] = Some(digest?);
+    for (at, hashed) in fresh.into_iter().zip(hashed) {
+        told[at] = Some(hashed?);
     }
-    Ok(entries
-        .into_iter()
-        .zip(digests)
-        .map(|(entry, digest)| Fingerprint { entry, digest: digest.unwrap_or_default() })
-        .collect())
+    let whole = |(entry, told): (Entry, Option<Told>)| {
+        let (digest, header) = told.unwrap_or_default();
+        Fingerprint { entry, digest, header }
+    };
+    Ok(entries.into_iter().zip(told).map(whole).collect())
 }
 
-/// The hash of a file's bytes, in pieces where it is large: a table may be larger than memory.
-fn digest(files: &dyn Files, path: &Path, size: u64) -> Result<String, tessera_datasets::Error> {
+/// The hash of a file's bytes, in pieces where it is large: a table may be larger than memory. Of an image, its header as well.
+fn digest(files: &dyn Files, path: &Path, size: u64, is_image: bool) -> Result<(String, Header), tessera_datasets::Error> {
+    let mut header = Header::default();
     if size <= PIECE {
-        return Ok(short(&blake3::hash(&files.read(path)?)));
+        let bytes = files.read(path)?;
+        if is_image {
+            header = Header::of(&bytes);
+        }
+        return Ok((short(&blake3::hash(&bytes)), header));
     }
     let mut hasher = blake3::Hasher::new();
     for start in (0..size).step_by(PIECE as usize) {
-        hasher.update(&files.read_range(path, start, PIECE.min(size - start))?);
+        let piece = files.read_range(path, start, PIECE.min(size - start))?;
+        hasher.update(&piece);
+        if is_image && start == 0 {
+            // A TIFF may have it at its end.
+            let further = |offset: u64, buffer: &mut [u8]| {
+                let read = files.read_range(path, offset, buffer.len() as u64);
+                read.is_ok_and(|bytes| copy(&bytes, 0, buffer))
+            };
+            header = Header::read(&mut |offset, buffer| copy(&piece, offset, buffer) || further(offset, buffer));
+        }
     }
-    Ok(short(&hasher.finalize()))
+    Ok((short(&hasher.finalize()), header))
 }
 
 #[cfg(test)]
@@ -221,7 +278,8 @@ mod tests {
     use super::*;
 
     fn print(path: &str, size: u64, modified_ns: i64) -> Fingerprint {
-        Fingerprint { entry: Entry { path: path.into(), size, modified_ns }, digest: format!("d{path}") }
+        let entry = Entry { path: path.into(), size, modified_ns, changed_ns: modified_ns };
+        Fingerprint { entry, digest: format!("d{path}"), header: Header::default() }
     }
 
     #[test]
@@ -232,8 +290,18 @@ mod tests {
         bytes[PIECE as usize + 2] = 1;
         std::fs::write(&path, &bytes).unwrap();
         let files = tessera_datasets::local::LocalFiles;
-        assert_eq!(digest(&files, &path, bytes.len() as u64).unwrap(), short(&blake3::hash(&bytes)));
-        assert!(digest(&files, &path, 2 * PIECE).is_err(), "it became shorter");
+        let read = |size| digest(&files, &path, size, true);
+        assert_eq!(read(bytes.len() as u64).unwrap(), (short(&blake3::hash(&bytes)), Header::default()));
+        assert!(read(2 * PIECE).is_err(), "it became shorter");
+        // A TIFF whose directory is its end.
+        let (mut tiff, at) = (b"II*\0".to_vec(), PIECE as u32 + 1);
+        tiff.extend(at.to_le_bytes());
+        tiff.resize(at as usize, 0);
+        tiff.extend([2, 0, 0, 1, 3, 0, 1, 0, 0, 0, 60, 0, 0, 0, 1, 1, 3, 0, 1, 0, 0, 0, 50, 0, 0, 0]);
+        std::fs::write(&path, &tiff).unwrap();
+        let header = Header { format: Some("tiff"), width: Some(60), height: Some(50) };
+        assert_eq!(read(tiff.len() as u64).unwrap(), (short(&blake3::hash(&tiff)), header));
+        assert_eq!(digest(&files, &path, tiff.len() as u64, false).unwrap().1, Header::default());
     }
 
     #[test]
@@ -241,7 +309,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("listing");
         assert_eq!(load(&path).unwrap(), Listing::default());
-        let listing = Listing { prints: vec![print("a/b.jpg", 3, -5), print("c.jpg", 0, 7)], since_ns: 12 };
+        let header = Header { format: Some("webp"), width: Some(u32::MAX), height: None };
+        let mut prints = vec![Fingerprint { header, ..print("a/b.jpg", 3, -5) }, print("c.jpg", 0, 7)];
+        prints[1].entry.changed_ns = 9;
+        let listing = Listing { prints, since_ns: 12, outdated: false };
         save(&path, &listing).unwrap();
         assert_eq!(load(&path).unwrap(), listing);
         let whole = std::fs::read(&path).unwrap();
@@ -265,16 +336,49 @@ mod tests {
         let known = |since_ns: i64| {
             let unread = Fingerprint { digest: format!("{UNREADABLE}permission denied"), ..print("unread", 9, 5) };
             let (old, young) = (print("old", 9, since_ns - COARSE_NS - 1), print("young", 9, since_ns - COARSE_NS));
-            Listing { prints: vec![print("future", 9, since_ns + 1), old, unread, young], since_ns }
+            let prints = vec![print("future", 9, since_ns + 1), old, unread, young];
+            Listing { prints, since_ns, outdated: false }
         };
         let known = known(1_700_000_000_000_000_000);
         let entries: Vec<Entry> = known.prints.iter().map(|print| print.entry.clone()).collect();
-        let first = |at: usize| Listing { prints: vec![known.prints[at].clone()], since_ns: known.since_ns };
+        let first = |at: usize| Listing { prints: vec![known.prints[at].clone()], ..known.clone() };
         assert!(changes(&entries, &known.prints).none());
         assert_eq!([0, 1, 2, 3].map(|at| first(at).unsure()), [true, false, true, true]);
-        let now = fingerprint(&files, dir.path(), entries, &known, 1, &|_, _| {}).unwrap();
+        let now = fingerprint(&files, dir.path(), entries, &known, 1, &|_| true, &|_, _| {}).unwrap();
         let digest = short(&blake3::hash(b"new bytes"));
         assert_eq!(now.iter().map(|print| print.digest.as_str()).collect::<Vec<_>>(), [&digest, "dold", &digest, &digest]);
+    }
+
+    /// A program may set the time of the last write to what it was; nobody can set that of the last change.
+    #[test]
+    fn what_changed_under_an_old_time_is_hashed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "new bytes").unwrap();
+        let since_ns = 1_700_000_000_000_000_000;
+        let known = Listing { prints: vec![print("a", 9, 5)], since_ns, outdated: false };
+        let entry = Entry { changed_ns: 6, ..known.prints[0].entry.clone() };
+        let files = tessera_datasets::local::LocalFiles;
+        let now = fingerprint(&files, dir.path(), vec![entry], &known, 1, &|_| false, &|_, _| {}).unwrap();
+        assert_eq!(now[0].digest, short(&blake3::hash(b"new bytes")));
+        let mut young = known.clone();
+        young.prints[0].entry.changed_ns = since_ns;
+        assert_eq!((known.unsure(), young.unsure()), (false, true));
+    }
+
+    #[test]
+    fn a_listing_of_an_earlier_version_is_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("listing");
+        let paths: ArrayRef = Arc::new(StringArray::from_iter_values(["a.jpg"]));
+        let batch = RecordBatch::try_from_iter([("path", paths)]).unwrap();
+        let since = HashMap::from([(SINCE.to_owned(), "12".to_owned())]);
+        let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(since));
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).unwrap();
+        writer.write(&batch.with_schema(schema).unwrap()).unwrap();
+        let mut bytes = writer.into_inner().unwrap();
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(load(&path).unwrap(), Listing { prints: Vec::new(), since_ns: 12, outdated: true });
     }
 
     #[test]

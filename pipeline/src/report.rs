@@ -1,13 +1,21 @@
 //! What a person sees while a run goes on: a bar on a terminal, else a plain line every few seconds; all on stderr.
 
+use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tessera_schemas::{printable, printable_lines};
 
 /// Seconds between two plain lines.
 const PLAIN_SECS: u64 = 5;
+
+/// Tells a person something on stderr. What is told may hold names of files and values of tables: none of their characters speaks to
+/// the terminal.
+pub fn tell(line: impl Display) {
+    eprintln!("{}", printable_lines(&line.to_string()));
+}
 
 /// Makes bars.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +33,13 @@ impl Reporter {
     /// Says one line.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            tell(line);
         }
     }
 
     /// Says one line that matters also to those who want to hear nothing.
     pub fn warn(&self, line: &str) {
-        eprintln!("warning: {line}");
+        tell(format_args!("warning: {line}"));
     }
 
     /// A bar for a stage.
@@ -82,7 +90,7 @@ impl Bar {
         if let Some(bar) = &self.bar {
             bar.set_length(total.max(done));
             bar.set_position(done);
-            bar.set_message(note.to_owned());
+            bar.set_message(printable(note).into_owned());
             return;
         }
         if plain.quiet || plain.said.elapsed() < Duration::from_secs(PLAIN_SECS) {
@@ -93,7 +101,7 @@ impl Bar {
         let rate = (done - first) as f64 / start.elapsed().as_secs_f64();
         let left = if done > first { total.saturating_sub(done) as f64 / rate } else { 0.0 };
         let note = if note.is_empty() { String::new() } else { format!(", {note}") };
-        eprintln!("{}: {done}/{total}, {rate:.1}/s, {} left{note}", plain.stage, duration(left));
+        tell(format_args!("{}: {done}/{total}, {rate:.1}/s, {} left{note}", plain.stage, duration(left)));
     }
 
     /// Starts to count from there: what was done before took none of this run's time.
@@ -111,9 +119,9 @@ impl Bar {
     pub fn say(&self, line: &str) {
         let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.bar {
-            Some(bar) => bar.println(format!("{}: {line}", plain.stage)),
+            Some(bar) => bar.println(printable_lines(&format!("{}: {line}", plain.stage))),
             None if plain.quiet => {}
-            None => eprintln!("{}: {line}", plain.stage),
+            None => tell(format_args!("{}: {line}", plain.stage)),
         }
     }
 

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use tessera_schemas::printable;
 
 use crate::catalog::Catalog;
 use crate::faults::closest;
 use crate::interrupt::Interrupted;
 use crate::report::{Bar, Reporter, duration};
+use crate::store::DroppedRow;
 use decide::{Action, Ask, Decision};
 
 /// How long an interrupted kernel may take to clear up.
@@ -289,6 +291,17 @@ async fn unless_interrupted(
     }
 }
 
+/// Says what a source could not list: the first few, and how many more.
+fn tell_left_out(decision: &Decision, reporter: Reporter) {
+    const SHOWN: usize = 5;
+    for DroppedRow { stage, image_id, reason, .. } in decision.left_out.iter().take(SHOWN) {
+        reporter.warn(&format!("stage `{stage}` leaves out `{}`: {}", printable(image_id), printable(reason)));
+    }
+    if decision.left_out.len() > SHOWN {
+        reporter.warn(&format!("and {} more; the table `dropped` has all of them", decision.left_out.len() - SHOWN));
+    }
+}
+
 /// Decides about one stage and makes it.
 async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, reporter: Reporter) -> Result<StageReport> {
     let start = Instant::now();
@@ -319,6 +332,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     for damaged in &decision.damaged {
         reporter.warn(&format!("stage `{name}`: {damaged}"));
     }
+    tell_left_out(&decision, reporter);
     match decision.action {
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {

@@ -41,6 +41,8 @@ const INK: [u8; 3] = [40, 40, 40];
 const FEW: usize = 9;
 /// Rows of clusters that are shown unless others are named: the largest clusters.
 const MOST_CLUSTERS: usize = 40;
+/// Pixels of a picture.
+const MOST_PIXELS: usize = 1 << 28;
 
 /// A picture, and what is where on it.
 pub struct Shown {
@@ -235,9 +237,17 @@ fn place(at: usize, columns: usize, height: usize, width: usize) -> (usize, usiz
     (GAP + at % columns * (width + GAP), GAP + at / columns * (height + GAP))
 }
 
-fn sheet(count: usize, columns: usize, height: usize, width: usize) -> Canvas {
+/// An empty sheet of so many cells.
+///
+/// # Errors
+/// It is larger than anybody could look at.
+fn sheet(count: usize, columns: usize, height: usize, width: usize) -> Result<Canvas> {
     let rows = count.div_ceil(columns);
-    Canvas::new(GAP + columns * (width + GAP), GAP + rows * (height + GAP))
+    let (across, down) = (GAP + columns * (width + GAP), GAP + rows * (height + GAP));
+    if across.saturating_mul(down) > MOST_PIXELS {
+        bail!("a sheet of {count} would have {across} x {down} pixels, and {MOST_PIXELS} are the most: ask for fewer");
+    }
+    Ok(Canvas::new(across, down))
 }
 
 async fn show_pixels(catalog: &Arc<Catalog>, node: usize, count: usize) -> Result<Shown> {
@@ -257,7 +267,7 @@ async fn show_pixels(catalog: &Arc<Catalog>, node: usize, count: usize) -> Resul
     let images: Vec<(&String, &Vec<u8>)> = gallery.images.iter().collect();
     let shown = count.min(images.len());
     let columns = columns(shown, height, width);
-    let mut canvas = sheet(shown.max(1), columns, height, width);
+    let mut canvas = sheet(shown.max(1), columns, height, width)?;
     let mut legend = Vec::new();
     for (at, from) in spread(count, images.len()).enumerate() {
         let (image_id, image) = images[from];
@@ -295,7 +305,7 @@ async fn show_puzzles(catalog: &Arc<Catalog>, node: usize, count: usize) -> Resu
     let board = layout.grid * layout.tile + (layout.grid - 1) * SEAM;
     let (height, width) = (board.max(gallery.height), gallery.width + GAP + board);
     let columns = columns(found.len(), height, width);
-    let mut canvas = sheet(found.len().max(1), columns, height, width);
+    let mut canvas = sheet(found.len().max(1), columns, height, width)?;
     let mut legend = Vec::new();
     for (at, (image_id, permutation, occluded, tiles)) in found.into_iter().enumerate() {
         let (x, y) = place(at, columns, height, width);
@@ -357,7 +367,8 @@ async fn show_clusters(catalog: &Arc<Catalog>, node: usize, count: usize, cluste
     let gallery = Gallery::of(catalog, pictures, &wanted).await?;
     let (height, width) = (gallery.height.max(LINE), gallery.width);
     let margin = rows.keys().map(|&cluster| number_width(cluster.into())).max().unwrap_or(0) + GAP;
-    let inner = sheet((rows.len() * count).max(1), count.max(1), height, width);
+    let count = rows.values().map(|(_, images)| images.len()).max().unwrap_or(1);
+    let inner = sheet((rows.len() * count).max(1), count, height, width)?;
     let mut canvas = Canvas::new(inner.width + margin, inner.height);
     let mut legend = Vec::new();
     for (row, (cluster, (_, images))) in rows.into_iter().enumerate() {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StructArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::{IMAGE_ID, SchemaError, column, meta, text};
 
@@ -31,6 +33,46 @@ pub struct Image<'a> {
     pub label: Option<&'a str>,
     /// Fingerprint of the bytes, as text.
     pub digest: &'a str,
+    /// What its file says of itself.
+    pub about: About<'a>,
+}
+
+/// What an image's file says of itself, as far as it could be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// Pixels a row, as they are stored: before an orientation is applied.
+    pub width: Option<i64>,
+    /// Rows of pixels, likewise.
+    pub height: Option<i64>,
+    /// What the bytes are, whatever the file's ending: `jpeg`, `png`, ….
+    pub format: Option<&'a str>,
+    /// The file's length.
+    pub bytes: Option<i64>,
+    /// When the file was last written to, in microseconds since 1970.
+    pub modified_us: Option<i64>,
+}
+
+/// The time zone of `modified`.
+const UTC: &str = "+00:00";
+
+/// The columns of [`About`]. They are marked, for they describe a file, and say nothing of pixels that are made of it.
+fn about_fields() -> [Field; 5] {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()));
+    let field = |name, kind| meta::with(Field::new(name, kind, true), meta::OF_FILE, "true");
+    // Whole numbers of 64 bits: width * height fits, and so does width - height.
+    [
+        field("width", DataType::Int64),
+        field("height", DataType::Int64),
+        field("format", DataType::Utf8),
+        field("bytes", DataType::Int64),
+        field("modified", time),
+    ]
+}
+
+/// Whether a column describes a file rather than the image: under the name that it has here, for one that a query renamed is
+/// meant to stay.
+pub fn describes_file(field: &Field) -> bool {
+    field.metadata().contains_key(meta::OF_FILE) && about_fields().iter().any(|about| about.name() == field.name())
 }
 
 fn source_fields() -> Fields {
@@ -42,15 +84,17 @@ fn source_fields() -> Fields {
     ])
 }
 
-/// `image_id`, `source`, `label`, `digest`.
+/// `image_id`, `source`, `label`, `digest`, and what the file says of itself: `width`, `height`, `format`, `bytes`, `modified`.
 pub fn schema() -> SchemaRef {
     let source = Field::new("source", DataType::Struct(source_fields()), false);
-    Arc::new(Schema::new(vec![
+    let mut fields = vec![
         Field::new(IMAGE_ID, DataType::Utf8, false),
         meta::with(source, meta::UNDIGESTED, "true"),
         Field::new("label", DataType::Utf8, true),
         Field::new("digest", DataType::Utf8, false),
-    ]))
+    ];
+    fields.extend(about_fields());
+    Arc::new(Schema::new(fields))
 }
 
 /// Builds a batch of [`schema`].
@@ -70,7 +114,22 @@ pub fn batch<'a>(images: impl IntoIterator<Item = Image<'a>>) -> Result<RecordBa
         None,
     )?;
     let label: ArrayRef = Arc::new(images.iter().map(|image| image.label).collect::<StringArray>());
-    Ok(RecordBatch::try_new(schema(), vec![texts(|i| i.image_id), Arc::new(source), label, texts(|i| i.digest)])?)
+    let about = |get: fn(&About<'a>) -> Option<i64>| images.iter().map(move |image| get(&image.about));
+    let whole = |get| -> ArrayRef { Arc::new(about(get).collect::<Int64Array>()) };
+    let format: ArrayRef = Arc::new(images.iter().map(|image| image.about.format).collect::<StringArray>());
+    let modified: ArrayRef = Arc::new(about(|a| a.modified_us).collect::<TimestampMicrosecondArray>().with_timezone(UTC));
+    let columns = vec![
+        texts(|i| i.image_id),
+        Arc::new(source),
+        label,
+        texts(|i| i.digest),
+        whole(|a| a.width),
+        whole(|a| a.height),
+        format,
+        whole(|a| a.bytes),
+        modified,
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
 /// The `source` column, row by row.

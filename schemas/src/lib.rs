@@ -15,14 +15,16 @@ pub mod meta;
 pub mod metrics;
 pub mod pixels;
 pub mod presence;
+mod printable;
 pub mod puzzles;
 pub mod weights;
 
-pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector};
+pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector, whole_numbers};
+pub use printable::{printable, printable_lines};
 
 /// The column that names an image, in every table that has one row an image.
 pub const IMAGE_ID: &str = "image_id";
 /// The column of encoded bytes that the engine's read step adds to an images table.
-pub const BYTES: &str = "bytes";
+pub const BYTES: &str = "encoded";
 /// In a shuffled scan that looks back: the id of the image before this one (null: the row only leads, and yields nothing).
 pub const PREVIOUS: &str = "previous";

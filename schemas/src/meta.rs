@@ -19,6 +19,8 @@ pub const PRESENCE: &str = "tessera.presence";
 pub const STAGE: &str = "tessera.stage";
 /// `true` on a column whose values say where something lies, not what it is: it has no part in any digest.
 pub const UNDIGESTED: &str = "tessera.undigested";
+/// `true` on a column that describes an image's file: what is made of the image does not hand it on.
+pub const OF_FILE: &str = "tessera.of_file";
 /// The network that a weights table belongs to.
 pub const NETWORK: &str = "tessera.network";
 /// Per-channel mean that the network's input is normalised with, of values in 0..1; absent: none.

@@ -16,6 +16,8 @@ use super::raw::{Raw, Stream};
 use super::{Batches, Header};
 use crate::Error;
 
+mod checksums;
+
 /// Bytes of a column that the search for its first rows begins with.
 const FIRST_BYTES: u64 = 1 << 20;
 
@@ -27,13 +29,14 @@ pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
     Ok(Header { schema: footer.schema().clone(), rows: Some(rows) })
 }
 
-/// All rows. Holds one row group's bytes at a time.
+/// All rows. Holds one row group's bytes at a time, and checks those that have checksums.
 pub fn batches(raw: Raw<'_>, rows: usize) -> Result<Batches<'_>, Error> {
     let footer = footer(raw)?;
     let groups = 0..footer.metadata().num_row_groups();
     Ok(Box::new(groups.flat_map(move |group| -> Batches<'_> {
         let part = Part { raw, footer: &footer, group, mask: ProjectionMask::all() };
-        match part.window(u64::MAX).and_then(|window| part.reader(window, rows)) {
+        let window = part.window(u64::MAX).and_then(|window| part.check(&window).map(|()| window));
+        match window.and_then(|window| part.reader(window, rows)) {
             Ok(reader) => Box::new(reader.map(move |batch| batch.map_err(|error| raw.error(error)))),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
@@ -114,6 +117,25 @@ impl Part<'_> {
         let length = (end - start).min(limit);
         let bytes = self.raw.read(start, length)?;
         Ok(Window { start, bytes: bytes.into(), file_bytes: self.raw.size, whole: length == end - start })
+    }
+
+    /// Holds the pages against their checksums.
+    fn check(&self, window: &Window) -> Result<(), Error> {
+        let group = self.footer.metadata().row_group(self.group);
+        let chunks = group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
+        for (_, chunk) in chunks {
+            // The window was made of these numbers.
+            let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset()) as u64;
+            let bytes = window.from(start).map_err(|error| self.raw.error(error))?;
+            let bytes = &bytes[..bytes.len().min(chunk.compressed_size() as usize)];
+            checksums::check(bytes).map_err(|page| {
+                let (name, group, page) = (chunk.column_path(), self.group, start + page as u64);
+                self.raw.error(format!(
+                    "is damaged: column {name}, row group {group}: the page at byte {page} does not fit its checksum"
+                ))
+            })?;
+        }
+        Ok(())
     }
 
     fn reader(&self, window: Window, rows: usize) -> Result<ParquetRecordBatchReader, Error> {

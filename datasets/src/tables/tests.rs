@@ -62,7 +62,7 @@ fn listed(dir: &TempDir) -> Result<(Vec<Entry>, SchemaRef), Error> {
 
 fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
     let (entries, schema) = listed(dir)?;
-    let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, digest: String::new() }).collect();
+    let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
     let mut batches = Vec::new();
     read(&LocalFiles, dir.path(), &prints, &schema, &mut |batch| {
         assert_eq!(batch.schema(), schema);

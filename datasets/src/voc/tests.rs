@@ -26,15 +26,15 @@ fn made(about_them: &[(&str, &str)]) -> TempDir {
 fn read(dir: &TempDir, limit: usize) -> Result<RecordBatch, Error> {
     let root = dir.path();
     let classes = classes(&LocalFiles, root)?;
-    let mut entries = list(&LocalFiles, root, &classes)?;
+    let mut entries = list(&LocalFiles, root, &classes)?.files;
     assert!(entries.is_sorted_by_key(|entry| entry.path.clone()));
     let mut images = 0;
     entries.retain(|entry| {
         images += usize::from(is_image(&entry.path));
         !is_image(&entry.path) || images <= limit
     });
-    let prints: Vec<_> =
-        entries.into_iter().map(|entry| Fingerprint { digest: format!("of {}", entry.path), entry }).collect();
+    let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path), entry, ..Fingerprint::default() };
+    let prints: Vec<_> = entries.into_iter().map(print).collect();
     let found: Vec<_> = batches(&LocalFiles, root, &classes, &prints)?.map(Result::unwrap).collect();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].schema(), schema(&classes));
@@ -109,7 +109,7 @@ fn files_that_tell_nothing_are_not_looked_at() {
     ]);
     let listed = |classes: &[&str]| -> Vec<String> {
         let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
-        let entries = list(&LocalFiles, dir.path(), &classes).unwrap();
+        let entries = list(&LocalFiles, dir.path(), &classes).unwrap().files;
         entries.into_iter().filter_map(|entry| Some(entry.path.strip_prefix(SETS)?[1..].to_owned())).collect()
     };
     assert_eq!(listed(&["cat", "dog"]), ["cat_train.txt", "cat_val.txt", "dog_train.txt", "train.txt", "trainval.txt"]);

@@ -128,7 +128,8 @@ pub fn distances(set: &[Vec<u8>]) -> Vec<u64> {
     counts
 }
 
-/// Orders candidates: by distance to the nearest, then by the sum of distances (24 bits hold those to 500,000 permutations).
+/// Orders candidates: by distance to the nearest, then by the sum of distances (24 bits hold those to 500,000 permutations, more than
+/// a stage may ask for).
 fn rank(nearest: u8, sum: u32) -> u32 {
     (u32::from(nearest) << 24) | sum
 }

@@ -3,8 +3,8 @@
 use super::{Config, LARGEST_GRID, file, permutations};
 use crate::operator::{BindError, Binding, RunError};
 
-/// Sums of distances to more permutations than that would not fit their bits.
-const MOST_PERMUTATIONS: usize = 500_000;
+/// To find more permutations than that, or to count how far they are from each other, takes longer than anybody would wait.
+pub const MOST_PERMUTATIONS: usize = 10_000;
 /// The paper's number of permutations, and their smallest distance.
 const PERMUTATIONS: usize = 701;
 /// See [`PERMUTATIONS`].
@@ -69,6 +69,11 @@ pub fn wanted(config: &Config, inputs: &Binding<'_>, errors: &mut Vec<BindError>
             refuse("permutations", format!("{count}, and the file holds {held}"));
             return None;
         }
+        if count > MOST_PERMUTATIONS {
+            let advice = format!("`permutations = {MOST_PERMUTATIONS}` takes the first of them");
+            refuse("permutations_file", format!("{held} permutations, and {MOST_PERMUTATIONS} are the most: {advice}"));
+            return None;
+        }
         permutations.truncate(count);
         if count < 2 && config.permutations.is_none() {
             refuse("permutations_file", format!("{held} permutations leave nothing to tell apart: at least 2"));
@@ -80,7 +85,7 @@ pub fn wanted(config: &Config, inputs: &Binding<'_>, errors: &mut Vec<BindError>
         return (errors.len() == before).then_some(Wanted::Given(permutations));
     }
     let count = config.permutations.unwrap_or(PERMUTATIONS);
-    let most = permutations::most(places, distance).min(MOST_PERMUTATIONS as u128);
+    let most = permutations::most(places, distance);
     if count as u128 > most {
         let message = format!("{count} of {places} tiles with `min_distance` {distance}: there are at most {most}");
         refuse("permutations", message);

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tessera_datasets::{Files, Fingerprint};
-use tessera_schemas::SchemaError;
+use tessera_datasets::{Files, Fingerprint, Listed};
+use tessera_schemas::{SchemaError, printable};
 
 use super::Inputs;
 
@@ -52,8 +52,8 @@ pub trait Source: Send + Sync {
     /// The folder (or file's folder) that paths are relative to.
     fn root(&self) -> &Path;
 
-    /// Whether each file that [`makes_row`](Self::makes_row) makes one row, with its path as `image_id` and its digest as
-    /// `digest`: then earlier rows that hold are kept, and [`read`](Self::read) may be asked for some of those files.
+    /// Whether each file that [`makes_row`](Self::makes_row) is an image and makes one row, with its path as `image_id`, its digest as
+    /// `digest`, and what its header, length and time tell. The engine reads the header along with the digest.
     fn row_per_file(&self) -> bool {
         false
     }
@@ -66,20 +66,19 @@ pub trait Source: Send + Sync {
     }
 
     /// With [`row_per_file`](Self::row_per_file): whether the file makes a row, rather than to say something of others' rows.
-    /// Where all files do, a row is its file's alone, and only files that changed are read again. Else all rows are made, and compared.
     fn makes_row(&self, path: &str) -> bool {
         let _ = path;
         true
     }
 
-    /// Names, sizes and times of all files that the table depends on, by `path`; reads none of them.
+    /// Names, sizes and times of all files that the table depends on, by `path`, and what had to be left out; reads none of them.
     ///
     /// # Errors
-    /// The root is not there or cannot be read, or holds nothing of use; the message names it.
-    fn list(&self, files: &dyn Files) -> Result<Vec<tessera_datasets::Entry>, RunError>;
+    /// The root is not there or cannot be read, or holds nothing of use; or something had to be left out, and may not be. The
+    /// message names it.
+    fn list(&self, files: &dyn Files) -> Result<Listed, RunError>;
 
-    /// Yields the table in batches, given the files' digests. With [`row_per_file`](Self::row_per_file), those of files that
-    /// make no row are all there.
+    /// Yields the table in batches, given the files' digests.
     ///
     /// # Errors
     /// A file cannot be read or understood, or `emit` fails.
@@ -250,6 +249,9 @@ pub trait Sink {
         let _ = line;
     }
 
+    /// Lists a row that it left out of what it computed, in the table `dropped`; those that a scan left out are listed already.
+    fn leave_out(&mut self, row: Dropped);
+
     /// Tells the user of something that is probably wrong, also one who wants to hear nothing else.
     fn warn(&mut self, line: &str) {
         self.say(line);
@@ -288,7 +290,7 @@ pub trait Sink {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// One image is to blame.
-    #[error("image `{image_id}`: {reason}")]
+    #[error("image `{}`: {reason}", printable(image_id))]
     Row {
         /// Which.
         image_id: String,
@@ -296,7 +298,7 @@ pub enum RunError {
         reason: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printable(&path.to_string_lossy()))]
     Io {
         /// Which.
         path: PathBuf,
@@ -304,7 +306,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// A file could be read and not understood.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", printable(&path.to_string_lossy()))]
     Format {
         /// Which.
         path: PathBuf,

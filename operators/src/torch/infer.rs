@@ -18,6 +18,7 @@ use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, Step, dimensions, walk};
 use super::tensors;
 use super::weights::NORMALISATIONS;
+use crate::config::Limits;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
 mod layers;
@@ -116,6 +117,7 @@ impl Operator for Infer {
     ];
     const NEUTRAL: &'static [&'static str] = &["device"];
     const FILES: &'static [&'static str] = &["model"];
+    const LIMITS: Limits = &[("pool", 1024.0), ("values", 1e7), ("deviation", 1e3)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

@@ -51,6 +51,7 @@ use super::input::normalisation_faults;
 use super::network::{Form, Parameter};
 use super::precision::Precision;
 use super::tensors;
+use crate::config::Limits;
 use crate::names::Names;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
@@ -90,6 +91,18 @@ impl Operator for Train {
     ];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["checkpoint_minutes", "device", "metrics_every"];
+    const LIMITS: Limits = &[
+        ("classes", 1e6),
+        ("deviation", 1e3),
+        ("epochs", 1e6),
+        ("batch", 1e5),
+        ("learning_rate", 1e6),
+        ("clip", 1e12),
+        ("step_every", 1e6),
+        ("probe_every", 1e6),
+        ("metrics_every", 1e9),
+        ("checkpoint_minutes", 1e6),
+    ];
     type Config = Config;
 
     fn bind(mut config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {

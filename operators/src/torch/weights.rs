@@ -17,13 +17,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::{Entry, Files, Fingerprint};
+use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
 pub use self::file::NORMALISATIONS;
 use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, walk};
 use super::tensors;
+use crate::config::Limits;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 use crate::tensor_file::Header;
 
@@ -77,6 +78,7 @@ impl Operator for Weights {
     const INPUTS: &'static [Port] = &[];
     const SEEDED: bool = true;
     const NEUTRAL: &'static [&'static str] = &["path"];
+    const LIMITS: Limits = &[("classes", 1e6), ("deviation", 1e3)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
@@ -186,10 +188,10 @@ impl Source for Tensors {
         }
     }
 
-    fn list(&self, files: &dyn Files) -> Result<Vec<Entry>, RunError> {
+    fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
         match &self.weights.origin {
             Origin::File { file, .. } => Ok(files.list(file)?),
-            Origin::Seed(_) => Ok(Vec::new()),
+            Origin::Seed(_) => Ok(Listed::default()),
         }
     }
 

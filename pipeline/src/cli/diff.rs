@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use tessera_schemas::printable;
 
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
@@ -92,11 +93,11 @@ fn summary(out: &mut dyn Write, difference: &Difference) -> Result<()> {
     writeln!(out, "{stage}: {old} -> {new}")?;
     writeln!(out, "rows: {added} added, {removed} removed, {changed}{unchanged} unchanged")?;
     for (column, rows) in &difference.columns {
-        writeln!(out, "`{column}` differs in {rows}")?;
+        writeln!(out, "`{}` differs in {rows}", printable(column))?;
     }
     for (what, columns) in [("added", &difference.added_columns), ("removed", &difference.removed_columns)] {
         if !columns.is_empty() {
-            writeln!(out, "columns {what}: {}", columns.join(", "))?;
+            writeln!(out, "columns {what}: {}", printable(&columns.join(", ")))?;
         }
     }
     Ok(())

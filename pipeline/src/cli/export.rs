@@ -1,6 +1,5 @@
 //! `tessera export`.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -122,6 +121,7 @@ impl Export {
         let bytes = file.finish()?;
         let counted = counted(count as usize, thing);
         reporter.say(&format!("{}: {counted}, {bytes} bytes{beside}", self.output.display()));
-        summary::left_out(&mut io::stderr(), &dropped)
+        summary::left_out(&dropped);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use tessera_schemas::printable;
 
 use crate::plan::Plan;
 
@@ -55,7 +56,7 @@ pub fn draw(out: &mut dyn Write, plan: &Plan, drawing: Drawing) -> Result<()> {
             }
             for (at, node) in nodes.iter().enumerate() {
                 for edge in &node.edges {
-                    writeln!(out, "  {} -- {} --> {}", id(edge.from), edge.name, id(at))?;
+                    writeln!(out, "  {} -- {} --> {}", id(edge.from), printable(&edge.name), id(at))?;
                 }
             }
         }

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Entry, Files as _, folder};
+use tessera_datasets::{Entry, Files as _, LeftOut, folder};
+use tessera_schemas::printable;
 
 use super::{Usage, counted};
 use crate::export::NewFile;
@@ -60,6 +61,8 @@ struct Found {
     sizes: Vec<(u32, u32)>,
     /// How many of those could not be read.
     unreadable: usize,
+    /// What cannot be listed.
+    left_out: Vec<LeftOut>,
 }
 
 impl Init {
@@ -72,15 +75,16 @@ impl Init {
         if !self.folder.is_dir() {
             return refuse(format!("{folder} is no folder: name the one that the images lie in"));
         }
-        let entries = LocalFiles.list(&self.folder)?;
-        if entries.is_empty() {
+        let listed = LocalFiles.list(&self.folder)?;
+        let count = listed.files.len();
+        if count == 0 && listed.left_out.is_empty() {
             return refuse(format!("the folder {folder} is empty"));
         }
-        let images = match folder::images(&self.folder, entries) {
-            Ok(images) => images,
-            Err(error) => return refuse(error.to_string()),
-        };
-        let found = look(&self.folder, &images);
+        let listed = folder::images(listed);
+        if listed.files.is_empty() {
+            return refuse(format!("{folder}: {}", folder::no_image(count)));
+        }
+        let found = Found { left_out: listed.left_out, ..look(&self.folder, &listed.files) };
         if self.stdout {
             let path = relative(Path::new(""), &self.folder)?;
             write!(out, "{}", fill(&found, &path))?;
@@ -174,7 +178,8 @@ fn fill(found: &Found, path: &str) -> String {
 
 /// What was found and written, and what to do next.
 fn next(out: &mut dyn Write, found: &Found, file: &Path) -> Result<()> {
-    let file = file.display();
+    let file = file.to_string_lossy();
+    let file = printable(&file);
     writeln!(out, "{}: {}", counted(found.images, "image"), found.formats())?;
     if let (Some((width, height)), Some((low_width, low_height))) = (found.median(), found.sizes.first()) {
         writeln!(
@@ -190,13 +195,21 @@ fn next(out: &mut dyn Write, found: &Found, file: &Path) -> Result<()> {
             found.unreadable
         )?;
     }
+    for one in found.left_out.iter().take(5) {
+        writeln!(out, "left out: {}: {}", printable(&one.path), one.reason)?;
+    }
+    if found.left_out.len() > 5 {
+        writeln!(out, "and {} more are left out", found.left_out.len() - 5)?;
+    }
     if found.split() {
         let names: Vec<&str> = found.labels.keys().map(String::as_str).collect();
-        writeln!(out, "the sub-folders {} look like parts of a data set: maybe one of them is meant", names.join(", "))?;
+        let names = names.join(", ");
+        let names = printable(&names);
+        writeln!(out, "the sub-folders {names} look like parts of a data set: maybe one of them is meant")?;
     } else if found.labelled() {
         let few: Vec<String> = found.labels.iter().take(5).map(|(name, count)| format!("{name} ({count})")).collect();
         let more = if found.labels.len() > few.len() { ", …" } else { "" };
-        writeln!(out, "labels, from the sub-folders: {}{more}", few.join(", "))?;
+        writeln!(out, "labels, from the sub-folders: {}{more}", printable(&few.join(", ")))?;
     }
     writeln!(out, "wrote {file}; next:\n  tessera run {file} --limit 100    # a trial on the first images")?;
     writeln!(out, "  tessera run {file}\n  tessera show {file} assigned -o clusters.png")?;

@@ -7,6 +7,7 @@ mod line;
 mod terminal;
 mod words;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,12 +15,12 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use arrow::array::RecordBatch;
 use clap::ValueEnum as _;
-use tessera_schemas::text;
+use tessera_schemas::{printable, text};
 
 use super::{InFile, Session, summary};
 use crate::faults::{Faults, closest};
 use crate::interrupt::Interrupt;
-use crate::report::duration;
+use crate::report::{duration, tell};
 use crate::sql::output::{Format, print};
 use crate::sql::{self, Answer};
 use line::{History, Line};
@@ -80,6 +81,7 @@ impl<'a> Prompt<'a> {
     /// The terminal is gone.
     pub fn run(mut self, out: &mut dyn Write) -> Result<()> {
         let name = &self.session.catalog.plan.graph.file.name;
+        let name = printable(name);
         writeln!(out, "{name}: {} tables; .help says what can be done here", self.words.tables.len())?;
         let mut text = String::new();
         while let Some(line) = self.read(out, if text.trim().is_empty() { PROMPT } else { FURTHER })? {
@@ -222,8 +224,9 @@ impl<'a> Prompt<'a> {
             writeln!(out, "{rows} in {}{note}", duration(start.elapsed().as_secs_f64()))?;
         }
         out.flush()?;
-        answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
-        summary::left_out(&mut io::stderr(), &answer.dropped)
+        answer.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
+        summary::left_out(&answer.dropped);
+        Ok(())
     }
 
     fn ask(&self, query: &str) -> Result<Answer> {
@@ -259,7 +262,9 @@ impl<'a> Prompt<'a> {
         for batch in self.ask(query)?.batches {
             let (tables, columns) = (text(&batch, "table_name")?, text(&batch, "column_name")?);
             for (table, column) in tables.iter().flatten().zip(columns.iter().flatten()) {
-                words.tables.entry(table.to_owned()).or_default().push(column.to_owned());
+                let columns = words.tables.entry(table.to_owned()).or_default();
+                // What is completed is written to the terminal as it is.
+                columns.extend(matches!(printable(column), Cow::Borrowed(_)).then(|| column.to_owned()));
             }
         }
         Ok(words)
@@ -281,7 +286,7 @@ fn head(batches: &[RecordBatch], rows: usize) -> Vec<RecordBatch> {
 fn complain(error: &anyhow::Error) {
     match error.downcast_ref::<Faults>() {
         Some(faults) => eprintln!("{}", faults.render(io::stderr().is_terminal())),
-        None => eprintln!("error: {error:#}"),
+        None => tell(format_args!("error: {error:#}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tessera report`.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -13,6 +13,7 @@ use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
 use crate::catalog::Catalog;
 use crate::means::{self, Row, Spread, Summary};
+use crate::report::tell;
 use crate::run;
 use crate::run::decide::Action;
 use crate::sql::cells;
@@ -63,13 +64,13 @@ impl Report {
         }
         for (stage, cells) in families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage)) {
             if let Some(note) = cells::lacking(catalog, stage, cells) {
-                writeln!(io::stderr(), "note: {note}")?;
+                tell(format_args!("note: {note}"));
             }
         }
         let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
         let reported: Vec<usize> = reported.flat_map(|(_, cells)| cells.iter().copied()).collect();
         if let Some(note) = earlier(catalog, &reported) {
-            writeln!(io::stderr(), "note: {note}")?;
+            tell(format_args!("note: {note}"));
         }
         Ok(())
     }

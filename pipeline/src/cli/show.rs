@@ -1,6 +1,6 @@
 //! `tessera show`.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use image::{ExtendedColorType, ImageEncoder as _};
 use super::summary::{self, numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session};
 use crate::export::NewFile;
+use crate::report::tell;
 use crate::show::show;
 use crate::sql::output::Format;
 
@@ -74,12 +75,13 @@ impl Show {
         if self.output.format != Format::Text || (1..=LISTED).contains(&legend.len()) {
             print_columns(out, columns, self.output.format)?;
         } else if !legend.is_empty() {
-            eprintln!("{} images: --format csv lists them", legend.len());
+            tell(format_args!("{} images: --format csv lists them", legend.len()));
         }
-        eprintln!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height);
+        tell(format_args!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height));
         if let Some(note) = &shown.note {
-            eprintln!("{note}");
+            tell(note);
         }
-        summary::left_out(&mut io::stderr(), &shown.dropped)
+        summary::left_out(&shown.dropped);
+        Ok(())
     }
 }

@@ -9,10 +9,11 @@ use serde_json::json;
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::PortKind;
 use tessera_operators::spec::Spec;
+use tessera_schemas::printable;
 
 use super::{Usage, counted};
 use crate::faults::closest;
-use crate::report::duration;
+use crate::report::{duration, tell};
 use crate::run::{PlannedStage, Report};
 use crate::sql::output::{Format, print};
 use crate::store::DroppedRow;
@@ -72,15 +73,14 @@ pub fn run(out: &mut dyn Write, report: &Report, format: Format) -> Result<()> {
 }
 
 /// The images that a query's views left out: the first few, and how many more.
-pub fn left_out(out: &mut dyn Write, dropped: &[DroppedRow]) -> Result<()> {
+pub fn left_out(dropped: &[DroppedRow]) {
     const SHOWN: usize = 5;
-    for row in dropped.iter().take(SHOWN) {
-        writeln!(out, "left out by stage `{}`: image `{}`: {}", row.stage, row.image_id, row.reason)?;
+    for DroppedRow { stage, image_id, reason, .. } in dropped.iter().take(SHOWN) {
+        tell(format_args!("left out by stage `{stage}`: image `{}`: {}", printable(image_id), printable(reason)));
     }
     if dropped.len() > SHOWN {
-        writeln!(out, "and {} more", dropped.len() - SHOWN)?;
+        tell(format_args!("and {} more", dropped.len() - SHOWN));
     }
-    Ok(())
 }
 
 /// What nothing needs.

@@ -1,19 +1,19 @@
 //! A bound map, opened: what one [`OperatorExec`](super::operator_exec::OperatorExec) runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tessera_datasets::Files;
+use tessera_datasets::{Files, UNREADABLE};
 use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
-use tessera_schemas::{BYTES, IMAGE_ID, meta, text};
+use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
 
 use super::shuffle::original;
+use crate::keys;
 use crate::store::DroppedRow;
-use crate::{keys, listing};
 
 /// Bytes of an encoded image that are read at most: more than any that is decoded, and far below what a column can hold.
 const MAX_BYTES: u64 = 1 << 30;
@@ -152,43 +152,56 @@ impl Step {
 
     /// Adds the column of bytes that the batch's `source` points at. Blocks on IO.
     ///
+    /// A table may have rows of several data sets (a `UNION ALL`), and a row does not say of which: then its file is looked for in each,
+    /// and the digest tells which one is meant.
+    ///
     /// # Errors
     /// An image is not what was listed: its bytes have another digest, or can no longer be read. Its row would be kept under the
     /// key of what it was, so that it is no bad row to leave out.
     pub fn fetch(&self, files: &dyn Files, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
         let schema = batch.schema();
         let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
-        let root = stage.and_then(|stage| self.roots.get(stage)).or_else(|| self.roots.values().next());
-        let root = root.ok_or_else(|| RunError::Engine("no data set is known for the column `source`".into()))?;
+        let named = stage.and_then(|stage| self.roots.get(stage));
+        let others = self.roots.values().filter(|root| named.is_none_or(|named| named != *root));
+        let roots: Vec<&PathBuf> = named.into_iter().chain(others).collect();
+        if roots.is_empty() {
+            return Err(RunError::Engine("no data set is known for the column `source`".into()));
+        }
         let mut bytes = BinaryBuilder::new();
         let mut unread = Vec::new();
         let digests = text(batch, "digest").ok();
         let ids = text(batch, IMAGE_ID)?;
         for (row, source) in images::sources(batch)?.enumerate() {
-            let path = root.join(source.path);
             if let Some(length) = source.length.filter(|&length| length > MAX_BYTES) {
                 bytes.append_null();
                 let (mib, most) = (length >> 20, MAX_BYTES >> 20);
                 unread.push((row, format!("has {mib} MiB, and at most {most} MiB are read of an image")));
                 continue;
             }
-            let read = match (source.offset, source.row) {
-                (None, None) => files.read(&path),
-                (Some(offset), None) => files.read_range(&path, offset, source.length.unwrap_or(0)),
-                (_, Some(_)) => Err(tessera_datasets::Error::format(&path, "rows of table files hold no images yet")),
-            };
             let whole = source.offset.is_none() && source.row.is_none();
             let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
             let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-            match read {
-                Ok(read) => {
-                    if listed.is_some_and(|digest| digest != keys::short(&blake3::hash(&read))) {
-                        let reason = format!("{} changed after it was listed; run again", path.display());
-                        return Err(changed(reason));
-                    }
-                    bytes.append_value(read);
+            let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == keys::short(&blake3::hash(read)));
+            let mut outcome = Self::read(files, &roots[0].join(source.path), &source);
+            let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
+            for root in &roots[1..] {
+                if fits {
+                    break;
                 }
-                Err(error) if listed.is_some_and(|digest| !digest.starts_with(listing::UNREADABLE)) => {
+                match Self::read(files, &root.join(source.path), &source) {
+                    Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
+                    Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
+                    _ => {}
+                }
+            }
+            match outcome {
+                Ok(read) if fits => bytes.append_value(read),
+                Ok(_) => {
+                    let path = roots[0].join(source.path);
+                    let path = path.to_string_lossy();
+                    return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
+                }
+                Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
                     let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
                     return Err(changed(reason));
                 }
@@ -203,6 +216,14 @@ impl Step {
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(bytes.finish()));
         Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, unread))
+    }
+
+    fn read(files: &dyn Files, path: &Path, source: &Source<'_>) -> Result<Vec<u8>, tessera_datasets::Error> {
+        match (source.offset, source.row) {
+            (None, None) => files.read(path),
+            (Some(offset), None) => files.read_range(path, offset, source.length.unwrap_or(0)),
+            (_, Some(_)) => Err(tessera_datasets::Error::format(path, "rows of table files hold no images yet")),
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use anyhow::{Context as _, Result};
 use arrow::array::{Array as _, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, SchemaRef};
+use tessera_datasets::UNREADABLE;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, meta, text};
 
 use super::decide::{Reads, Refusal};
 use crate::catalog::Catalog;
 use crate::engine::snapshot_exec::{Copies, Target};
-use crate::listing;
 use crate::store::{DroppedRow, Manifest, Part, StageStore};
 
 /// Bytes of sources' parts that are read in search of rows outside of the parts that are replaced, where a changed row seldom is.
@@ -204,7 +204,7 @@ impl Search<'_> {
     fn fingerprints(&self, rows: &RecordBatch) -> Result<Vec<Digest>> {
         let mut contents = digest::rows(rows, &self.reads.columns)?;
         let Ok(digests) = text(rows, "digest") else { return Ok(contents) };
-        let unreadable = |row: &usize| digests.is_valid(*row) && digests.value(*row).starts_with(listing::UNREADABLE);
+        let unreadable = |row: &usize| digests.is_valid(*row) && digests.value(*row).starts_with(UNREADABLE);
         let id = IMAGE_ID.to_owned();
         for row in (0..rows.num_rows()).filter(unreadable) {
             let columns = self.reads.columns.iter().filter(|name| **name != id).chain([&id]);

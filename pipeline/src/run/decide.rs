@@ -3,11 +3,14 @@
 mod removed;
 mod targets;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use tessera_datasets::{Fingerprint, LeftOut};
+use tessera_operators::operator::Source;
 
 pub use targets::Reads;
 
@@ -66,6 +69,8 @@ pub struct Decision {
     pub reads: Reads,
     /// Of a source: its files.
     pub listing: Listing,
+    /// Of a source: what cannot be listed.
+    pub left_out: Vec<DroppedRow>,
     /// What was found damaged on the way.
     pub damaged: Vec<Damaged>,
     /// Whether all is to be made anew, whatever there is.
@@ -89,6 +94,7 @@ impl Decision {
             targets: Vec::new(),
             reads: Reads::default(),
             listing: Listing::default(),
+            left_out: Vec::new(),
             damaged: Vec::new(),
             forced: false,
             previous: None,
@@ -141,7 +147,9 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if this.spec.inputs().is_empty() {
         let source = catalog.source(node)?;
         let since_ns = listing::now_ns();
-        let mut entries = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
+        let listed = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
+        let mut entries = listed.files;
+        decision.left_out = listed.left_out.into_iter().map(|one| left_out(&this.name, one)).collect();
         let mut there = None;
         if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
             let rows = entries.iter().filter(|entry| source.makes_row(&entry.path));
@@ -162,8 +170,13 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             }
         };
         let changes = listing::changes(&entries, &known.prints);
+        if known.outdated {
+            decision.reasons.push(format!("{}: an earlier version listed its files, which are read again once", this.name));
+        }
         if known.prints.is_empty() && !entries.is_empty() && !ask.hash_all {
-            decision.reasons.push(format!("{}: never run", this.name));
+            if !known.outdated {
+                decision.reasons.push(format!("{}: never run", this.name));
+            }
             decision.parts = rows.div_ceil(graph.file.part_rows);
             decision.stale_parts = decision.parts;
             return Ok(decision);
@@ -175,17 +188,18 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
             entries,
             &known,
             catalog.engine.threads,
+            &|path| source.row_per_file() && source.makes_row(path),
             ask.progress,
         )?;
-        decision.listing = Listing { prints, since_ns };
+        decision.listing = Listing { prints, since_ns, outdated: false };
         if !changes.none() && !known.prints.is_empty() {
             let count = |n: usize, what: &str| if n > 0 { format!(" {n} {what}") } else { String::new() };
             let told = [count(changes.added, "added"), count(changes.removed, "removed"), count(changes.touched, "touched")];
             let told: Vec<&str> = told.iter().filter(|t| !t.is_empty()).map(|t| t.trim()).collect();
             decision.reasons.push(format!("{}: files {}", this.name, told.join(", ")));
         }
+        parts.listing = Some(listing_key(source.as_ref(), &decision));
         let prints = &decision.listing.prints;
-        parts.listing = Some(keys::hash(prints.iter().flat_map(|print| [print.entry.path.as_str(), print.digest.as_str()])));
         if let Some(current) = current.as_deref().filter(|current| current.key != parts.key()) {
             removed::check(&this.name, &store, source.as_ref(), current, prints, there.as_ref())?;
         }
@@ -270,6 +284,24 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         decision.stale_parts = decision.parts;
     }
     Ok(decision)
+}
+
+/// What cannot be listed, as a row of the table `dropped`.
+fn left_out(stage: &str, one: LeftOut) -> DroppedRow {
+    DroppedRow { stage: stage.to_owned(), image_id: one.path.clone(), path: Some(one.path), reason: one.reason }
+}
+
+/// All that a source's table says of its files: their digests, and of images their lengths and times.
+fn listing_key(source: &dyn Source, decision: &Decision) -> String {
+    let mut texts: Vec<Cow<'_, str>> = Vec::new();
+    for Fingerprint { entry, digest, .. } in &decision.listing.prints {
+        texts.extend([Cow::from(&entry.path), digest.into()]);
+        if source.row_per_file() && source.makes_row(&entry.path) {
+            texts.extend([entry.size.to_string().into(), entry.modified_ns.to_string().into()]);
+        }
+    }
+    texts.extend(decision.left_out.iter().flat_map(|row| ["left out".into(), (&row.image_id).into(), (&row.reason).into()]));
+    keys::hash(texts.iter().map(|text| text.as_ref()))
 }
 
 /// The snapshot that is there; one that cannot be read is as good as none.

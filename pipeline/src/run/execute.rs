@@ -63,7 +63,7 @@ pub(super) async fn execute(
     };
     let parts = if graph.nodes[node].spec.inputs().is_empty() {
         let prints = decision.listing.prints;
-        let (parts, rows) = source::read(catalog, node, writer, prints, decision.previous).await?;
+        let (parts, rows) = source::read(catalog, node, writer, prints, decision.left_out, decision.previous).await?;
         read = Some(rows);
         parts
     } else if maps {
@@ -243,10 +243,12 @@ async fn run_whole(
     catalog.engine.keeps.store(false, Ordering::Relaxed);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
+    let stage = name.clone();
     let work = move || {
         let mut sink = KernelSink {
             tables: &tables,
             checkpoint,
+            stage,
             writer,
             metrics: Vec::new(),
             resumed: false,

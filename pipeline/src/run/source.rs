@@ -1,5 +1,5 @@
-//! Making a source's snapshot: where files have rows of their own, parts whose rows persist stay, and only files that changed are
-//! read again. Where some files say something of others' rows, all rows are made, and parts whose rows came out the same stay.
+//! Making a source's snapshot. Where files have rows of their own, all rows are made, which reads no image, and parts whose rows came
+//! out the same stay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tessera_schemas::{IMAGE_ID, images, text};
 
 use super::writer::TableWriter;
 use crate::catalog::Catalog;
-use crate::store::{Manifest, Part};
+use crate::store::{DroppedRow, Manifest, Part};
 
-/// Makes the parts of a source's table, and says how many rows were read for it.
+/// Makes the parts of a source's table, and says how many rows are not those of earlier parts.
 ///
 /// # Errors
 /// A file cannot be read or understood, or the disk says no.
@@ -26,6 +26,7 @@ pub async fn read(
     node: usize,
     mut writer: TableWriter,
     prints: Vec<Fingerprint>,
+    left_out: Vec<DroppedRow>,
     previous: Option<Arc<Manifest>>,
 ) -> Result<(Vec<Part>, u64)> {
     let catalog = catalog.clone();
@@ -33,11 +34,16 @@ pub async fn read(
         let previous = previous.filter(|_| catalog.source(node).is_ok_and(|source| source.row_per_file()));
         let Some(previous) = previous else {
             emit(&catalog, node, &prints, &mut |batch| writer.write(batch))?;
-            let parts = writer.finish(Vec::new())?;
+            let parts = writer.finish(left_out)?;
             let rows = parts.iter().map(|part| part.rows).sum();
             return Ok((parts, rows));
         };
-        update(&catalog, node, writer, &prints, &previous)
+        let (mut parts, rows) = update(&catalog, node, writer, &prints, &previous)?;
+        parts.iter_mut().for_each(|part| part.dropped.clear());
+        if let Some(first) = parts.first_mut() {
+            first.dropped = left_out;
+        }
+        Ok((parts, rows))
     };
     tokio::task::spawn_blocking(work).await?
 }
@@ -58,75 +64,44 @@ fn emit(
     let mut opened = prints.iter().filter(is_read).peekable();
     if opened.peek().is_some() {
         let now = source.list(files).map_err(fail)?;
-        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.contains(entry)) {
+        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.files.contains(entry)) {
             bail!("stage `{}`: {} changed while it was read; run again", catalog.name(node), changed.path);
         }
     }
     Ok(())
 }
 
-/// The rows that a table is to have, and what tells that an earlier row is the same. By image.
-enum Wanted<'a> {
-    /// A row is its file's alone: the file's digest tells.
-    Files(BTreeMap<&'a str, &'a Fingerprint>),
-    /// All rows, as they come out now, where each lies and what it says.
-    Rows(RecordBatch, BTreeMap<String, (u32, Digest)>),
+/// The rows that a table is to have, as they come out now, and of each image that is still wanted its row and what it says.
+struct Wanted {
+    all: RecordBatch,
+    open: BTreeMap<String, (u32, Digest)>,
 }
 
-impl<'a> Wanted<'a> {
-    fn new(catalog: &Catalog, node: usize, prints: &'a [Fingerprint]) -> Result<Self> {
-        let source = catalog.source(node)?;
-        if prints.iter().all(|print| source.makes_row(&print.entry.path)) {
-            return Ok(Self::Files(prints.iter().map(|print| (print.entry.path.as_str(), print)).collect()));
-        }
+impl Wanted {
+    fn new(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<Self> {
         let all = collect(catalog, node, prints)?;
         let rows = text(&all, IMAGE_ID)?.iter().flatten().zip(digests(&all)?).zip(0..);
-        let rows = rows.map(|((id, digest), row)| (id.to_owned(), (row, digest))).collect();
-        Ok(Self::Rows(all, rows))
+        let open = rows.map(|((id, digest), row)| (id.to_owned(), (row, digest))).collect();
+        Ok(Self { all, open })
     }
 
     /// Which of some earlier rows hold; they are wanted no more.
     fn take(&mut self, earlier: &RecordBatch) -> Result<Vec<u32>> {
         let ids = text(earlier, IMAGE_ID)?;
         let mut holds = Vec::new();
-        let mut note = |row: usize, same: bool| {
-            holds.extend(same.then_some(row as u32));
-            same
-        };
-        match self {
-            Self::Files(open) => {
-                let digests = text(earlier, "digest")?;
-                for row in 0..earlier.num_rows() {
-                    let same = open.get(ids.value(row)).is_some_and(|print| print.digest == digests.value(row));
-                    if note(row, same) {
-                        open.remove(ids.value(row));
-                    }
-                }
-            }
-            Self::Rows(_, open) => {
-                for (row, digest) in digests(earlier)?.into_iter().enumerate() {
-                    let same = open.get(ids.value(row)).is_some_and(|(_, wanted)| *wanted == digest);
-                    if note(row, same) {
-                        open.remove(ids.value(row));
-                    }
-                }
+        for (row, digest) in digests(earlier)?.into_iter().enumerate() {
+            if self.open.get(ids.value(row)).is_some_and(|(_, wanted)| *wanted == digest) {
+                self.open.remove(ids.value(row));
+                holds.push(row as u32);
             }
         }
         Ok(holds)
     }
 
     /// The rows that are still wanted.
-    fn rest(self, catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<RecordBatch> {
-        match self {
-            Self::Files(open) => {
-                let fresh = prints.iter().filter(|print| open.contains_key(print.entry.path.as_str())).cloned();
-                collect(catalog, node, &fresh.collect::<Vec<_>>())
-            }
-            Self::Rows(all, open) => {
-                let rows: UInt32Array = open.into_values().map(|(row, _)| row).collect();
-                Ok(take_record_batch(&all, &rows)?)
-            }
-        }
+    fn rest(self) -> Result<RecordBatch> {
+        let rows: UInt32Array = self.open.into_values().map(|(row, _)| row).collect();
+        Ok(take_record_batch(&self.all, &rows)?)
     }
 }
 
@@ -181,7 +156,7 @@ fn update(
             loose.push(take_record_batch(&rows, &UInt32Array::from(holds))?);
         }
     }
-    let fresh = wanted.rest(catalog, node, prints)?;
+    let fresh = wanted.rest()?;
     let count = fresh.num_rows() as u64;
     loose.push(fresh);
     let loose = concat_batches(schema, &loose)?;

@@ -24,7 +24,7 @@ pub fn draw(batches: &[RecordBatch], count: usize, stage: &str) -> Result<Shown>
     let (shown, factor) = (count.min(filters.len()), SIDE.div_ceil(height.max(width)));
     let (height, width) = (height * factor, width * factor);
     let columns = columns(shown, height, width);
-    let mut canvas = sheet(shown, columns, height, width);
+    let mut canvas = sheet(shown, columns, height, width)?;
     for (at, filter) in filters[..shown].iter().enumerate() {
         let pixel = |at: usize| filter[at / width / factor * (width / factor) + at % width / factor];
         let image: Vec<u8> = (0..height * width).flat_map(pixel).collect();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, RecordBatch, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
+use tessera_schemas::printable;
 
 /// Values of a list that text output shows.
 const SHOWN: usize = 4;
@@ -71,6 +73,7 @@ fn print_checked(out: &mut Checked<'_>, schema: &SchemaRef, batches: &[RecordBat
         Format::Text => {
             let short = batches.iter().map(shortened).collect::<Result<Vec<_>>>()?;
             let short = if short.is_empty() { vec![RecordBatch::new_empty(schema.clone())] } else { short };
+            let short = short.iter().map(harmless).collect::<Result<Vec<_>>>()?;
             writeln!(out, "{}", pretty_format_batches_with_options(&short, &options())?)?;
         }
         Format::Json => {
@@ -108,6 +111,24 @@ fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
         DataType::List(_) => Some(column.as_list::<i32>().value(row)),
         _ => None,
     })
+}
+
+/// Columns' names and texts as a terminal may show them, each on one line.
+fn harmless(batch: &RecordBatch) -> Result<RecordBatch> {
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| -> Result<_> {
+        let text = match column.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => {
+                cast(column, &DataType::Utf8)?
+            }
+            _ => column.clone(),
+        };
+        let text: ArrayRef = match text.as_string_opt::<i32>() {
+            Some(texts) => Arc::new(texts.iter().map(|text| text.map(printable)).collect::<StringArray>()),
+            None => text,
+        };
+        Ok((printable(field.name()).into_owned(), text, true))
+    });
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.collect::<Result<Vec<_>>>()?)?)
 }
 
 /// Lists, structs and bytes as text, since CSV has none.

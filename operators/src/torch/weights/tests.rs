@@ -18,8 +18,8 @@ impl QueryPlanner for NoPlanner {
 
 struct Disk;
 impl Files for Disk {
-    fn list(&self, root: &Path) -> Result<Vec<Entry>, tessera_datasets::Error> {
-        Ok(vec![Entry { path: root.file_name().unwrap().to_str().unwrap().to_owned(), size: 0, modified_ns: 0 }])
+    fn list(&self, root: &Path) -> Result<Listed, tessera_datasets::Error> {
+        tessera_datasets::local::LocalFiles.list(root)
     }
     fn read(&self, path: &Path) -> Result<Vec<u8>, tessera_datasets::Error> {
         std::fs::read(path).map_err(|source| tessera_datasets::Error::Io { path: path.to_owned(), source })
@@ -67,7 +67,7 @@ fn a_file_becomes_a_table() {
     let note = "the file does not say which network its tensors are of; no network has such tensors (`a.steps`, `b.weight`)";
     assert_eq!(notes, [note]);
     let source = source(weights, 1);
-    assert_eq!((source.root(), source.list(&Disk).unwrap()[0].path.as_str()), (folder.path(), "w.safetensors"));
+    assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_str()), (folder.path(), "w.safetensors"));
     let batches = read(&*source).unwrap();
     let rows = table::rows(&batches[0]).unwrap();
     assert_eq!(batches.len(), 1);
@@ -212,7 +212,7 @@ fn a_file_of_another_kind_is_named() {
 fn without_a_file_the_seed_decides() {
     let of = |config: serde_json::Value, seed| {
         let source = source(bind(Path::new("/base"), config).unwrap(), seed);
-        assert_eq!((source.list(&Disk).unwrap(), source.root()), (Vec::new(), Path::new("/base")));
+        assert_eq!((source.list(&Disk).unwrap(), source.root()), (Listed::default(), Path::new("/base")));
         read(&*source).unwrap()
     };
     let small = json!({"network": "small", "normalisation": "tile"});

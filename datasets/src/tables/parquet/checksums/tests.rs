@@ -1,0 +1,165 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::{ParquetMetaDataBuilder, ParquetMetaDataReader, ParquetMetaDataWriter};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+
+use super::*;
+use crate::local::LocalFiles;
+use crate::{Error, Files as _, Fingerprint, tables};
+
+/// A file of two columns in two row groups.
+fn written(version: WriterVersion, compression: Compression) -> Vec<u8> {
+    let words: ArrayRef =
+        Arc::new(StringArray::from_iter((0..900).map(|at| (at % 7 > 0).then(|| format!("word {}", at % 31)))));
+    let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values((0..900).map(|at| at * at * 7919)));
+    let batch = RecordBatch::try_from_iter([("words", words), ("numbers", numbers)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_writer_version(version)
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(500))
+        .set_data_page_row_count_limit(100)
+        .set_write_batch_size(50)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_offset_index_disabled(true)
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// The same file with a checksum in each page's header; `wrong` says of the page of each number whether its is another.
+fn with_checksums(file: &[u8], wrong: impl Fn(usize) -> bool) -> (Vec<u8>, usize) {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::copy_from_slice(file)).unwrap();
+    let (mut out, mut pages) = (file[..4].to_vec(), 0);
+    let mut groups = Vec::new();
+    for group in metadata.row_groups() {
+        let mut columns = Vec::new();
+        for column in group.columns() {
+            let (offset, length) = column.byte_range();
+            let (first, start) = (out.len() as i64, offset as usize);
+            let mut chunk = &file[start..start + length as usize];
+            let mut data = None;
+            while let Some(Page { header, size, .. }) = page(chunk) {
+                let place = out.len() as i64;
+                let dictionary = insert(&mut out, &chunk[..header], &chunk[header..header + size], wrong(pages));
+                data = data.or((!dictionary).then_some(place));
+                chunk = &chunk[header + size..];
+                pages += 1;
+            }
+            assert!(chunk.is_empty());
+            let builder = column.clone().into_builder().set_total_compressed_size(out.len() as i64 - first);
+            let builder = builder.set_data_page_offset(data.unwrap());
+            let builder = builder.set_dictionary_page_offset(column.dictionary_page_offset().map(|_| first));
+            columns.push(builder.build().unwrap());
+        }
+        groups.push(group.clone().into_builder().set_column_metadata(columns).build().unwrap());
+    }
+    let metadata = ParquetMetaDataBuilder::new(metadata.file_metadata().clone()).set_row_groups(groups).build();
+    let mut footer = Vec::new();
+    ParquetMetaDataWriter::new(&mut footer, &metadata).finish().unwrap();
+    out.extend(footer);
+    (out, pages)
+}
+
+/// Appends a page, its checksum behind its third field, and says whether it is a dictionary.
+fn insert(out: &mut Vec<u8>, header: &[u8], bytes: &[u8], wrong: bool) -> bool {
+    let mut compact = Compact { bytes: header, at: 0 };
+    let (mut field, mut dictionary) = (0, false);
+    while field < 3 {
+        let kind = compact.field(&mut field).unwrap().unwrap();
+        match field {
+            1 => dictionary = compact.number().unwrap() == 2,
+            _ => compact.skip(kind, 1).unwrap(),
+        }
+    }
+    out.extend(&header[..compact.at]);
+    let checksum = (crc32fast::hash(bytes) ^ u32::from(wrong)) as i32;
+    out.push(0x10 | I32);
+    let mut value = ((checksum << 1) ^ (checksum >> 31)) as u32;
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    // The next field is one nearer to the last.
+    out.push(header[compact.at] - 0x10);
+    out.extend(&header[compact.at + 1..]);
+    out.extend(bytes);
+    dictionary
+}
+
+#[test]
+fn headers_of_all_kinds_of_pages_are_read() {
+    let compressions = [Compression::UNCOMPRESSED, Compression::ZSTD(ZstdLevel::default()), Compression::LZ4_RAW];
+    for (version, compression) in
+        [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0].into_iter().flat_map(|v| compressions.map(|c| (v, c)))
+    {
+        let file = written(version, compression);
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file.clone())).unwrap();
+        for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+            let (start, length) = column.byte_range();
+            let chunk = &file[start as usize..][..length as usize];
+            let (mut at, mut count) = (0, 0);
+            while let Some(Page { header, size, checksum }) = page(&chunk[at..]) {
+                assert_eq!(checksum, None);
+                at += header + size;
+                count += 1;
+            }
+            assert!(at == chunk.len() && count >= 4, "{count} pages end at {at} of {}", chunk.len());
+            assert_eq!(check(chunk), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn headers_that_are_none_end_the_walk() {
+    let endless = [&[0x19, 0xf5][..], &[0xff; 9], &[0x01]].concat();
+    let deep = [0x1c; 4000];
+    for bytes in [&[][..], &[0x15], &[0x15, 0x80], &[0x1b, 1, 0x55], &[0], &endless, &deep] {
+        assert_eq!((page(bytes), check(bytes)), (None, Ok(())), "{bytes:?}");
+    }
+}
+
+/// Reads a file as a stage does: its rows, or what is wrong.
+fn rows(file: &[u8]) -> Result<usize, String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.parquet"), file).unwrap();
+    let read = || -> Result<usize, Error> {
+        let entries = tables::tables(dir.path(), LocalFiles.list(dir.path())?)?;
+        let schema = tables::schema(&LocalFiles, dir.path(), &entries)?;
+        let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
+        let mut rows = 0;
+        tables::read(&LocalFiles, dir.path(), &prints, &schema, &mut |batch| {
+            rows += batch.num_rows();
+            Ok::<_, Error>(())
+        })?;
+        Ok(rows)
+    };
+    read().map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_page_that_does_not_fit_its_checksum_is_named() {
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        let file = written(version, Compression::UNCOMPRESSED);
+        let (sound, pages) = with_checksums(&file, |_| false);
+        assert_eq!((rows(&file), rows(&sound)), (Ok(900), Ok(900)));
+        for page in 0..pages {
+            let said = rows(&with_checksums(&file, |at| at == page).0).unwrap_err();
+            assert!(said.contains("a.parquet: is damaged: column ") && said.contains("does not fit its checksum"), "{said}");
+        }
+        // A digit of a number that no decoder would miss.
+        let place = sound.windows(7).position(|bytes| bytes == b"word 12").unwrap();
+        let mut damaged = sound.clone();
+        damaged[place + 6] ^= 1;
+        assert!(rows(&damaged).unwrap_err().contains("column \"words\""), "{:?}", rows(&damaged));
+        let place = file.windows(7).position(|bytes| bytes == b"word 12").unwrap();
+        let mut unseen = file.clone();
+        unseen[place + 6] ^= 1;
+        assert_eq!(rows(&unseen), Ok(900), "without checksums nothing tells");
+    }
+}
