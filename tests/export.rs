@@ -142,7 +142,7 @@ fn weights_keep_their_names() {
     place.write("in.safetensors", &file);
     place.write(
         "pipeline.toml",
-        "[stage.given]\nop = \"weights\"\npath = \"in.safetensors\"\nnetwork = \"small\"\nmean = [0.5, 0.25, 0.5]\n\
+        "[stage.given]\nop = \"weights\"\npath = \"in.safetensors\"\nmean = [0.5, 0.25, 0.5]\n\
          deviation = [0.5, 0.5, 1.0]\n",
     );
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
@@ -154,7 +154,7 @@ fn weights_keep_their_names() {
     assert_eq!(
         written,
         serde_json::json!({
-            "__metadata__": {"format": "pt", "network": "small", "mean": "0.5,0.25,0.5", "deviation": "0.5,0.5,1"},
+            "__metadata__": {"format": "pt", "mean": "0.5,0.25,0.5", "deviation": "0.5,0.5,1"},
             "n": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
             "a.bias": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
         })

@@ -33,5 +33,6 @@ mod source_changes;
 mod sql;
 mod store_damage;
 mod sweeps;
+mod trainings;
 mod transfer;
 mod voc;

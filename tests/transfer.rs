@@ -93,3 +93,96 @@ fn what_cannot_be_started_from_is_said() {
         assert!(check.code == 2 && check.err.contains(message), "{}", check.err);
     }
 }
+
+#[test]
+fn an_exported_network_needs_no_keys() {
+    let place = place();
+    assert_eq!(place.tessera("run", &["-q", "--to", "features", "--to", "tuned"]).code, 0);
+    for stage in ["pretext", "tuned"] {
+        let file = format!("{stage}.safetensors");
+        assert_eq!(place.tessera("export", &[stage, "-q", "-o", &file]).code, 0);
+    }
+    let features = |file: &str| {
+        let answer = place.call("sql", file, &["--format", "csv", "SELECT * FROM features ORDER BY image_id"]);
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        answer.out
+    };
+    let before = features("pipeline.toml");
+    let pinned = |more: &str| {
+        let file = format!(
+            "[pipeline]\npart_rows = 16\n[stage]\nimages = {{ op = \"images\", path = \"photos\" }}\n\
+             decoded = {{ op = \"decode\", input = \"images\", side = 64 }}\n\
+             network = {{ op = \"weights\", path = \"pretext.safetensors\"{more} }}\n\
+             features = {{ op = \"infer\", inputs = {{ images = \"decoded\", weights = \"network\" }}, \
+             layer = [\"conv2\", \"conv4\"], pool = 2 }}\n"
+        );
+        place.write("pinned.toml", file);
+    };
+    // Puzzles' tiles were normalised each by itself: the file says so, and so are images.
+    pinned("");
+    let run = place.call("run", "pinned.toml", &["--format", "json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(features("pinned.toml") == before, "as of the network where it was trained");
+    // Spelled out, it is the same.
+    pinned(", network = \"small\", normalisation = \"tile\"");
+    assert_eq!(
+        place.call("run", "pinned.toml", &["--format", "json"]).actions(),
+        ["images:reuse", "network:reuse", "features:reuse"]
+    );
+    for (more, message) in [
+        (", network = \"vgg16\"", "is `vgg16`, and the file says that its tensors are of `small`"),
+        (", normalisation = \"none\"", "the file says that images are normalised otherwise"),
+    ] {
+        pinned(more);
+        let check = place.call("check", "pinned.toml", &[]);
+        assert!(check.code == 2 && check.err.contains(message), "{}", check.err);
+    }
+    // A network of images has their mean and deviation.
+    pinned("");
+    let set = ["--set", "network.path=tuned.safetensors", "--format", "json"];
+    assert_eq!(place.call("run", "pinned.toml", &set).code, 0);
+    assert!(features("pinned.toml") != before);
+    // A file that says nothing is not guessed about.
+    let bytes = std::fs::read(place.path("pretext.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    header.as_object_mut().unwrap().remove("__metadata__");
+    let header = header.to_string();
+    let bare = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat();
+    place.write("pretext.safetensors", bare);
+    let check = place.call("check", "pinned.toml", &[]);
+    assert!(check.code == 2 && check.err.contains("does not say which network it is of"), "{}", check.err);
+    pinned(", network = \"small\"");
+    let check = place.call("check", "pinned.toml", &[]);
+    assert!(check.code == 2 && check.err.contains("normalisation = \"tile\" in their stage `weights`"), "{}", check.err);
+    pinned(", network = \"resnet18\"");
+    let check = place.call("check", "pinned.toml", &[]);
+    assert!(check.code == 2 && check.err.contains("they are those of `small`: network = \"small\""), "{}", check.err);
+    assert!(check.err.contains("pinned.toml:5"), "the line is shown: {}", check.err);
+}
+
+#[test]
+fn where_a_network_was_trained_is_kept_and_said() {
+    let place = place();
+    let run = |threads: &str| place.tessera("run", &["--to", "pretext", "--format", "json", "--threads", threads]);
+    assert_eq!(run("1").stage("pretext")["action"], "run");
+    let query = "SELECT stage, device, threads FROM snapshots ORDER BY stage";
+    let rows = [
+        json!({"stage": "images", "device": null, "threads": null}),
+        json!({"stage": "pretext", "device": "cpu", "threads": 1}),
+    ];
+    assert_eq!(place.sql(query), rows);
+    let plan = |threads: &str| {
+        place.tessera("plan", &["--to", "pretext", "--format", "json", "--threads", threads]).stage("pretext")
+    };
+    assert_eq!((&plan("1")["action"], &plan("1")["reasons"]), (&json!("reuse"), &json!([])));
+    let said =
+        "pretext: made on cpu with 1 thread, and here it is cpu with 2 threads: made anew, its last digits would differ";
+    assert_eq!((&plan("2")["action"], &plan("2")["reasons"]), (&json!("reuse"), &json!([said])));
+    assert_eq!(run("2").stage("pretext")["action"], "reuse");
+    // What `auto` became is in the key: spelled out, it is the same.
+    let spelled = place.tessera("plan", &["--to", "pretext", "--format", "json", "--set", "pretext.precision=float32"]);
+    assert_eq!(spelled.stage("pretext")["action"], "reuse");
+    let other = place.tessera("plan", &["--to", "pretext", "--format", "json", "--set", "pretext.precision=bfloat16"]);
+    assert_eq!(other.stage("pretext")["reasons"], json!(["pretext: train.precision \"float32\" -> \"bfloat16\""]));
+}

@@ -71,6 +71,12 @@ pub trait Operator: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Of an operator whose result is exact only for one device and number of threads: the device that it runs on here, `cpu` or
+    /// `cuda:N`. Both are kept with its snapshot, and are no part of its key.
+    fn device(&self) -> Option<String> {
+        None
+    }
+
     /// What of the table that its stage published last it starts from, such as `"centroids"`; none (the default): it always starts
     /// afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would be another
     /// key's start, and no run would ever rest: the manifest names it.

@@ -59,6 +59,8 @@ pub trait Bound: Send + Sync {
     fn config(&self) -> &Map<String, Value>;
     /// The files that the config names, whose bytes are part of the key.
     fn files(&self) -> &[PathBuf];
+    /// [`Operator::device`].
+    fn device(&self) -> Option<String>;
     /// [`Operator::notes`].
     ///
     /// # Errors
@@ -156,6 +158,9 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+    fn device(&self) -> Option<String> {
+        self.operator.device()
     }
     fn notes(&self) -> Result<Vec<String>, RunError> {
         self.operator.notes()

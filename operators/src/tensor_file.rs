@@ -1,12 +1,19 @@
-//! safetensors files as they are written: where each tensor's bytes go is known before any of them is there.
+//! safetensors files: as they are written, where each tensor's bytes go is known before any of them is there; as they are read, what the
+//! header says is known before any tensor is.
 //!
 //! The format: <https://github.com/huggingface/safetensors>. Eight bytes with the header's length, the header as JSON, then the
 //! tensors' bytes, row-major and little endian, with no gaps between them.
+
+mod header;
+mod kind;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
+
+pub use header::{Header, HeaderError, entries, network};
+pub use kind::Kind;
 
 /// Bytes that the header's length is a multiple of, so that the first tensor is aligned.
 const ALIGNMENT: usize = 8;

@@ -79,6 +79,12 @@ impl Tables for Memory {
         Ok(Box::new(self.0[input].clone().into_iter().map(Ok)))
     }
 
+    fn place(&self, input: &str, _: Order<'_>, image_id: &str) -> Result<Option<usize>, RunError> {
+        let ids = self.0[input].iter().map(|batch| tessera_schemas::text(batch, tessera_schemas::IMAGE_ID));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        Ok(ids.into_iter().flatten().flatten().position(|id| id == image_id))
+    }
+
     fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
         Ok(self.0.get(LAST).cloned())
     }

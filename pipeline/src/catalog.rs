@@ -20,12 +20,12 @@ use tessera_schemas::{BYTES, IMAGE_ID};
 
 use crate::engine::operator_exec::ScanState;
 use crate::engine::scan::PartFile;
-use crate::engine::shuffle::{self, Cut};
+use crate::engine::shuffle::{self, Cut, Ranks};
 use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
 use crate::keys::Columns;
 use crate::plan::Plan;
-use crate::store::{Damaged, DroppedRow, Manifest, Part, Store};
+use crate::store::{Damaged, DroppedRow, Machine, Manifest, Part, Store};
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
@@ -193,6 +193,12 @@ impl Catalog {
             scratch: self.store.root().to_owned(),
         };
         operator.kernel(&context).map_err(|error| self.failed(node, error))
+    }
+
+    /// Where a stage would be made now, if its values depend on that to their last digits; none once its kernel was made.
+    pub fn machine(&self, node: usize) -> Option<Machine> {
+        let operator = self.plan.stages[node].operator.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Machine { device: operator.as_ref()?.device()?, threads: self.engine.threads })
     }
 
     /// An operator's failure with its stage's name.
@@ -387,6 +393,20 @@ impl Catalog {
         self.base_rows(base, &steps).await
     }
 
+    /// Where rows come in a shuffled scan of a table, given the rows that it shuffles.
+    ///
+    /// # Errors
+    /// The request is not for a shuffled scan, or an operator lacks something.
+    pub async fn ranks(&self, table: usize, request: &Request) -> Result<Ranks> {
+        let mut steps = Vec::new();
+        for view in self.chain(table).1 {
+            steps.push(self.step(view).await?);
+        }
+        let (rows, epoch) = request.rows.as_ref().zip(request.shuffled).context("a shuffled scan has rows and an epoch")?;
+        let seed = self.order_seed(Self::split(&steps).1, request.seed);
+        Ranks::new(rows, seed, epoch, request.classes.as_deref()).map_err(convert::unwrap)
+    }
+
     /// Whether a view on the way to a table makes several rows of one.
     ///
     /// # Errors
@@ -426,6 +446,13 @@ impl Catalog {
         Ok(Base { rows: Arc::new(concat_batches(&schema, &batches)?), dropped })
     }
 
+    /// The seed of a shuffled scan's order. What looks back depends on the order: then it is the same for all readers.
+    fn order_seed(&self, above: &[Arc<Step>], asked: Option<u64>) -> u64 {
+        let graph = &self.plan.graph;
+        let looking = above.iter().rev().find(|step| step.looks_back).and_then(|step| graph.find(&step.stage));
+        looking.map(|node| graph.seed(node)).or(asked).unwrap_or(graph.file.seed)
+    }
+
     async fn shuffled(
         &self,
         base: usize,
@@ -442,10 +469,7 @@ impl Catalog {
         let leads = above.iter().any(|step| step.looks_back);
         let chunk = request.chunk.unwrap_or(usize::MAX);
         let cut = Cut { chunk, leads, after: request.after.as_deref(), classes: request.classes.as_deref() };
-        // What looks back depends on the order: then it is the same for all readers.
-        let graph = &self.plan.graph;
-        let looking = above.iter().rev().find(|step| step.looks_back).and_then(|step| graph.find(&step.stage));
-        let seed = looking.map(|node| graph.seed(node)).or(request.seed).unwrap_or(graph.file.seed);
+        let seed = self.order_seed(above, request.seed);
         let shuffled = shuffle::shuffle(&rows, seed, epoch, cut).map_err(convert::unwrap)?;
         let leaf = scan::memory(&rows.schema(), &shuffled.partitions).map_err(convert::unwrap)?;
         let mut dropped: Vec<Mutex<Vec<DroppedRow>>> = shuffled.partitions.iter().map(|_| Mutex::default()).collect();

@@ -15,7 +15,7 @@ pub mod step;
 pub mod tables;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::config::Dialect;
@@ -41,6 +41,8 @@ pub struct Engine {
     pub computed: Counters,
     /// Whether somebody wants the work to stop.
     pub interrupt: Interrupt,
+    /// Whether the kernel under way keeps checkpoints: it is then worth to wait for its next.
+    pub keeps: AtomicBool,
 }
 
 impl Engine {
@@ -57,6 +59,7 @@ impl Engine {
             context: SessionContext::new_with_config(config(threads)),
             computed: Counters::default(),
             interrupt: Interrupt::default(),
+            keeps: AtomicBool::new(false),
         }))
     }
 }

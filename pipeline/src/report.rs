@@ -125,6 +125,16 @@ impl Bar {
         }
     }
 
+    /// Warns above the bar, also those who want to hear nothing.
+    pub fn warn(&self, line: &str) {
+        let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = format!("warning: {}: {line}", plain.stage);
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
     /// Takes the bar away.
     pub fn close(&self) {
         if let Some(bar) = &self.bar {

@@ -11,6 +11,7 @@ pub mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
@@ -26,6 +27,8 @@ use decide::{Action, Ask, Decision};
 
 /// How long an interrupted kernel may take to clear up.
 const CLEAR_UP: Duration = Duration::from_secs(3);
+/// How much longer one may take that keeps checkpoints: a step of a large network takes many seconds, and what would be lost are minutes.
+const KEEP: Duration = Duration::from_secs(60);
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -180,7 +183,7 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
             continue;
         }
         let made = stage(catalog, node, force.contains(&node), &id, reporter);
-        match unless_interrupted(catalog, node, made).await {
+        match unless_interrupted(catalog, node, made, reporter).await {
             Ok(report) => {
                 stages.push(report);
                 nodes.push(node);
@@ -259,21 +262,31 @@ impl Failures {
 }
 
 /// Waits for a stage to be made, but not longer than somebody wants: its parts in flight are then abandoned. A kernel that reads its
-/// tables whole is given a moment to see that it is to stop, so that it clears up.
+/// tables whole is given a moment to see that it is to stop, so that it clears up, and one that keeps checkpoints the time to keep one.
 async fn unless_interrupted(
     catalog: &Catalog,
     node: usize,
     made: impl Future<Output = Result<StageReport>>,
+    reporter: Reporter,
 ) -> Result<StageReport> {
     let interrupt = &catalog.engine.interrupt;
     let mut made = std::pin::pin!(made);
     tokio::select! {
         made = &mut made => if interrupt.asked() && made.is_err() { Err(Interrupted.into()) } else { made },
         () = interrupt.wait() => {
-            if catalog.stream_of(node).is_none() && let Ok(Ok(made)) = tokio::time::timeout(CLEAR_UP, made).await {
-                return Ok(made);
+            if catalog.stream_of(node).is_some() {
+                return Err(Interrupted.into());
             }
-            Err(Interrupted.into())
+            let mut cleared = tokio::time::timeout(CLEAR_UP, &mut made).await;
+            if cleared.is_err() && catalog.engine.keeps.load(Ordering::Relaxed) {
+                let name = catalog.name(node);
+                reporter.say(&format!("{name}: its step comes to an end, to keep what it reached; ^C again ends it at once"));
+                cleared = tokio::time::timeout(KEEP, made).await;
+            }
+            match cleared {
+                Ok(Ok(made)) => Ok(made),
+                _ => Err(Interrupted.into()),
+            }
         }
     }
 }

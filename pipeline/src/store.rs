@@ -40,7 +40,7 @@ use arrow::datatypes::SchemaRef;
 pub(crate) use disk::{make_dir, write_atomically};
 pub use health::{Damaged, Health};
 pub use lock::Lock;
-pub use manifest::{DroppedRow, FORMAT, Manifest, Part};
+pub use manifest::{DroppedRow, FORMAT, Machine, Manifest, Part};
 pub use part::{PartWriter, WrittenPart};
 
 /// A pipeline's part of a store.

@@ -192,6 +192,13 @@ pub trait Tables: Sync {
     /// The input cannot be read, or has no row of the id to start behind.
     fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError>;
 
+    /// How many rows come before the row of that `image_id` in a [shuffled](Order::Shuffled) scan that starts with the first row, those
+    /// that are left out on the way among them; none if the scan has no such row. Without reading an image.
+    ///
+    /// # Errors
+    /// The input cannot be read.
+    fn place(&self, input: &str, order: Order<'_>, image_id: &str) -> Result<Option<usize>, RunError>;
+
     /// The table that the stage published last, all of it, for an operator that [goes on](super::Operator::goes_on_from) from it:
     /// none if there is none that [fits](super::Operator::fits), or if the stage is to start afresh. A kernel that does start from it
     /// says so by [`Sink::goes_on`].
@@ -242,10 +249,21 @@ pub trait Sink {
         let _ = line;
     }
 
+    /// Tells the user of something that is probably wrong, also one who wants to hear nothing else.
+    fn warn(&mut self, line: &str) {
+        self.say(line);
+    }
+
     /// What the last [`checkpoint`](Self::checkpoint) of an interrupted run of the same stage key held. Numbers recorded before it are
     /// there again. Call it before anything else of this sink, if at all.
     fn resume(&mut self) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Forgets what [`resume`](Self::resume) gave, and the numbers that came back with it: it is of no use, as the line says, and the
+    /// kernel starts over.
+    fn forget(&mut self, line: &str) {
+        self.say(line);
     }
 
     /// Keeps a state to resume from, in place of the one before, with the numbers recorded so far. It is dropped when the table is

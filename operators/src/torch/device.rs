@@ -51,6 +51,24 @@ impl From<Device> for String {
 }
 
 impl Device {
+    /// Whether it is a CUDA device, where it is found.
+    pub fn is_cuda(self) -> bool {
+        match self {
+            Self::Auto => tch::Cuda::device_count() > 0,
+            Self::Cpu => false,
+            Self::Cuda(_) => true,
+        }
+    }
+
+    /// The name of the device that it is on this machine: `cpu` or `cuda:N`.
+    pub fn here(self) -> String {
+        match self {
+            Self::Auto if self.is_cuda() => "cuda:0".to_owned(),
+            Self::Auto => "cpu".to_owned(),
+            named => named.into(),
+        }
+    }
+
     /// The device on this machine.
     ///
     /// # Errors

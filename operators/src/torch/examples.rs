@@ -17,7 +17,7 @@ pub struct Examples {
     pub count: usize,
     /// Each example's class; or, where several may hold, -1, 0 or 1 for each class, `N x classes`.
     pub classes: Vec<i64>,
-    /// The last example's `image_id`.
+    /// The last example's `image_id`: behind it the next step begins.
     pub last: String,
 }
 
@@ -29,6 +29,8 @@ pub struct Steps<'a, I> {
     size: usize,
     current: Option<(RecordBatch, usize)>,
     pending: Examples,
+    /// Examples at the end that filled no step.
+    left: usize,
     yielded: bool,
     all: bool,
 }
@@ -36,7 +38,8 @@ pub struct Steps<'a, I> {
 impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
     /// Steps of `size` examples.
     pub fn new(batches: I, layout: &'a Layout, size: usize) -> Self {
-        Self { batches, layout, size, current: None, pending: Examples::default(), yielded: false, all: false }
+        let pending = Examples::default();
+        Self { batches, layout, size, current: None, pending, left: 0, yielded: false, all: false }
     }
 
     /// The same for batches that go on behind an earlier step's last example.
@@ -47,6 +50,11 @@ impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
     /// The same with the last examples too, however few they are.
     pub fn all(self) -> Self {
         Self { all: true, ..self }
+    }
+
+    /// How many examples were left out at the end. Known once all steps have come.
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// Moves rows into the pending step until it is full; whether it is.
@@ -63,9 +71,9 @@ impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
                 }
                 self.pending.count += rows;
                 self.pending.bytes.extend_from_slice(&bytes[range.start * width..range.end * width]);
+                text(batch, IMAGE_ID)?.value(range.end - 1).clone_into(&mut self.pending.last);
                 *start = range.end;
                 if self.pending.count == self.size {
-                    text(batch, IMAGE_ID)?.value(range.end - 1).clone_into(&mut self.pending.last);
                     return Ok(true);
                 }
             }
@@ -89,7 +97,11 @@ impl<I: Iterator<Item = Result<RecordBatch, RunError>>> Iterator for Steps<'_, I
         self.yielded = true;
         let bytes = Vec::with_capacity(self.pending.bytes.len());
         let examples = std::mem::replace(&mut self.pending, Examples { bytes, ..Examples::default() });
-        (full || alone).then_some(Ok(examples))
+        if !(full || alone) {
+            self.left = examples.count;
+            return None;
+        }
+        Some(Ok(examples))
     }
 }
 
@@ -244,6 +256,8 @@ pub mod tests {
             let layout = layout(&table.schema());
             let whole: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, size).map(Result::unwrap).collect();
             prop_assert_eq!(whole.len(), 10 / size);
+            let mut steps = Steps::new(std::iter::once(Ok(table.clone())), &layout, size);
+            prop_assert_eq!((steps.by_ref().count(), steps.left()), (10 / size, 10 % size));
             prop_assert!(whole.iter().all(|step| step.classes.len() == size && step.bytes.len() == size * 768));
             let mut start = 0;
             let mut batches = Vec::new();
@@ -271,7 +285,8 @@ pub mod tests {
         let layout = layout(&table.schema());
         let steps: Vec<_> = Steps::new(std::iter::once(Ok(table.clone())), &layout, 8).collect();
         assert_eq!(steps.len(), 1);
-        assert_eq!(steps[0].as_ref().unwrap().classes.len(), 3);
+        let step = steps[0].as_ref().unwrap();
+        assert_eq!((step.classes.len(), step.last.as_str()), (3, "0002"), "what comes behind it is known");
         assert_eq!(Steps::new(std::iter::once(Ok(table.slice(0, 1))), &layout, 8).count(), 0);
         assert_eq!(Steps::new(std::iter::empty(), &layout, 8).count(), 0);
     }

@@ -97,7 +97,15 @@ struct Cut {
 
 impl Tape {
     /// Local response normalisation of `N x C x H x W`. No step in place may follow: with gradients, the result is a leaf.
+    ///
+    /// Of maps of 16 bits too, squares and powers are of 32, as autocast has them: `1 + alpha / size · s` is 1 in eight bits until `s`
+    /// is a hundred and more, and the normalisation would do nothing.
     fn response(&mut self, maps: Tensor, response: Response) -> Result<Tensor, TchError> {
+        let kind = maps.kind();
+        self.response_of_floats(maps.f_to_kind(Kind::Float)?, response)?.f_to_kind(kind)
+    }
+
+    fn response_of_floats(&mut self, maps: Tensor, response: Response) -> Result<Tensor, TchError> {
         if !Response::fits(&maps) {
             return product(&maps, response);
         }

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
 use super::device::Device;
-use super::input::Normalisation;
+use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, Step, dimensions, walk};
 use super::tensors;
-use super::weights::normalisation_faults;
+use super::weights::NORMALISATIONS;
 use crate::config::Limits;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
@@ -230,8 +230,7 @@ impl Infer {
             faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
         }
         faults.extend(unsaid(config, given, "a TorchScript model does not say"));
-        let loaded = Script::load(file, size).map_err(|message| BindError::key("model", message));
-        let loaded = loaded.and_then(|loaded| {
+        let loaded = Script::load(file, size).and_then(|loaded| {
             let measured = loaded.map(|(script, shape)| {
                 let pool = config.pool(&shape)?;
                 length(&shape, pool).map(|length| (script, pool, length))
@@ -290,8 +289,7 @@ fn network_of(config: &Config, said: &weights::Network) -> Result<Name, BindErro
 fn unsaid(config: &Config, found: Option<Normalisation>, who: &str) -> Option<BindError> {
     let is_unsaid = found.is_none() && config.mean.is_none() && config.deviation.is_none();
     is_unsaid.then(|| {
-        BindError::stage(format!("needs `mean` and `deviation`: {who} how images were normalised"))
-            .help("ImageNet's are mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]")
+        BindError::stage(format!("needs `mean` and `deviation`: {who} how images were normalised")).help(NORMALISATIONS)
     })
 }
 

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use super::device::Device;
+
 /// The `precision` key of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,12 +23,36 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The kind of tensors on that device; none for float32.
-    pub fn reduced(self, device: tch::Device) -> Option<Kind> {
+    /// What it is on that device of this machine: no longer `auto`.
+    pub fn on(self, device: Device) -> Self {
         match self {
-            Self::Auto => device.is_cuda().then_some(Kind::BFloat16),
-            Self::Float32 => None,
+            Self::Auto if device.is_cuda() => Self::Bfloat16,
+            Self::Auto => Self::Float32,
+            known => known,
+        }
+    }
+
+    /// The kind of tensors; none for float32, and for what is not known yet.
+    pub fn reduced(self) -> Option<Kind> {
+        match self {
+            Self::Auto | Self::Float32 => None,
             Self::Bfloat16 => Some(Kind::BFloat16),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_what_the_device_makes_of_it() {
+        let on = |precision: Precision, device| precision.on(device);
+        assert_eq!(on(Precision::Auto, Device::Cpu), Precision::Float32);
+        assert_eq!(on(Precision::Auto, Device::Cuda(3)), Precision::Bfloat16);
+        assert_eq!(on(Precision::Bfloat16, Device::Cpu).reduced(), Some(Kind::BFloat16));
+        assert_eq!(on(Precision::Float32, Device::Cuda(0)).reduced(), None);
+        let here = if Device::Auto.here() == "cpu" { Precision::Float32 } else { Precision::Bfloat16 };
+        assert_eq!(on(Precision::Auto, Device::Auto), here);
     }
 }

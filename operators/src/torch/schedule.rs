@@ -41,18 +41,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The learning rate of a step, counted from 0.
-    pub fn at(&self, step: usize) -> f64 {
-        let Some(behind) = step.checked_sub(self.warmup) else {
-            return self.rate * (WARMUP_FROM + (1.0 - WARMUP_FROM) * step as f64 / self.warmup as f64);
-        };
+    /// The learning rate of a step, counted from 0; or between two of them.
+    pub fn at(&self, step: f64) -> f64 {
+        let behind = step - self.warmup as f64;
+        if behind < 0.0 {
+            return self.rate * (WARMUP_FROM + (1.0 - WARMUP_FROM) * step / self.warmup as f64);
+        }
         match self.shape {
             Shape::Cosine => {
-                let done = behind as f64 / self.steps.saturating_sub(self.warmup).max(1) as f64;
+                let done = behind / self.steps.saturating_sub(self.warmup).max(1) as f64;
                 self.rate * 0.5 * (1.0 + (PI * done.min(1.0)).cos())
             }
             Shape::Constant => self.rate,
-            Shape::Step => self.rate * self.factor.powi((behind / self.every.max(1)) as i32),
+            Shape::Step => self.rate * self.factor.powi((behind / self.every.max(1) as f64).floor() as i32),
         }
     }
 }
@@ -63,9 +64,9 @@ mod tests {
 
     const BASE: Schedule = Schedule { shape: Shape::Cosine, rate: 0.4, steps: 12, warmup: 0, every: 4, factor: 0.1 };
 
-    fn rates<const N: usize>(schedule: Schedule, steps: [usize; N], expected: [f64; N]) {
+    fn rates<const N: usize>(schedule: Schedule, steps: [u32; N], expected: [f64; N]) {
         for (step, expected) in steps.into_iter().zip(expected) {
-            let found = schedule.at(step);
+            let found = schedule.at(step.into());
             assert!((found - expected).abs() < 1e-12, "{schedule:?} at {step}: {found}, not {expected}");
         }
     }
@@ -75,7 +76,8 @@ mod tests {
         rates(Schedule { shape: Shape::Constant, ..BASE }, [0, 6, 12], [0.4; 3]);
         rates(Schedule { shape: Shape::Step, ..BASE }, [0, 3, 4, 7, 8, 11], [0.4, 0.4, 0.04, 0.04, 0.004, 0.004]);
         rates(BASE, [0, 6, 12, 13], [0.4, 0.2, 0.0, 0.0]);
-        assert!((0..12).map(|step| BASE.at(step)).is_sorted_by(|a, b| a > b));
+        assert!((0..12).map(|step| BASE.at(step.into())).is_sorted_by(|a, b| a > b));
+        assert!((BASE.at(8.4) - 0.4 * 0.5 * (1.0 + (PI * 0.7).cos())).abs() < 1e-12, "between two steps");
     }
 
     /// PyTorch's schedulers as [`Schedule`] names them, with `lr=0.4`, 12 steps and a warm-up of 4, `every=3`, `factor=0.5`:

@@ -5,10 +5,11 @@
 //! decides which form of the network learns.
 //! Output: the network's weights, with its name and the normalisation as metadata. Config: see [`Config`].
 //!
-//! Metrics: `loss`, `accuracy` (share of a step's answers that were right), `learning_rate`, `images_per_second` every
+//! Metrics: `loss`, `accuracy` (share of a step's answers that were right), `learning_rate`, `images_per_second` (of the steps alone) every
 //! `metrics_every` steps, and at each epoch's end `epoch_loss` and `epoch_accuracy`. With an input `validation`, examples that it
 //! does not learn from: also `validation_loss` and `validation_accuracy`, over all of them each time, and of images in more than five
-//! classes `validation_top5`. With an input `probe`, labelled images: `knn_accuracy`, see [`Probe`].
+//! classes `validation_top5`. With an input `probe`, labelled images: `knn_accuracy`, see [`Probe`]. Where the last epoch's loss and
+//! accuracy are no better than chance, it warns, and there is `at_chance` (or `validation_at_chance`) with the value 1.
 //!
 //! With a column a class, each class is a question of its own: the loss is the sum of their logistic losses, those of 0 left out, and
 //! the accuracy the share of all known answers that were right; `validation_map` is the mean over classes of VOC 2007's average precision, and
@@ -20,17 +21,23 @@
 //!
 //! Each epoch is one shuffled scan. Weights start by seed and tensor name; libtorch's generator (dropout) is seeded anew each step.
 //! The result is exact for one device and number of threads, also if the run was interrupted: it goes on from its last checkpoint,
-//! behind the last example of that step. A loss that is no number stops it.
+//! behind the last example of that step. A loss that is no number stops it. The learning rate runs over the examples that come, not over
+//! those that views leave out.
 //!
 //! Noroozi, Vinjimoor, Favaro, Pirsiavash, "Boosting Self-Supervised Learning via Knowledge Transfer", section 4,
 //! <https://arxiv.org/abs/1805.00385>.
 
+mod chance;
 mod checkpoint;
 mod config;
 mod mean;
+mod pace;
+mod pass;
 mod probe;
 mod run;
+mod state;
 mod transfer;
+mod validate;
 
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, weights};
@@ -40,9 +47,10 @@ use self::config::Sampling;
 use self::probe::Probe;
 use self::run::Training;
 use super::examples::{Content, Layout};
+use super::input::normalisation_faults;
 use super::network::{Form, Parameter};
+use super::precision::Precision;
 use super::tensors;
-use super::weights::normalisation_faults;
 use crate::config::Limits;
 use crate::names::Names;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
@@ -66,13 +74,15 @@ pub struct Train {
     form: Form,
     parameters: Vec<Parameter>,
     probe: Option<Probe>,
+    /// What `auto` is on this machine.
+    precision: Precision,
     schema: SchemaRef,
 }
 
 impl Operator for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "a network's weights, from learning puzzles or classes";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const INPUTS: &'static [Port] = &[
         Port::scan(EXAMPLES, &COLUMNS),
         Port::scan(VALIDATION, &COLUMNS).optional(),
@@ -161,8 +171,8 @@ impl Operator for Train {
         let probe = inputs.inputs.get(PROBE).map(|schema| Probe::bind(&config, schema, layout.normalisation)).transpose();
         match probe {
             Ok(probe) if faults.is_empty() => {
-                let schema = schema(&config, &layout);
-                Ok(Self { config, layout, form, parameters, probe, schema })
+                let (precision, schema) = (config.precision.on(config.device), schema(&config, &layout));
+                Ok(Self { config, layout, form, parameters, probe, precision, schema })
             }
             Ok(_) => Err(faults),
             Err(more) => Err(faults.into_iter().chain(more).collect()),
@@ -190,7 +200,12 @@ impl Operator for Train {
         };
         let mut settled = self.config.settled();
         settled.extend([("target", serde_json::json!(target)), ("classes", serde_json::json!(classes))]);
+        settled.push(("precision", serde_json::json!(self.precision)));
         settled
+    }
+
+    fn device(&self) -> Option<String> {
+        Some(self.config.device.here())
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {

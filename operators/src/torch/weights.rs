@@ -1,11 +1,15 @@
 //! `weights`: a network's tensors from a safetensors file, or random ones.
 //!
-//! Input: none. Output: one row a tensor. Config: below; what the file does not say of its network (name, normalisation of images)
-//! becomes the table's metadata. Exact.
+//! Input: none. Output: one row a tensor. Config: below. Which network's the tensors are and how images are normalised for them becomes
+//! the table's metadata: as the file says it (`tessera export` writes it there), or else as the config does; that they say different
+//! things is a fault. So is a file whose tensors are not that network's: all this is in its header, which is read before anything runs.
+//! Exact.
 //!
 //! Without a file, the tensors are those that `train` starts from with the pipeline's seed: a baseline for what was learnt.
 //!
 //! The format: <https://github.com/huggingface/safetensors>.
+
+mod file;
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +20,13 @@ use serde::{Deserialize, Serialize};
 use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
-use super::input::Normalisation;
+pub use self::file::NORMALISATIONS;
+use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, walk};
 use super::tensors;
 use crate::config::Limits;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
+use crate::tensor_file::Header;
 
 /// Keys of a `weights` stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -29,54 +35,38 @@ pub struct Config {
     /// The safetensors file. Default: none, and the weights of `network` are random.
     #[serde(default)]
     path: Option<PathBuf>,
-    /// The network whose tensors these are. Default: not said, and `infer` must say it.
+    /// The network whose tensors these are. Default: what the file says, as `tessera export` writes it; else `infer` must say it.
     #[serde(default)]
     network: Option<Name>,
     /// Of random weights: how many classes the network names. Default: none, and it has those layers only that `infer` knows.
     #[serde(default)]
     classes: Option<usize>,
-    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: not said.
+    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: what the file says, else not said.
     #[serde(default)]
     mean: Option<[f32; 3]>,
     /// The standard deviation of the same. Default: not said.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
-    /// In place of `mean` and `deviation`: `tile` or `tile-channel`, each image by its own mean and deviation, or `none`. Default: not
-    /// said.
+    /// In place of `mean` and `deviation`: `tile` or `tile-channel`, each image by its own mean and deviation, or `none`. Default: what
+    /// the file says, else not said.
     #[serde(default)]
     normalisation: Option<String>,
-}
-
-/// What is wrong with a mean and a deviation, which go together.
-pub(super) fn normalisation_faults(mean: Option<[f32; 3]>, deviation: Option<[f32; 3]>) -> Vec<BindError> {
-    let mut faults = Vec::new();
-    match (mean, deviation) {
-        (Some(_), None) => faults.push(BindError::key("mean", "is of no use without `deviation`")),
-        (None, Some(_)) => faults.push(BindError::key("deviation", "is of no use without `mean`")),
-        _ => {}
-    }
-    if deviation.is_some_and(|deviation| !deviation.iter().all(|value| *value > 0.0 && value.is_finite())) {
-        faults.push(BindError::key("deviation", "must be above 0 for each channel"));
-    }
-    if mean.is_some_and(|mean| !mean.iter().all(|value| (0.0..=1.0).contains(value))) {
-        let fault = BindError::key("mean", "must be in 0..1 for each channel");
-        faults.push(fault.help("divide by 255 what was measured on bytes"));
-    }
-    faults
 }
 
 /// The bound operator.
 #[derive(Debug)]
 pub struct Weights {
     origin: Origin,
+    /// Which network's the tensors are, and how its images are normalised.
+    network: table::Network,
     schema: SchemaRef,
 }
 
 /// Where the tensors come from.
 #[derive(Debug)]
 enum Origin {
-    /// A safetensors file.
-    File { file: PathBuf, folder: PathBuf },
+    /// A safetensors file, and its header when the stage was bound.
+    File { file: PathBuf, folder: PathBuf, header: Header },
     /// The pipeline's seed.
     Seed(Vec<Parameter>),
 }
@@ -109,18 +99,44 @@ impl Operator for Weights {
                 Err(fault.help(format!("path = \"….safetensors\", or network = \"…\", one of: {}", Name::known())))
             }
         };
-        match origin.map_err(|fault| faults.push(fault)) {
-            Ok(origin) if faults.is_empty() => {
-                let schema = table::schema(&table::Network {
-                    name: config.network.map(|name| name.text().to_owned()),
-                    mean: config.mean,
-                    deviation: config.deviation,
-                    normalisation: config.normalisation,
-                });
-                Ok(Self { origin, schema })
+        let given = table::Network {
+            name: config.network.map(|name| name.text().to_owned()),
+            mean: config.mean,
+            deviation: config.deviation,
+            normalisation: config.normalisation,
+        };
+        let origin = origin.map_err(|fault| faults.push(fault)).ok();
+        let network = match &origin {
+            Some(Origin::File { header, .. }) => file::network(header, given).unwrap_or_else(|more| {
+                faults.extend(more);
+                table::Network::default()
+            }),
+            Some(Origin::Seed(_)) | None => given,
+        };
+        match origin {
+            Some(origin) if faults.is_empty() => {
+                let schema = table::schema(&network);
+                Ok(Self { origin, network, schema })
             }
             _ => Err(faults),
         }
+    }
+
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let table::Network { name, mean, deviation, normalisation } = &self.network;
+        vec![
+            ("network", serde_json::json!(name)),
+            ("mean", serde_json::json!(mean)),
+            ("deviation", serde_json::json!(deviation)),
+            ("normalisation", serde_json::json!(normalisation)),
+        ]
+    }
+
+    fn notes(&self) -> Result<Vec<String>, RunError> {
+        Ok(match &self.origin {
+            Origin::File { header, .. } => file::notes(header, &self.network),
+            Origin::Seed(_) => Vec::new(),
+        })
     }
 
     fn schema(&self) -> SchemaRef {
@@ -140,8 +156,10 @@ fn of_file(file: PathBuf, classes: Option<usize>) -> Result<Origin, BindError> {
         let fault = BindError::key("path", format!("there is no file {}", file.display()));
         return Err(fault.help("paths start from the folder of the pipeline file"));
     }
+    let header = Header::read(&file)
+        .map_err(|error| BindError::key("path", format!("{} {error}", file.display())).help(error.help()))?;
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(Origin::File { file, folder })
+    Ok(Origin::File { file, folder, header })
 }
 
 fn of_seed(network: Name, classes: Option<usize>) -> Result<Origin, BindError> {
@@ -184,16 +202,24 @@ impl Source for Tensors {
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let schema = &self.weights.schema;
-        let file = match &self.weights.origin {
-            Origin::File { file, .. } => file,
+        let (file, header) = match &self.weights.origin {
+            Origin::File { file, header, .. } => (file, header),
             Origin::Seed(parameters) => {
                 let tensors = tensors::Tensors::initial(parameters, self.seed, tch::Device::Cpu)?;
                 return tensors.write(schema)?.into_iter().try_for_each(emit);
             }
         };
         let bytes = files.read(file)?;
-        let malformed = |error| RunError::Format { path: file.clone(), message: format!("is no safetensors file: {error}") };
+        let malformed = |error: safetensors::SafeTensorError| RunError::Format {
+            path: file.clone(),
+            message: format!("is no safetensors file: {error}"),
+        };
         let held = SafeTensors::deserialize(&bytes).map_err(malformed)?;
+        // The table's metadata, and all that was checked, is of the header that was there when the stage was bound.
+        if SafeTensors::read_metadata(&bytes).map_err(malformed).map(|(_, found)| Header::of(&found))? != *header {
+            let message = "was replaced by another while the pipeline was checked: run again".to_owned();
+            return Err(RunError::Format { path: file.clone(), message });
+        }
         let mut tensors = held.tensors();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let dtypes: Vec<_> = tensors.iter().map(|(_, view)| view.dtype().to_string()).collect();
@@ -208,122 +234,4 @@ impl Source for Tensors {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use safetensors::tensor::{Dtype, TensorView, serialize};
-    use serde_json::json;
-
-    use super::*;
-    use crate::operator::{At, Inputs, QueryPlanner};
-
-    struct NoPlanner;
-    impl QueryPlanner for NoPlanner {
-        fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
-            Err("no query here".to_owned())
-        }
-    }
-
-    struct Disk;
-    impl Files for Disk {
-        fn list(&self, root: &Path) -> Result<Listed, tessera_datasets::Error> {
-            tessera_datasets::local::LocalFiles.list(root)
-        }
-        fn read(&self, path: &Path) -> Result<Vec<u8>, tessera_datasets::Error> {
-            std::fs::read(path).map_err(|source| tessera_datasets::Error::Io { path: path.to_owned(), source })
-        }
-        fn read_range(&self, path: &Path, _: u64, _: u64) -> Result<Vec<u8>, tessera_datasets::Error> {
-            self.read(path)
-        }
-    }
-
-    fn bind(base: &Path, config: serde_json::Value) -> Result<Weights, Vec<BindError>> {
-        let binding = Binding { inputs: &Inputs(BTreeMap::new()), base, planner: &NoPlanner };
-        Weights::bind(serde_json::from_value(config).unwrap(), &binding)
-    }
-
-    fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
-        match weights.kernel(&Context { seed, threads: 1, base: "/base".into(), scratch: std::env::temp_dir() }).unwrap() {
-            Kernel::Source(source) => source,
-            _ => panic!("`weights` is a source"),
-        }
-    }
-
-    fn read(source: &dyn Source) -> Result<Vec<RecordBatch>, RunError> {
-        let mut batches = Vec::new();
-        source.read(&Disk, &[], &mut |batch| {
-            batches.push(batch);
-            Ok(())
-        })?;
-        Ok(batches)
-    }
-
-    #[test]
-    fn a_file_becomes_a_table() {
-        let folder = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensors = [
-            ("b.weight", TensorView::new(Dtype::F32, vec![2, 2], &bytes).unwrap()),
-            ("a.steps", TensorView::new(Dtype::I64, vec![], &bytes[..8]).unwrap()),
-        ];
-        std::fs::write(folder.path().join("w.safetensors"), serialize(tensors, None).unwrap()).unwrap();
-        let config =
-            json!({"path": "w.safetensors", "network": "small", "mean": [0.4, 0.5, 0.6], "deviation": [0.2, 0.2, 0.2]});
-        let weights = bind(folder.path(), config).unwrap();
-        let network = table::network(&weights.schema()).unwrap();
-        assert_eq!((network.name.as_deref(), network.mean), (Some("small"), Some([0.4, 0.5, 0.6])));
-        let source = source(weights, 1);
-        assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_str()), (folder.path(), "w.safetensors"));
-        let batches = read(&*source).unwrap();
-        let rows = table::rows(&batches[0]).unwrap();
-        assert_eq!(batches.len(), 1);
-        assert_eq!(rows[0], Weight { tensor: "a.steps", shape: vec![], dtype: "I64", data: &bytes[..8] });
-        assert_eq!(rows[1], Weight { tensor: "b.weight", shape: vec![2, 2], dtype: "F32", data: &bytes });
-    }
-
-    #[test]
-    fn a_malformed_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("w.safetensors"), b"PK\x03\x04 a zip, not tensors").unwrap();
-        let weights = bind(folder.path(), json!({"path": "w.safetensors"})).unwrap();
-        let error = read(&*source(weights, 1)).unwrap_err().to_string();
-        assert!(error.contains("w.safetensors: is no safetensors file"), "{error}");
-    }
-
-    #[test]
-    fn without_a_file_the_seed_decides() {
-        let of = |config: serde_json::Value, seed| {
-            let source = source(bind(Path::new("/base"), config).unwrap(), seed);
-            assert_eq!((source.list(&Disk).unwrap(), source.root()), (Listed::default(), Path::new("/base")));
-            read(&*source).unwrap()
-        };
-        let small = json!({"network": "small", "normalisation": "tile"});
-        assert_eq!(of(small.clone(), 1), of(small.clone(), 1));
-        assert_ne!(of(small.clone(), 1), of(small.clone(), 2));
-        let batches = of(small, 1);
-        let network = table::network(batches[0].schema_ref()).unwrap();
-        assert_eq!((network.name.as_deref(), network.normalisation.as_deref()), (Some("small"), Some("tile")));
-        let names = |batches: &[RecordBatch]| {
-            let rows =
-                batches.iter().flat_map(|batch| table::rows(batch).unwrap().into_iter().map(|row| row.tensor.to_owned()));
-            rows.collect::<Vec<_>>()
-        };
-        assert!(names(&batches).contains(&"conv5.weight".to_owned()) && !names(&batches).contains(&"fc.weight".to_owned()));
-        let whole = of(json!({"network": "small", "classes": 7}), 1);
-        assert!(names(&whole).contains(&"fc.weight".to_owned()));
-    }
-
-    #[test]
-    fn all_that_is_wrong_is_said_at_once() {
-        let faults = bind(Path::new("/nowhere"), json!({"path": "w", "mean": [100.0, 0.0, 0.0]})).unwrap_err();
-        let at: Vec<_> = faults.iter().map(|fault| fault.at.clone()).collect();
-        assert_eq!(at, [At::Key("mean".into()), At::Key("mean".into()), At::Key("path".into())], "{faults:?}");
-        let faults = bind(Path::new("/nowhere"), json!({"path": "w", "deviation": [1.0, 0.0, 1.0]})).unwrap_err();
-        assert_eq!(faults.len(), 3, "{faults:?}");
-        let fault = |config| bind(Path::new("/nowhere"), config).unwrap_err().remove(0);
-        assert!(fault(json!({})).help.unwrap().contains("one of: alexnet, "));
-        assert_eq!(fault(json!({"network": "small", "classes": 0})).at, At::Key("classes".into()));
-        assert_eq!(fault(json!({"path": "w", "classes": 2})).at, At::Key("classes".into()));
-        assert_eq!(fault(json!({"network": "small", "normalisation": "image"})).at, At::Key("normalisation".into()));
-    }
-}
+mod tests;

@@ -46,12 +46,7 @@ pub struct Cut<'a> {
 pub fn shuffle(rows: &RecordBatch, seed: u64, epoch: u64, cut: Cut<'_>) -> Result<Shuffled> {
     let Cut { chunk, leads, after, classes } = cut;
     let ids = images::ids(rows).map_err(|error| DataFusionError::External(error.into()))?;
-    let hash = Hash::new(seed, epoch);
-    let mut order: Vec<Place<'_>> = match classes {
-        None => (0..ids.len()).map(|row| Place { row: row as u32, id: ids.value(row).into() }).collect(),
-        Some(column) => balanced(ids, rows, column, &hash)?,
-    };
-    order.sort_by_cached_key(|place| (hash.of(&place.id), place.id.clone()));
+    let order = order(ids, rows, &Hash::new(seed, epoch), classes)?;
     let mut shuffled = Shuffled { partitions: Vec::new(), trails: Vec::new() };
     let mut at = match after {
         None => 0,
@@ -80,6 +75,31 @@ pub fn shuffle(rows: &RecordBatch, seed: u64, epoch: u64, cut: Cut<'_>) -> Resul
     Ok(shuffled)
 }
 
+/// Where the rows of an epoch's shuffled order come.
+pub struct Ranks {
+    hash: Hash,
+    /// The hashes of all ids, in the order's.
+    sorted: Vec<u64>,
+}
+
+impl Ranks {
+    /// Those of the order that [`shuffle`] makes.
+    ///
+    /// # Errors
+    /// There is no `image_id` column, or no such column of classes.
+    pub fn new(rows: &RecordBatch, seed: u64, epoch: u64, classes: Option<&str>) -> Result<Self> {
+        let ids = images::ids(rows).map_err(|error| DataFusionError::External(error.into()))?;
+        let hash = Hash::new(seed, epoch);
+        let sorted = order(ids, rows, &hash, classes)?.iter().map(|place| hash.of(&place.id)).collect();
+        Ok(Self { hash, sorted })
+    }
+
+    /// How many rows come before the row of that id; none if there is no such row.
+    pub fn of(&self, id: &str) -> Option<usize> {
+        self.sorted.binary_search(&self.hash.of(id)).ok()
+    }
+}
+
 /// The id in the table of a row that came again in an epoch.
 pub fn original(id: &str) -> &str {
     id.split(AGAIN).next().unwrap_or(id)
@@ -106,6 +126,16 @@ impl Hash {
         let hash = self.0.clone().update(id.as_bytes()).finalize();
         u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight of 32 bytes"))
     }
+}
+
+/// All rows of an epoch in their order: by the hash of their ids.
+fn order<'a>(ids: &'a StringArray, rows: &RecordBatch, hash: &Hash, classes: Option<&str>) -> Result<Vec<Place<'a>>> {
+    let mut order: Vec<Place<'_>> = match classes {
+        None => (0..ids.len()).map(|row| Place { row: row as u32, id: ids.value(row).into() }).collect(),
+        Some(column) => balanced(ids, rows, column, hash)?,
+    };
+    order.sort_by_cached_key(|place| (hash.of(&place.id), place.id.clone()));
+    Ok(order)
 }
 
 /// As many places as there are rows, in equal shares for the classes. Rows without a class are a class.
@@ -194,6 +224,9 @@ mod tests {
             let expected = if start == 20 { &[][..] } else { &order[start - 1..] };
             assert_eq!(found, expected);
         }
+        let ranks = Ranks::new(&rows(20), 1, 3, None).unwrap();
+        assert!(order.iter().enumerate().all(|(place, id)| ranks.of(id) == Some(place)));
+        assert_eq!((ranks.of(""), ranks.of("020")), (None, None));
         let error = shuffle(&rows(20), 1, 3, Cut { chunk: 9, leads: false, after: Some("x"), classes: None })
             .err()
             .unwrap()
@@ -260,6 +293,8 @@ mod tests {
             }
             seen.extend(ids.iter().map(|id| original(id).to_owned()));
             assert_eq!(epoch(number, 7, None), ids);
+            let ranks = Ranks::new(&rows, 1, number, Some("cluster")).unwrap();
+            assert!(ids.iter().enumerate().all(|(place, id)| ranks.of(id) == Some(place)), "also where rows come again");
             assert_eq!(epoch(number, 1000, Some(&ids[30])), ids[31..]);
         }
         assert_eq!(seen.len(), 50, "all of a large class come in time");

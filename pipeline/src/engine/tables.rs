@@ -1,6 +1,7 @@
 //! What a whole kernel sees: tables to scan as often as it likes, and a sink.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -11,12 +12,16 @@ use tokio::runtime::Handle;
 
 use super::in_order::in_order;
 use super::operator_exec::ScanState;
+use super::shuffle::Ranks;
 use crate::catalog::{Catalog, Request};
 use crate::interrupt::Interrupt;
 use crate::report::Bar;
 use crate::run::writer::TableWriter;
 use crate::store::checkpoint::{Checkpoint, CheckpointFile};
 use crate::store::{DroppedRow, Manifest};
+
+/// An order that rows are looked up in: its input, epoch, and column of classes.
+pub type Asked = (String, u64, Option<String>);
 
 /// The inputs of one kernel.
 pub struct KernelTables {
@@ -30,6 +35,8 @@ pub struct KernelTables {
     pub seed: u64,
     /// Rows of shuffled inputs, read once.
     pub shuffled: Mutex<BTreeMap<String, Arc<RecordBatch>>>,
+    /// Where rows come in the order that was last asked for.
+    pub ranks: Mutex<Option<(Asked, Arc<Ranks>)>>,
     /// What the scans share, for the rows that they left out.
     pub scans: Mutex<Vec<Arc<ScanState>>>,
     /// The stage's snapshot to go on from.
@@ -104,6 +111,24 @@ impl Tables for KernelTables {
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
 
+    fn place(&self, input: &str, order: Order<'_>, image_id: &str) -> Result<Option<usize>, RunError> {
+        let Order::Shuffled { epoch, classes, .. } = order else {
+            return Err(RunError::Engine("rows have places in a shuffled order alone".to_owned()));
+        };
+        let asked: Asked = (input.to_owned(), epoch, classes.map(str::to_owned));
+        let mut known = self.ranks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, ranks)) = &*known
+            && *of == asked
+        {
+            return Ok(ranks.of(image_id));
+        }
+        let (table, request) = (self.input(input)?.0, self.request(input, order)?);
+        let ranks = Arc::new(self.runtime.block_on(self.catalog.ranks(table, &request)).map_err(engine)?);
+        let place = ranks.of(image_id);
+        *known = Some((asked, ranks));
+        Ok(place)
+    }
+
     fn last(&self) -> Result<Option<Vec<RecordBatch>>, RunError> {
         let Some(last) = &self.last else { return Ok(None) };
         let store = self.catalog.store.stage(&last.stage);
@@ -124,12 +149,25 @@ pub struct KernelSink<'a> {
     pub metrics: Vec<Metric>,
     /// Whether what is shown next was done before this run.
     pub resumed: bool,
+    /// Rows that the scans of the run before, whose checkpoint this one goes on from, had left out.
+    pub dropped_before: Vec<DroppedRow>,
     /// Whether the new table goes on from the last one.
     pub went_on: bool,
     /// Shows how far it is.
     pub bar: Bar,
     /// Whether somebody wants it to stop.
     pub interrupt: Interrupt,
+}
+
+impl KernelSink<'_> {
+    /// Rows that were left out so far, by this run's scans or those that it goes on from.
+    pub fn dropped(&self) -> Vec<DroppedRow> {
+        let mut rows = self.tables.dropped();
+        rows.extend(self.dropped_before.iter().cloned());
+        rows.sort();
+        rows.dedup();
+        rows
+    }
 }
 
 impl Sink for KernelSink<'_> {
@@ -152,12 +190,17 @@ impl Sink for KernelSink<'_> {
         self.bar.say(line);
     }
 
+    fn warn(&mut self, line: &str) {
+        self.bar.warn(line);
+    }
+
     fn resume(&mut self) -> Option<Vec<u8>> {
+        self.tables.catalog.engine.keeps.store(true, Ordering::Relaxed);
         match self.checkpoint.read() {
             Ok(found) => found.map(|Checkpoint { state, metrics, dropped }| {
                 self.metrics = metrics;
                 self.resumed = true;
-                self.tables.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
+                self.dropped_before = dropped;
                 state
             }),
             Err(error) => {
@@ -167,8 +210,19 @@ impl Sink for KernelSink<'_> {
         }
     }
 
+    fn forget(&mut self, line: &str) {
+        self.bar.say(line);
+        self.metrics.clear();
+        self.dropped_before.clear();
+        self.resumed = false;
+        // One that cannot be removed is replaced by the next, or found of no use again.
+        if let Err(error) = self.checkpoint.remove() {
+            self.bar.say(&format!("{error:#}"));
+        }
+    }
+
     fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
-        let checkpoint = Checkpoint { state, metrics: self.metrics.clone(), dropped: self.tables.dropped() };
+        let checkpoint = Checkpoint { state, metrics: self.metrics.clone(), dropped: self.dropped() };
         self.checkpoint.write(checkpoint).map_err(engine)
     }
 

@@ -16,7 +16,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Schema, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use tessera_operators::tensor_file::{Layout, Tensor, width};
+use tessera_operators::tensor_file::{Layout, Tensor, entries, width};
 use tessera_schemas::{meta, weights};
 
 use super::{NewFile, Rows, csv};
@@ -46,16 +46,7 @@ pub fn weights(schema: &SchemaRef, batches: &[RecordBatch], file: &NewFile) -> R
         }
         tensors.push(Tensor { name: weight.tensor.to_owned(), dtype: weight.dtype.to_owned(), shape });
     }
-    let network = weights::network(schema)?;
-    let entries = [
-        // What PyTorch's loaders look for.
-        ("format", Some("pt".to_owned())),
-        ("network", network.name),
-        ("mean", network.mean.map(|mean| meta::join(&mean))),
-        ("deviation", network.deviation.map(|deviation| meta::join(&deviation))),
-        ("normalisation", network.normalisation),
-    ];
-    let metadata = entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    let metadata = entries(&weights::network(schema)?);
     let layout = Layout::new(&tensors, &metadata).map_err(|message| anyhow!(message))?;
     let out = file.file()?;
     out.write_all_at(&layout.head, 0)?;

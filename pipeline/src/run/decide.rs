@@ -242,9 +242,17 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if let Some(manifest) = candidate {
         decision.action = Action::Reuse;
         decision.parts = manifest.parts.len();
-        decision.reuse = Some(manifest);
         // Files that were only touched are no reason for anything.
         decision.reasons.clear();
+        if let (Some(then), Some(now)) = (&manifest.machine, catalog.machine(node))
+            && *then != now
+        {
+            let name = &this.name;
+            decision
+                .reasons
+                .push(format!("{name}: made on {then}, and here it is {now}: made anew, its last digits would differ"));
+        }
+        decision.reuse = Some(manifest);
         return Ok(decision);
     }
     decision.forced = ask.force;

@@ -1,6 +1,6 @@
 //! Making a stage's snapshot, each shape of kernel in its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -55,6 +55,8 @@ pub(super) async fn execute(
     let mut read = None;
     let mut started_from = None;
     let maps = catalog.stream_of(node).is_some();
+    // Before the kernel is made, which takes the operator.
+    let machine = catalog.machine(node);
     let before: BTreeSet<String> = {
         let kept = decision.targets.iter().filter_map(|(_, part)| part.as_ref());
         kept.chain(decision.previous.iter().flat_map(|previous| &previous.parts)).map(|part| part.file.clone()).collect()
@@ -108,6 +110,7 @@ pub(super) async fn execute(
         run: run.to_owned(),
         seconds,
         metrics,
+        machine,
         started_from,
     };
     store.publish(&manifest)?;
@@ -231,11 +234,13 @@ async fn run_whole(
         catalog: catalog.clone(),
         runtime: tokio::runtime::Handle::current(),
         seed: catalog.plan.graph.seed(node),
-        shuffled: Mutex::new(BTreeMap::new()),
+        shuffled: Mutex::default(),
+        ranks: Mutex::default(),
         scans: Mutex::default(),
         last,
         dropped: Mutex::default(),
     };
+    catalog.engine.keeps.store(false, Ordering::Relaxed);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
     let work = move || {
@@ -245,6 +250,7 @@ async fn run_whole(
             writer,
             metrics: Vec::new(),
             resumed: false,
+            dropped_before: Vec::new(),
             went_on: false,
             bar,
             interrupt,
@@ -252,7 +258,10 @@ async fn run_whole(
         let run = std::panic::AssertUnwindSafe(|| kernel.run(&tables, &mut sink));
         let result = std::panic::catch_unwind(run)
             .unwrap_or_else(|panic| Err(RunError::Engine(format!("panicked: {}", pool::message(panic.as_ref())))));
-        let made = result.map(|()| (sink.writer, sink.metrics, sink.went_on, tables.dropped()));
+        let made = result.map(|()| {
+            let dropped = sink.dropped();
+            (sink.writer, sink.metrics, sink.went_on, dropped)
+        });
         let _ = sender.send(made);
     };
     std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;

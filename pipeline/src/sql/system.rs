@@ -64,8 +64,9 @@ fn stages(catalog: &Catalog, manifests: &[Option<Arc<Manifest>>]) -> Result<Reco
     ])?)
 }
 
-/// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`, `started_from` (the snapshot whose
-/// table it goes on from): a row a snapshot that is still in the store, newest first.
+/// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`, of what depends on them to its last digits
+/// `device` and `threads`, and `started_from` (the snapshot whose table it goes on from): a row a snapshot that is still in the store,
+/// newest first.
 pub fn snapshots(catalog: &Catalog) -> Result<RecordBatch> {
     let mut all: Vec<(bool, Manifest)> = Vec::new();
     for node in catalog.plan.graph.nodes.iter().filter(|node| !node.view) {
@@ -80,7 +81,7 @@ pub fn snapshots(catalog: &Catalog) -> Result<RecordBatch> {
 pub fn snapshot_rows(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
     let of = |get: fn(&Manifest) -> i64| numbers(all.iter().map(|(_, manifest)| Some(get(manifest))));
     let texts_of = |get: fn(&Manifest) -> &String| texts(all.iter().map(|(_, manifest)| Some(get(manifest))));
-    Ok(RecordBatch::try_from_iter([
+    let columns = [
         ("stage", texts_of(|m| &m.stage)),
         ("snapshot", texts_of(|m| &m.id)),
         ("is_current", Arc::new(all.iter().map(|(current, _)| Some(*current)).collect::<BooleanArray>()) as ArrayRef),
@@ -90,8 +91,13 @@ pub fn snapshot_rows(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
         ("parts", of(|m| m.parts.len() as i64)),
         ("bytes", of(|m| m.parts.iter().map(|part| part.bytes as i64).sum())),
         ("seconds", Arc::new(all.iter().map(|(_, m)| Some(m.seconds)).collect::<Float64Array>())),
+        ("device", texts(all.iter().map(|(_, m)| m.machine.as_ref().map(|machine| &machine.device)))),
+        ("threads", numbers(all.iter().map(|(_, m)| m.machine.as_ref().map(|machine| machine.threads as i64)))),
         ("started_from", texts(all.iter().map(|(_, m)| m.started_from.as_ref()))),
-    ])?)
+    ];
+    // Nullable or not by their names: the rows' schema is that of no rows.
+    let nullable = |name: &str| matches!(name, "device" | "threads" | "started_from");
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, nullable(name))))?)
 }
 
 /// `stage`, `snapshot`, `part`, `file`, `rows`, `bytes`, `key`, `dropped`.

@@ -36,9 +36,28 @@ pub struct Manifest {
     pub seconds: f64,
     /// Hash of the file of its metrics, if it has one.
     pub metrics: Option<String>,
+    /// Where it was made, if its values depend on that to their last digits; not known of snapshots of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
     /// The snapshot of the same stage whose table it goes on from. No part of the key.
     #[serde(default)]
     pub started_from: Option<String>,
+}
+
+/// What the last digits of a snapshot depend on beside its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// How many threads worked at once.
+    pub threads: usize,
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, threads } = self;
+        write!(f, "{device} with {threads} {}", if *threads == 1 { "thread" } else { "threads" })
+    }
 }
 
 /// An immutable file of rows.

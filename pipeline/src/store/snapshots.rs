@@ -120,6 +120,7 @@ mod tests {
             run: format!("{created:013}-0"),
             seconds: 0.0,
             metrics: None,
+            machine: None,
             started_from: None,
         }
     }

@@ -41,6 +41,28 @@ fn a_cut_pass_has_the_gradients_of_a_whole_one() {
     assert!(lost.to_string().contains("does not depend on all"), "{lost}");
 }
 
+/// Maps of 16 bits are normalised as those of 32 are, and then rounded: squares and powers of 16 bits would be off by more.
+#[test]
+fn responses_of_half_the_bits_are_computed_in_all() {
+    tch::manual_seed(6);
+    let maps = (Tensor::randn([4, 16, 5, 5], (Kind::Float, Device::Cpu)) * 50.0).to_kind(Kind::BFloat16);
+    let response = Response { size: 5, alpha: 1e-2, beta: 0.75 };
+    let of = |maps: &Tensor| Tape::default().response(maps.copy(), response).unwrap();
+    let (found, expected) = (of(&maps), of(&maps.to_kind(Kind::Float)));
+    assert_eq!((found.kind(), expected.kind()), (Kind::BFloat16, Kind::Float));
+    assert!(found.equal(&expected.to_kind(Kind::BFloat16)));
+    let rough = product(&maps, response).unwrap();
+    let worst = (rough.to_kind(Kind::Float) - &expected).abs().max().double_value(&[]);
+    assert!(worst > (found.to_kind(Kind::Float) - &expected).abs().max().double_value(&[]), "{worst}");
+    // The gradient's way back is cut there as it is for 32 bits.
+    let maps = maps.detach().set_requires_grad(true);
+    let mut tape = Tape::default();
+    let loss = tape.response(maps.shallow_clone(), response).unwrap().to_kind(Kind::Float).square().mean(Kind::Float);
+    assert_eq!(tape.cuts.len(), 1);
+    let gradient = &tape.gradients(&loss, &[maps.shallow_clone()]).unwrap()[0];
+    assert!(gradient.kind() == Kind::BFloat16 && gradient.isfinite().all().int64_value(&[]) == 1);
+}
+
 /// Two images, three classes, of which one does not count for the second: sums of `log(1 + exp(-t s))`, halved.
 #[test]
 fn the_loss_of_presence_leaves_out_what_does_not_count() {

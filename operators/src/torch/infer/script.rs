@@ -1,11 +1,15 @@
 //! A TorchScript model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, Kind, TchError, Tensor};
 
 use super::super::input::channels_last;
-use crate::operator::RunError;
+use crate::operator::{BindError, RunError};
+use crate::tensor_file::{self, Header};
+
+/// The key that names the model.
+const KEY: &str = "model";
 
 /// A loaded model, in evaluation mode.
 #[derive(Debug)]
@@ -20,22 +24,20 @@ impl Script {
     /// Loads the model, and runs it once to see the shape of its output, less the number of images. Without a size, only loads it.
     ///
     /// # Errors
-    /// There is no such file, it is no TorchScript, or it does not yield one row of numbers an image: a message for its key.
-    pub fn load(file: PathBuf, size: Option<[usize; 2]>) -> Result<Option<(Self, Vec<usize>)>, String> {
+    /// There is no such file, it is no TorchScript, or it does not yield one row of numbers an image.
+    pub fn load(file: PathBuf, size: Option<[usize; 2]>) -> Result<Option<(Self, Vec<usize>)>, BindError> {
         if !file.is_file() {
-            return Err(format!("there is no file {}", file.display()));
+            let fault = BindError::key(KEY, format!("there is no file {}", file.display()));
+            return Err(fault.help("paths start from the folder of the pipeline file"));
         }
-        let module = module(&file, Device::Cpu).map_err(|error| {
-            let reason = first_line(&error);
-            format!("{} cannot be read as TorchScript: {reason}", file.display())
-        })?;
+        let module = module(&file, Device::Cpu).map_err(|error| other(&file, &first_line(&error)))?;
         let Some([height, width]) = size else { return Ok(None) };
         let mut script = Self { file, module, channels_last: true };
         let shape = script.shape(height, width).or_else(|_| {
             script.channels_last = false;
             script.shape(height, width)
         });
-        shape.map(|shape| Some((script, shape)))
+        shape.map(|shape| Some((script, shape))).map_err(|message| BindError::key(KEY, message))
     }
 
     /// The shape of the output for one image, tried with two.
@@ -72,6 +74,30 @@ impl Script {
         // Of this thread. The optimising executor rewrites a model after its first runs, and with it the results' last bits.
         tch::jit::f_set_graph_executor_optimize(false)?;
         if self.channels_last { self.module.forward_ts(&[input]) } else { self.module.forward_ts(&[input.f_contiguous()?]) }
+    }
+}
+
+/// The fault of a file that libtorch cannot read, for that reason: what it is, if that is known.
+fn other(file: &Path, reason: &str) -> BindError {
+    let path = file.display();
+    if Header::read(file).is_ok() {
+        let fault = BindError::key(KEY, format!("{path} is a safetensors file: tensors without a model's code"));
+        return fault.help("a stage `weights` reads it, as the input `weights` of this one");
+    }
+    let help = "in Python: torch.jit.trace(model.eval(), torch.zeros(1, 3, H, W)).save(\"model.pt\")";
+    match tensor_file::Kind::of(file) {
+        Ok(kind @ (tensor_file::Kind::TorchScript | tensor_file::Kind::Unknown)) => {
+            let what = if kind == tensor_file::Kind::TorchScript {
+                "a TorchScript model that libtorch refuses"
+            } else {
+                "no TorchScript"
+            };
+            BindError::key(KEY, format!("{path} is {what}: {reason}")).help(help)
+        }
+        Ok(kind) => {
+            BindError::key(KEY, format!("{path} is {}, and a TorchScript model is needed", kind.describe())).help(help)
+        }
+        Err(error) => BindError::key(KEY, format!("{path} cannot be read: {error}")),
     }
 }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
+use super::chance::Tally;
 use super::mean::Sums;
 use crate::operator::RunError;
 use crate::torch::optimizer::Optimizer;
@@ -15,6 +16,8 @@ use crate::torch::tensors::Tensors;
 
 /// The metadata entry with the position.
 const POSITION: &str = "position";
+/// What the names of weights and running statistics begin with.
+const WEIGHTS: &str = "weights/";
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,12 @@ pub struct Position {
     pub step: usize,
     /// The last example of the last step, if that was in this epoch.
     pub last: Option<String>,
+    /// Steps of the first epoch, once it is done.
+    #[serde(default)]
+    pub first: Option<usize>,
+    /// How often each answer was right in this epoch.
+    #[serde(default)]
+    pub tally: Tally,
     /// Sums of the steps of this epoch.
     pub whole: Sums,
     /// Sums of the steps since the last row of metrics.
@@ -80,9 +89,24 @@ pub fn fill(state: &[u8], tensors: &Tensors, optimizer: &Optimizer) -> Result<()
     Ok(())
 }
 
+/// What of a state has values that are no finite numbers, if anything: a tensor, or the optimizer's memory. No later step makes such
+/// values finite again.
+///
+/// # Errors
+/// libtorch refuses.
+pub fn unsound(tensors: &Tensors, optimizer: &Optimizer) -> Result<Option<String>, TchError> {
+    for (name, tensor) in named(tensors, optimizer) {
+        if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            let weight = name.strip_prefix(WEIGHTS).map(|name| format!("the tensor `{name}`"));
+            return Ok(Some(weight.unwrap_or_else(|| "the optimizer's memory".to_owned())));
+        }
+    }
+    Ok(None)
+}
+
 /// All tensors of a state, by the names that they have there.
 fn named<'a>(tensors: &'a Tensors, optimizer: &'a Optimizer) -> impl Iterator<Item = (String, &'a Tensor)> {
-    let weights = tensors.named().map(|(name, tensor)| (format!("weights/{name}"), tensor));
+    let weights = tensors.named().map(|(name, tensor)| (format!("{WEIGHTS}{name}"), tensor));
     let memory = optimizer.memory().enumerate().flat_map(|(kind, memory)| {
         memory.iter().enumerate().map(move |(at, tensor)| (format!("memory/{kind}/{at}"), tensor))
     });

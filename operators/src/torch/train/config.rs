@@ -6,14 +6,11 @@ use serde_json::Value;
 use crate::names::Names;
 use crate::operator::BindError;
 use crate::torch::device::Device;
-use crate::torch::input::Normalisation;
+use crate::torch::input::{IMAGENET, Normalisation};
 use crate::torch::network::Name;
 use crate::torch::optimizer::{Method, Rule};
 use crate::torch::precision::Precision;
 use crate::torch::schedule::{Schedule, Shape};
-
-/// Means and deviations of ImageNet's images, which torchvision's networks expect.
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Keys of a `train` stage.
 #[derive(Debug, Clone, Deserialize, Serialize)]

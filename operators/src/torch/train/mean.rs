@@ -1,6 +1,6 @@
 //! Means over some steps.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,8 @@ use crate::operator::Sink;
 /// Sums over some steps, as far as they have come.
 #[derive(Debug, Clone)]
 pub struct Mean {
-    since: Instant,
-    /// What steps, before an interruption, took.
-    before: Duration,
+    /// What the steps took, with the reading of their examples; what is done between steps does not count.
+    took: Duration,
     steps: usize,
     images: usize,
     loss: f64,
@@ -34,11 +33,12 @@ pub struct Sums {
 impl Mean {
     /// Of no step.
     pub fn new() -> Self {
-        Self { since: Instant::now(), before: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0, answers: 0 }
+        Self { took: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0, answers: 0 }
     }
 
-    /// Adds a step's mean loss over its images, and how many of its answers were right.
-    pub fn add(&mut self, loss: f64, images: usize, right: usize, answers: usize) {
+    /// Adds a step's mean loss over its images, how many of its answers were right, and how long it took.
+    pub fn add(&mut self, loss: f64, images: usize, right: usize, answers: usize, took: Duration) {
+        self.took += took;
         self.steps += 1;
         self.images += images;
         self.loss += loss * images as f64;
@@ -46,9 +46,14 @@ impl Mean {
         self.answers += answers;
     }
 
-    /// Whether there was no step.
-    pub fn is_empty(&self) -> bool {
-        self.steps == 0
+    /// How many steps there were.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// How many images they had.
+    pub fn images(&self) -> usize {
+        self.images
     }
 
     /// Mean loss of an image, and share of answers that were right.
@@ -58,7 +63,7 @@ impl Mean {
 
     /// Images a second.
     pub fn rate(&self) -> f64 {
-        self.images as f64 / (self.since.elapsed() + self.before).as_secs_f64()
+        self.images as f64 / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// Records both values under those names.
@@ -71,7 +76,7 @@ impl Mean {
     /// What a checkpoint keeps.
     pub fn sums(&self) -> Sums {
         Sums {
-            nanos: (self.since.elapsed() + self.before).as_nanos() as u64,
+            nanos: self.took.as_nanos() as u64,
             steps: self.steps,
             images: self.images,
             loss: self.loss.to_bits(),
@@ -84,8 +89,7 @@ impl Mean {
 impl From<Sums> for Mean {
     fn from(sums: Sums) -> Self {
         Self {
-            since: Instant::now(),
-            before: Duration::from_nanos(sums.nanos),
+            took: Duration::from_nanos(sums.nanos),
             steps: sums.steps,
             images: sums.images,
             loss: f64::from_bits(sums.loss),

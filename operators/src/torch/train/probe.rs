@@ -91,8 +91,14 @@ impl Probe {
     /// The share of images whose label the others' tell.
     ///
     /// # Errors
-    /// The input cannot be read, or has fewer than two labelled images.
-    pub fn accuracy(&self, tables: &dyn Tables, tensors: &Tensors, device: tch::Device) -> Result<f64, RunError> {
+    /// The input cannot be read, or has fewer than two labelled images; or `cancelled` says that it is to stop.
+    pub fn accuracy(
+        &self,
+        tables: &dyn Tables,
+        tensors: &Tensors,
+        device: tch::Device,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<f64, RunError> {
         let _guard = tch::no_grad_guard();
         let (mut features, mut labels, mut known) = (Vec::new(), Vec::new(), BTreeMap::new());
         for batch in tables.scan(PROBE, Order::Stored)? {
@@ -101,6 +107,9 @@ impl Probe {
             let (names, pixels) = (names.as_string::<i32>(), Pixels::of(&batch)?);
             let rows: Vec<usize> = (0..batch.num_rows()).filter(|&row| names.is_valid(row)).collect();
             for rows in rows.chunks(BLOCK) {
+                if cancelled() {
+                    return Err(RunError::Cancelled);
+                }
                 let bytes: Vec<u8> = rows.iter().flat_map(|&row| pixels.row(row)).copied().collect();
                 features.push(self.features(&bytes, tensors, device)?);
                 for &row in rows {
@@ -113,7 +122,7 @@ impl Probe {
             let (found, label) = (labels.len(), &self.label);
             return Err(RunError::Input(format!("the probe needs two images or more with a `{label}`, and found {found}")));
         }
-        let neighbours = neighbours(&Tensor::f_cat(&features, 0)?)?;
+        let neighbours = neighbours(&Tensor::f_cat(&features, 0)?, cancelled)?;
         let right = labels.iter().zip(&neighbours).filter(|(label, near)| vote(near, &labels, known.len()) == **label);
         Ok(right.count() as f64 / labels.len() as f64)
     }
@@ -139,11 +148,14 @@ impl Probe {
 }
 
 /// Each row's nearest other rows and their cosines, nearest first.
-fn neighbours(features: &Tensor) -> Result<Vec<Vec<(usize, f64)>>, RunError> {
+fn neighbours(features: &Tensor, cancelled: &dyn Fn() -> bool) -> Result<Vec<Vec<(usize, f64)>>, RunError> {
     let count = features.size()[0];
     let near = NEIGHBOURS.min(count as usize - 1) as i64;
     let (columns, mut all) = (features.f_tr()?, Vec::with_capacity(count as usize));
     for start in (0..count).step_by(BLOCK) {
+        if cancelled() {
+            return Err(RunError::Cancelled);
+        }
         let rows = BLOCK.min((count - start) as usize) as i64;
         let cosines = features.f_narrow(0, start, rows)?.f_matmul(&columns)?;
         // An image is no neighbour of itself.
@@ -174,7 +186,7 @@ mod tests {
     fn neighbours_are_the_others() {
         let rows = [[1.0f32, 0.0], [0.0, 1.0], [0.8, 0.6]];
         let features = Tensor::from_slice(&rows.concat()).view([3, 2]);
-        let found = neighbours(&features).unwrap();
+        let found = neighbours(&features, &|| false).unwrap();
         let places: Vec<Vec<usize>> = found.iter().map(|near| near.iter().map(|pair| pair.0).collect()).collect();
         assert_eq!(places, [[2, 1], [2, 0], [0, 1]]);
         assert!((found[0][0].1 - 0.8).abs() < 1e-6);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::{Value, json};
 use tessera_schemas::puzzles::{self, Layout as PuzzleLayout};
 
@@ -14,6 +15,9 @@ use crate::operator::{At, Batches, Inputs, Order, QueryPlanner, Sink, Tables};
 use crate::random::Draw;
 use crate::torch::examples::tests::table;
 
+mod course;
+mod pictures;
+mod resume;
 mod steps;
 
 struct NoPlanner;
@@ -36,6 +40,20 @@ struct Memory {
     rows: usize,
     /// Whether the same puzzles are the validation set.
     validates: bool,
+    /// Rows of the table that come; those behind them are counted and left out.
+    sound: usize,
+    /// How long a scan of the validation set takes to begin.
+    slow: Duration,
+}
+
+impl Memory {
+    fn new(table: RecordBatch, rows: usize) -> Self {
+        Self { table, rows, validates: false, sound: usize::MAX, slow: Duration::ZERO }
+    }
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let count = self.table.num_rows();
+        Draw::new(9, "test", "order", "", epoch).distinct(count, count)
+    }
 }
 
 impl Tables for Memory {
@@ -45,15 +63,23 @@ impl Tables for Memory {
     fn rows(&self, _: &str) -> Result<usize, RunError> {
         Ok(self.table.num_rows())
     }
-    fn scan(&self, _: &str, order: Order<'_>) -> Result<Batches, RunError> {
+    fn place(&self, _: &str, order: Order<'_>, image_id: &str) -> Result<Option<usize>, RunError> {
+        let Order::Shuffled { epoch, .. } = order else { panic!("`train` shuffles") };
+        let ids = tessera_schemas::text(&self.table, IMAGE_ID)?;
+        Ok(self.order(epoch).iter().position(|&row| ids.value(row) == image_id))
+    }
+    fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError> {
         let Order::Shuffled { epoch, after, .. } = order else {
             return Ok(Box::new(std::iter::once(Ok(self.table.clone()))));
         };
-        let count = self.table.num_rows();
-        let order = Draw::new(9, "test", "order", "", epoch).distinct(count, count);
+        let order = self.order(epoch);
         let ids = tessera_schemas::text(&self.table, IMAGE_ID)?;
         let start = after.map_or(0, |id| order.iter().position(|&row| ids.value(row) == id).unwrap() + 1);
-        let rows: Vec<_> = order[start..].iter().map(|&row| self.table.slice(row, 1)).collect();
+        if input == VALIDATION {
+            std::thread::sleep(self.slow);
+        }
+        let sound = order[start..].iter().filter(|&&row| row < self.sound);
+        let rows: Vec<_> = sound.map(|&row| self.table.slice(row, 1)).collect();
         let schema = self.table.schema();
         let batches =
             rows.chunks(self.rows).map(|rows| arrow::compute::concat_batches(&schema, rows).map_err(RunError::from));
@@ -67,12 +93,23 @@ struct Record {
     metrics: Vec<(usize, usize, String, f64)>,
     notes: Vec<(usize, usize, String)>,
     lines: Vec<String>,
+    warnings: Vec<String>,
     cancel_after: Option<usize>,
+    /// How many checkpoints there were.
+    keeps: usize,
     /// The last checkpoint, and how many numbers there were.
     kept: Option<(Vec<u8>, usize)>,
 }
 
 impl Sink for Record {
+    fn warn(&mut self, line: &str) {
+        self.warnings.push(line.to_owned());
+    }
+    fn forget(&mut self, line: &str) {
+        self.lines.push(line.to_owned());
+        self.metrics.clear();
+        self.kept = None;
+    }
     fn write(&mut self, batch: RecordBatch) -> Result<(), RunError> {
         self.batches.push(batch);
         Ok(())
@@ -93,6 +130,7 @@ impl Sink for Record {
     }
     fn checkpoint(&mut self, state: Vec<u8>) -> Result<(), RunError> {
         self.kept = Some((state, self.metrics.len()));
+        self.keeps += 1;
         Ok(())
     }
     fn cancelled(&self) -> bool {
@@ -116,7 +154,15 @@ fn run_on(
     let train = bind(config.clone(), table.schema()).unwrap();
     let context = Context { seed, threads, base: "/nowhere".into(), scratch: std::env::temp_dir() };
     let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-    kernel.run(&Memory { table: table.clone(), rows, validates: false }, record)
+    kernel.run(&Memory::new(table.clone(), rows), record)
+}
+
+/// Trains on those tables, with one thread.
+fn run_with(config: &Value, tables: &Memory, record: &mut Record) -> Result<(), RunError> {
+    let train = bind(config.clone(), tables.table.schema()).unwrap();
+    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
+    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    kernel.run(tables, record)
 }
 
 fn config(more: Value) -> Value {
@@ -182,7 +228,7 @@ fn validation_is_measured_and_changes_nothing() {
         let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
         let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
         let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-        kernel.run(&Memory { table: table.clone(), rows: 10, validates }, record)
+        kernel.run(&Memory { validates, ..Memory::new(table.clone(), 10) }, record)
     };
     let [mut alone, mut validated] = [Record::default(), Record::default()];
     trained(false, &mut alone).unwrap();
@@ -205,51 +251,6 @@ fn timeless(record: &Record) -> Vec<&(usize, usize, String, f64)> {
     record.metrics.iter().filter(|metric| metric.2 != "images_per_second").collect()
 }
 
-#[test]
-fn an_interrupted_run_ends_like_an_undisturbed_one() {
-    let table = table(102, 4);
-    let rules = [json!({}), json!({"optimizer": "adamw", "clip": 0.5, "label_smoothing": 0.1, "warmup": 1.0})];
-    for (rule, stops) in rules.into_iter().zip([vec![1, 5, 6, 7], vec![17]]) {
-        let config = config(rule.clone());
-        let mut whole = Record::default();
-        run(&config, &table, 40, 1, &mut whole).unwrap();
-        assert!(whole.kept.is_none() && whole.lines.is_empty(), "minutes have not gone by");
-        let mut keeping = config.clone();
-        keeping["checkpoint_minutes"] = json!(0);
-        for stop in stops {
-            let mut first = Record { cancel_after: Some(stop), ..Record::default() };
-            run(&keeping, &table, 40, 1, &mut first).unwrap_err();
-            let (state, count) = first.kept.take().unwrap();
-            let metrics = first.metrics;
-            let mut second = Record { kept: Some((state, count)), metrics, ..Record::default() };
-            run(&keeping, &table, 7, 1, &mut second).unwrap();
-            // An epoch has six steps; it is told to stop before the next one, which may be another epoch's first.
-            assert_eq!(second.lines, [format!("resumed at epoch {}, step {stop}", stop / 6 + 1)]);
-            assert_eq!(second.notes.len(), 36 - stop, "no step is done twice");
-            assert!(second.batches == whole.batches, "{rule} stopped at {stop}: other weights");
-            assert_eq!(timeless(&second), timeless(&whole), "{rule} stopped at {stop}");
-        }
-    }
-}
-
-#[test]
-fn a_state_that_is_none_is_named_and_left() {
-    let table = table(40, 3);
-    let config = config(json!({"epochs": 1}));
-    let mut whole = Record::default();
-    run(&config, &table, 40, 1, &mut whole).unwrap();
-    for state in [
-        Vec::new(),
-        vec![7; 100],
-        safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None).unwrap(),
-    ] {
-        let mut record = Record { kept: Some((state, 0)), ..Record::default() };
-        run(&config, &table, 40, 1, &mut record).unwrap();
-        assert!(record.lines[0].starts_with("the checkpoint cannot be used ("), "{:?}", record.lines);
-        assert!(record.batches == whole.batches);
-    }
-}
-
 /// Images of 16 x 16 pixels, random but for a bright column in four that is their class's.
 fn pictures(rows: usize, classes: usize) -> RecordBatch {
     let mut draw = Draw::new(3, "test", "pictures", "", 0);
@@ -269,117 +270,6 @@ fn pictures(rows: usize, classes: usize) -> RecordBatch {
     let columns: Vec<ArrayRef> =
         vec![Arc::new(ids), tessera_schemas::pixels::array(bytes, 16, 16), Arc::new(Int32Array::from(labels))];
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
-}
-
-#[test]
-fn it_learns_classes_of_images() {
-    let table = pictures(96, 3);
-    let mut record = Record::default();
-    run(&config(json!({"classes": 3})), &table, 40, 1, &mut record).unwrap();
-    let last = record.metrics.iter().rfind(|metric| metric.2 == "epoch_accuracy").unwrap();
-    assert!(last.3 > 0.95, "{last:?}");
-    let network = weights::network(record.batches[0].schema_ref()).unwrap();
-    assert_eq!(network.mean, Some([0.485, 0.456, 0.406]));
-    assert_eq!(network.normalisation, None);
-    let tensors: Vec<_> =
-        weights::rows(&record.batches[0]).unwrap().into_iter().map(|row| (row.tensor, row.shape)).collect();
-    assert!(tensors.contains(&("fc.weight", vec![3, 192])), "{tensors:?}");
-
-    // Of more than five classes, the five that score highest count too.
-    let mut record = Record::default();
-    let train = bind(config(json!({"classes": 6})), table.schema()).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-    kernel.run(&Memory { table, rows: 40, validates: true }, &mut record).unwrap();
-    let of = |name: &str| record.metrics.iter().filter(|metric| metric.2 == name).map(|metric| metric.3).collect::<Vec<_>>();
-    let (first, five) = (of("validation_accuracy"), of("validation_top5"));
-    assert!(first.iter().zip(&five).all(|(first, five)| first <= five) && five.len() == 6, "{first:?} {five:?}");
-    assert_eq!(five[5], 1.0, "{first:?} {five:?}");
-}
-
-#[test]
-fn it_learns_which_classes_images_show() {
-    let one = pictures(100, 3);
-    let classes = one.column(2).as_primitive::<Int32Type>().clone();
-    // Each class is a question; what every seventh image shows of the third is not known, and nothing of every tenth, which is neither
-    // right nor wrong.
-    let presence = |class: i32| -> ArrayRef {
-        let answer = |(row, found): (usize, i32)| match class {
-            2 if row.is_multiple_of(7) => 0,
-            _ if row.is_multiple_of(10) => 0,
-            _ if found == class => 1,
-            _ => -1,
-        };
-        Arc::new(Int32Array::from_iter_values(classes.values().iter().copied().enumerate().map(answer)))
-    };
-    let names = ["a", "b", "c"];
-    let schema = one.schema();
-    let fields =
-        schema.fields()[..2].iter().cloned().chain(names.map(|name| Arc::new(tessera_schemas::presence::field(name))));
-    let columns = [&one.columns()[..2], &[presence(0), presence(1), presence(2)]].concat();
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let learnt = |columns: Vec<ArrayRef>, record: &mut Record| {
-        let table = RecordBatch::try_new(schema.clone(), columns).unwrap();
-        let train = bind(config(json!({"metrics_every": 1})), schema.clone()).unwrap();
-        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
-        kernel.run(&Memory { table, rows: 40, validates: true }, record)
-    };
-    let mut record = Record::default();
-    learnt(columns.clone(), &mut record).unwrap();
-    let metrics = |name: &str| -> Vec<f64> {
-        record.metrics.iter().filter(|metric| metric.2 == name).map(|metric| metric.3).collect()
-    };
-    let first = metrics("loss")[0];
-    assert!(
-        (first - 0.9 * 3.0 * 2f64.ln()).abs() < 0.3,
-        "three questions of nine images in ten start about undecided: {first}"
-    );
-    assert!(metrics("epoch_accuracy")[5] > 0.95, "{:?}", metrics("epoch_accuracy"));
-    let precision = metrics("validation_map");
-    assert!(precision[5] > 0.95 && precision.len() == 6, "{precision:?}");
-
-    // Columns of 1 and 0, as other sets have them: 0 is not "no" here.
-    let yes = |column: &ArrayRef| -> ArrayRef {
-        let answers = column.as_primitive::<Int32Type>().values().iter().map(|&answer| answer.max(0));
-        Arc::new(Int32Array::from_iter_values(answers))
-    };
-    let odd = [&columns[..2], &columns[2..].iter().map(yes).collect::<Vec<_>>()].concat();
-    let error = learnt(odd, &mut Record::default()).unwrap_err().to_string();
-    assert!(error.contains("a column of a class has 1 and -1, and 0 does not count"), "{error}");
-    let of_classes = names.map(|name| metrics(&format!("validation_ap_{name}"))[5]);
-    assert!((of_classes.iter().sum::<f64>() / 3.0 - precision[5]).abs() < 1e-12);
-    let faults = bind(config(json!({"sampling": "classes", "label_smoothing": 0.1})), schema).unwrap_err();
-    let at: Vec<_> = faults.into_iter().map(|fault| fault.at).collect();
-    assert_eq!(at, [At::Key("sampling".to_owned()), At::Key("label_smoothing".to_owned())]);
-}
-
-#[test]
-fn the_probe_measures_features_and_changes_nothing() {
-    let table = pictures(96, 3);
-    let trained = |probes: bool| {
-        let config = serde_json::from_value(config(json!({"classes": 3, "probe_every": 4}))).unwrap();
-        let mut inputs = Inputs([(EXAMPLES.to_owned(), table.schema())].into());
-        if probes {
-            inputs.0.insert(PROBE.to_owned(), table.schema());
-        }
-        let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
-        let train = Train::bind(config, &binding).unwrap();
-        let Kernel::Whole(kernel) =
-            train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap()
-        else {
-            panic!("`train` sees whole tables")
-        };
-        let mut record = Record::default();
-        kernel.run(&Memory { table: table.clone(), rows: 40, validates: false }, &mut record).unwrap();
-        record
-    };
-    let (alone, probed) = (trained(false), trained(true));
-    assert!(alone.batches == probed.batches);
-    let found: Vec<_> = probed.metrics.iter().filter(|metric| metric.2 == "knn_accuracy").collect();
-    // Every fourth epoch, and the last.
-    assert_eq!(found.iter().map(|metric| (metric.0, metric.1)).collect::<Vec<_>>(), [(3, 24), (5, 36)]);
-    assert!(found[1].3 > 0.9, "{found:?}");
 }
 
 #[test]

@@ -79,6 +79,10 @@ pub fn start(
         let (name, shape) = (&missing.name, crate::torch::network::dimensions(&missing.shape));
         return Err(RunError::Input(format!("the weights to start from have no tensor `{name}` of {shape}")));
     }
+    let said = tables.schema(WEIGHTS).map(|schema| weights::network(&schema)).transpose()?.unwrap_or_default();
+    if form.pieces == 1 && config.mean.is_none() && Normalisation::of_weights(&said).is_none() {
+        sink.say("images are normalised by ImageNet's mean and deviation: the weights do not say how they were for them");
+    }
     let list = if anew.is_empty() { "none".to_owned() } else { anew.join(", ") };
     sink.say(&format!("starts from `{WEIGHTS}`; tensors that start anew: {list}"));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::run::Pass;
+use super::super::pass::Pass;
 use crate::torch::by_formula;
 use crate::torch::examples::{Content, Examples, Layout};
 use crate::torch::forward::Mode;

@@ -1,0 +1,160 @@
+//! The state of a training run: where it starts or goes on, and when it is kept.
+
+use std::time::{Duration, Instant};
+
+use super::chance::Tally;
+use super::checkpoint::{self, Position};
+use super::mean::Mean;
+use super::run::Training;
+use super::{EXAMPLES, transfer};
+use crate::operator::{RunError, Sink, Tables};
+use crate::torch::optimizer::Optimizer;
+use crate::torch::tensors::Tensors;
+
+/// What helps against numbers that are none.
+pub(super) const ADVICE: &str =
+    "try a `learning_rate` of a tenth, a `warmup` of an epoch, `clip = 1.0`, or a larger `batch`";
+
+/// What changes in the course of a run.
+pub(super) struct State {
+    pub tensors: Tensors,
+    pub optimizer: Optimizer,
+    /// Passes over the data that are done.
+    pub epoch: usize,
+    /// Steps that are done.
+    pub step: usize,
+    /// The last example of this epoch's last step.
+    pub last: Option<String>,
+    /// Steps of the first epoch, once it is done.
+    pub first: Option<usize>,
+    /// This epoch's steps.
+    pub whole: Mean,
+    /// How often each answer was right in this epoch.
+    pub tally: Tally,
+    /// The steps since the last row of metrics.
+    pub recent: Mean,
+    /// When it was last kept, or else when the run began: not when the epoch did, for many epochs may be shorter than the time between
+    /// two checkpoints.
+    kept: Instant,
+}
+
+impl State {
+    /// The state of the last checkpoint, else that before the first step.
+    ///
+    /// # Errors
+    /// The weights to start from do not fit, or an input cannot be read.
+    pub fn start(training: &Training, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<Self, RunError> {
+        if let Some(bytes) = sink.resume() {
+            match Self::resumed(training, &bytes, tables)? {
+                Ok(state) => {
+                    // Behind the last epoch only the table is left to be written.
+                    let epoch = (state.epoch + 1).min(training.train.config.epochs);
+                    sink.say(&format!("resumed at epoch {epoch}, step {}", state.step));
+                    return Ok(state);
+                }
+                Err(reason) => sink.forget(&format!("the checkpoint cannot be used ({reason}); starting over")),
+            }
+        }
+        let state = Self::before(training, 0)?;
+        transfer::start(&training.train.config, &training.train.form, &state.tensors, tables, sink)?;
+        Ok(state)
+    }
+
+    /// That of a checkpoint, or why it cannot be one of this training.
+    fn resumed(training: &Training, bytes: &[u8], tables: &dyn Tables) -> Result<Result<Self, String>, RunError> {
+        let Position { epoch, step, last, first, whole, tally, recent } = match checkpoint::position(bytes) {
+            Ok(position) => position,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if let Some(last) = &last
+            && tables.place(EXAMPLES, training.order(epoch, None), last)?.is_none()
+        {
+            return Ok(Err(format!("there is no row of `{last}` to start behind")));
+        }
+        let state = Self::before(training, step)?;
+        if let Err(reason) = checkpoint::fill(bytes, &state.tensors, &state.optimizer) {
+            return Ok(Err(reason));
+        }
+        if let Some(what) = checkpoint::unsound(&state.tensors, &state.optimizer)? {
+            return Ok(Err(format!("{what} has values that are no numbers")));
+        }
+        Ok(Ok(Self { epoch, last, first, whole: whole.into(), tally, recent: recent.into(), ..state }))
+    }
+
+    /// Initial weights, and an optimizer that made `step` steps.
+    fn before(training: &Training, step: usize) -> Result<Self, RunError> {
+        let Training { train, device, seed, .. } = training;
+        let tensors = Tensors::initial(&train.parameters, *seed, *device)?;
+        let optimizer = Optimizer::new(train.config.rule(), tensors.trained(), step)?;
+        Ok(Self {
+            tensors,
+            optimizer,
+            epoch: 0,
+            step,
+            last: None,
+            first: None,
+            whole: Mean::new(),
+            tally: Tally::default(),
+            recent: Mean::new(),
+            kept: Instant::now(),
+        })
+    }
+
+    /// Writes a checkpoint.
+    ///
+    /// # Errors
+    /// It cannot be written, or the state has values that are no numbers: it is not kept, and the run is at its end.
+    pub fn keep(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        self.check()?;
+        let position = Position {
+            epoch: self.epoch,
+            step: self.step,
+            last: self.last.clone(),
+            first: self.first,
+            whole: self.whole.sums(),
+            tally: self.tally.clone(),
+            recent: self.recent.sums(),
+        };
+        sink.checkpoint(checkpoint::write(&position, &self.tensors, &self.optimizer)?)?;
+        self.kept = Instant::now();
+        Ok(())
+    }
+
+    /// Writes a checkpoint, if the last one is so old.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep).
+    pub fn keep_if_older(&mut self, than: Duration, sink: &mut dyn Sink) -> Result<(), RunError> {
+        if self.kept.elapsed() >= than { self.keep(sink) } else { Ok(()) }
+    }
+
+    /// Keeps the state of a run that was interrupted, and ends it.
+    ///
+    /// # Errors
+    /// Always: [`RunError::Cancelled`], unless the state cannot be kept.
+    pub fn interrupted(&mut self, sink: &mut dyn Sink) -> RunError {
+        self.keep(sink).err().unwrap_or(RunError::Cancelled)
+    }
+
+    /// Looks whether all weights, and what the optimizer remembers, are finite numbers.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check(&self) -> Result<(), RunError> {
+        match checkpoint::unsound(&self.tensors, &self.optimizer)? {
+            None => Ok(()),
+            Some(what) => {
+                let step = self.step;
+                Err(RunError::Input(format!("{what} has values that are no numbers after step {step}: {ADVICE}")))
+            }
+        }
+    }
+
+    /// Begins the next epoch.
+    pub fn turn(&mut self) {
+        self.epoch += 1;
+        self.last = None;
+        self.whole = Mean::new();
+        self.tally = Tally::default();
+    }
+}
