@@ -11,7 +11,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text, vector};
+use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text};
 
 use crate::config::Limits;
 use crate::nearest::{self, Centres, Near, Nearest};
@@ -170,13 +170,18 @@ impl Numbered {
                 let message = format!("min_size is {min_size}, and the largest cluster has {largest} images: none is left");
                 return Err(RunError::Input(message));
             }
-            for (row, size) in sizes.iter().enumerate().rev().filter(|(_, size)| is_small(size)) {
-                if small == Small::Merge {
-                    numbers.remove(row);
-                    centroids.drain(row * dimension..(row + 1) * dimension);
-                } else {
-                    let reason = format!("its cluster {} has {size} images, fewer than {min_size}", numbers[row]);
-                    refused.insert(numbers[row], reason);
+            match small {
+                Small::Merge => {
+                    let large = |row: usize| !is_small(&sizes[row]);
+                    let kept = centroids.chunks_exact(dimension).enumerate().filter(|(row, _)| large(*row));
+                    centroids = kept.flat_map(|(_, centroid)| centroid).copied().collect();
+                    numbers = (0..sizes.len()).filter(|&row| large(row)).map(|row| numbers[row]).collect();
+                }
+                Small::Drop => {
+                    let of = |(number, size): (&i32, &i64)| {
+                        (*number, format!("its cluster {number} has {size} images, fewer than {min_size}"))
+                    };
+                    refused = numbers.iter().zip(&sizes).filter(|(_, size)| is_small(size)).map(of).collect();
                 }
             }
         }
@@ -201,8 +206,7 @@ struct Worker {
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (rows, dimension) = vector(batch, &self.column)?;
-        vectors::check_images(batch, &self.column, &rows, dimension)?;
+        let (rows, _) = vectors::of_images(batch, &self.column)?;
         let ids = tessera_schemas::column(batch, IMAGE_ID)?.clone();
         let found = self.centres.nearest(&rows);
         let refused = &self.centres.refused;

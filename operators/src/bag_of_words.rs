@@ -10,12 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text};
+use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text, whole_numbers};
 
 use crate::config::Limits;
 use crate::operator::{
@@ -125,8 +124,7 @@ impl Whole for BagOfWords {
 impl BagOfWords {
     /// Adds a batch's words to their photos'.
     fn count(&self, batch: &RecordBatch, photos: &mut BTreeMap<String, BTreeMap<u32, u32>>) -> Result<(), RunError> {
-        let (ids, words) = (text(batch, IMAGE_ID)?, cast(column(batch, &self.column)?, &DataType::Int64)?);
-        let words = words.as_primitive::<Int64Type>();
+        let (ids, words) = (text(batch, IMAGE_ID)?, whole_numbers(batch, &self.column)?);
         for (row, id) in ids.iter().enumerate() {
             let id = id.unwrap_or_default();
             let fault = |reason: String| RunError::Row { image_id: id.to_owned(), reason };
@@ -162,7 +160,7 @@ fn shares(counts: &BTreeMap<u32, u32>, words: usize, root: bool) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use arrow::array::Int32Array;
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema};
     use serde_json::json;
 
     use super::*;

@@ -17,8 +17,8 @@
 //! `tessera run --force` starts afresh.
 //!
 //! Memory: the features once in f32 and once in 8 bits (16, where the processor has no products of bytes or there are below 64
-//! dimensions), some 50 bytes more an image, and 14 bytes for each value of the centroids. Under `memory`, features and codes go to
-//! nameless files that are mapped. With `spherical`, centroids have length 1, so that the nearest to a feature, as `assign` finds it,
+//! dimensions), some 70 bytes more an image, and 14 bytes for each value of the centroids. Under `memory`, all that grows with the
+//! images goes to nameless files that are mapped. Centroids of a run that left out empty clusters keep their numbers. With `spherical`, centroids have length 1, so that the nearest to a feature, as `assign` finds it,
 //! is that of the largest cosine. Reference: Lloyd, 1982; Arthur, Vassilvitskii, "k-means++", SODA 2007.
 
 mod config;
@@ -33,6 +33,7 @@ use arrow::datatypes::SchemaRef;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 
 use crate::config::Limits;
+use crate::decode::OnError;
 use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 use crate::vectors;
@@ -59,7 +60,7 @@ impl Operator for Kmeans {
         Port::side(CENTROIDS, &[Column::new(clusters::CENTROID, ColumnKind::Vector)]).optional(),
     ];
     const SEEDED: bool = true;
-    const NEUTRAL: &'static [&'static str] = &["memory"];
+    const NEUTRAL: &'static [&'static str] = &["memory", "on_error"];
     const LIMITS: Limits =
         &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
@@ -103,6 +104,10 @@ impl Operator for Kmeans {
             FEATURES => vec![IMAGE_ID.to_owned(), self.config.column.clone()],
             _ => self.centroids.clone(),
         }
+    }
+
+    fn refuses_drops(&self) -> bool {
+        self.config.on_error == OnError::Fail
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {

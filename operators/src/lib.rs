@@ -25,6 +25,7 @@ mod normalize;
 mod numbers;
 mod picture;
 mod project;
+mod sorted;
 mod sql;
 mod table;
 mod tile;

@@ -1,9 +1,14 @@
 //! How much memory an operator may take.
 
+mod group;
+
 use std::fmt;
+use std::path::Path;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::operator::Sink;
 
 /// The share of the machine's free memory that is taken where nothing is said.
 const SHARE: f64 = 0.75;
@@ -13,16 +18,29 @@ const SHARE: f64 = 0.75;
 pub struct Memory(pub u64);
 
 impl Memory {
-    /// Three quarters of what is free on this machine, and of what its control group leaves to the process; no end where the system
+    /// Three quarters of what is free on this machine, and of what its control groups leave to the process; no end where the system
     /// does not say.
     pub fn free() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let number = |path: &str| read(path).trim().parse::<u64>().ok();
         let machine = available(&read("/proc/meminfo"));
-        let group = number("/sys/fs/cgroup/memory.max")
-            .map(|most| most.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or_default()));
+        let group = group::left(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
         let least = machine.into_iter().chain(group).min();
         Self(least.map_or(u64::MAX, |bytes| (bytes as f64 * SHARE) as u64))
+    }
+
+    /// Whether `needed` bytes must go to files, of which `stored` then lie there, under what a stage's key `memory` says, or else what
+    /// is free. Tells the user if so; then it is how many bytes may be held.
+    pub fn exceeded(asked: Option<Self>, needed: Self, stored: Self, sink: &mut dyn Sink) -> Option<usize> {
+        let (budget, whose) = match asked {
+            Some(memory) => (memory, "`memory` is"),
+            None => (Self::free(), "what is free is"),
+        };
+        (needed > budget).then(|| {
+            sink.say(&format!(
+                "features go to a temporary file of {stored} in the store: {whose} {budget}, and {needed} are needed"
+            ));
+            usize::try_from(budget.0).unwrap_or(usize::MAX)
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {

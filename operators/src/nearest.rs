@@ -12,6 +12,7 @@
 
 mod bounds;
 mod code;
+mod heavy;
 mod kernel;
 mod lanes;
 
@@ -19,7 +20,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::numbers::Numbers;
+use crate::numbers::{Numbers, Slots};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::wide::wide;
@@ -34,7 +35,7 @@ pub use kernel::BLOCK;
 pub const MOST_CENTRES: usize = 1 << 24;
 
 /// Rows in one unit of parallel work.
-const UNIT: usize = 8 * BLOCK;
+pub const UNIT: usize = 8 * BLOCK;
 /// Multiply-adds between two looks at whether the search was cancelled, a thread: some tenths of a second with AVX-512, a second
 /// with AVX2.
 const WORK: usize = 1 << 36;
@@ -109,26 +110,27 @@ pub struct CodedRows<'a> {
     values: &'a Numbers<f32>,
     frame: Frame,
     words: Numbers<u32>,
-    codes: Vec<Code>,
+    codes: Slots<Code>,
 }
 
 impl<'a> CodedRows<'a> {
-    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`](crate::vectors::LARGEST); into a file in `folder`, if one is given.
+    /// Codes rows, which must be finite and of magnitude up to [`LARGEST`](crate::vectors::LARGEST); into files in `folder`, if one is given.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// A file cannot be written.
     pub fn new(frame: Frame, values: &'a Numbers<f32>, threads: usize, folder: Option<&Path>) -> Result<Self, RunError> {
         let dimension = frame.dimension();
         let n = values.len() / dimension;
-        let mut codes = vec![Code::default(); n];
-        let some: Vec<_> = codes.chunks_mut(UNIT).map(Mutex::new).collect();
+        let mut codes: Slots<Code> = Slots::new(n, folder)?;
+        let units = codes.units(UNIT);
         let words = Numbers::made(code::words(&frame, n), code::words(&frame, UNIT), threads, folder, |unit, words| {
-            let codes = &mut *some[unit].lock().expect("each unit is locked once");
-            let range = unit * UNIT * dimension..(unit * UNIT + codes.len()) * dimension;
-            frame.kernel.fill(&frame, &values[range.clone()], words, codes);
-            values.release(range);
+            units.change(unit, |codes| {
+                let range = unit * UNIT * dimension..(unit * UNIT + codes.len()) * dimension;
+                frame.kernel.fill(&frame, &values[range.clone()], words, codes);
+                values.release(range);
+            });
         })?;
-        drop(some);
+        drop(units);
         Ok(Self { values, frame, words, codes })
     }
 
@@ -185,6 +187,7 @@ impl<'a> Centres<'a> {
             norm: vec![0.0; padded],
             residual: vec![0.0; padded],
             bounds: [far.clone(), far],
+            heavy: vec![0.0; padded * frame.heavy()],
         };
         let mut scratch = code::Scratch::new(&frame);
         let mut longest = 0.0f32;
@@ -203,6 +206,9 @@ impl<'a> Centres<'a> {
             // Steps multiplied may fall below f32's normal numbers, and be off by 2^-150 before 2^31 products are multiplied with them.
             let slack = ROUNDING * half + 1e-35;
             (terms.bounds[0][number], terms.bounds[1][number]) = (slack - half, -slack - half);
+            for (values, value) in terms.heavy.chunks_exact_mut(padded).zip(frame.heavy_values(centre)) {
+                values[number] = value;
+            }
             longest = longest.max(code.norm);
         }
         Self { plain, frame, words: all, terms, longest }
@@ -243,36 +249,38 @@ impl<'a> Centres<'a> {
         found
     }
 
-    /// The same for rows that were coded before, into memory that is there. Asks now and then whether to go on; false: it did not.
+    /// The same for rows that were coded before, [`UNIT`] rows at a time: `settle` gets the first one's number and what was found for
+    /// each, on whichever thread found it. Asks now and then whether to go on; false: it did not.
     ///
     /// # Panics
-    /// `found` has another length than there are rows, or the rows were coded in another frame.
-    pub fn search<F: Found>(
+    /// The rows were coded in another frame.
+    pub fn search<F: Found + Default + Clone>(
         &self,
         rows: &CodedRows<'_>,
         threads: usize,
-        found: &mut [F],
+        settle: &(dyn Fn(usize, &[F]) + Sync),
         cancelled: &dyn Fn() -> bool,
     ) -> bool {
         let dimension = self.dimension();
         assert!(rows.frame.same(&self.frame), "rows and centres of one frame");
-        assert!(rows.values.len() == found.len() * dimension, "one result a row");
-        let size = code::words(&self.frame, UNIT);
-        let units: Vec<_> = found.chunks_mut(UNIT).map(Mutex::new).collect();
+        let (count, size) = (rows.codes.len(), code::words(&self.frame, UNIT));
+        let units = count.div_ceil(UNIT);
         let at_once = (threads * WORK / (UNIT * self.plain.len())).max(threads);
-        (0..units.len()).step_by(at_once).all(|first| {
-            parallel::each(threads, at_once.min(units.len() - first), |number| {
+        (0..units).step_by(at_once).all(|first| {
+            parallel::each(threads, at_once.min(units - first), |number| {
                 let unit = first + number;
-                let found = &mut *units[unit].lock().expect("each unit is locked once");
-                let (start, words) = (unit * UNIT, unit * size..rows.words.len().min((unit + 1) * size));
-                let values = start * dimension..(start + found.len()) * dimension;
-                let coded = Coded { words: &rows.words[words.clone()], codes: &rows.codes[start..start + found.len()] };
-                let mut scratch = Scratch::new(self.frame.kernel);
+                let (range, words) =
+                    (unit * UNIT..count.min((unit + 1) * UNIT), unit * size..rows.words.len().min((unit + 1) * size));
+                let values = range.start * dimension..range.end * dimension;
+                let coded = Coded { words: &rows.words[words.clone()], codes: &rows.codes[range.clone()] };
+                let (mut scratch, mut found) = (Scratch::new(self.frame.kernel), vec![F::default(); range.len()]);
                 let blocks = rows.values[values.clone()].chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK));
                 for (block, (values, found)) in blocks.enumerate() {
                     self.frame.kernel.run(self, values, coded, block * BLOCK, &mut scratch, found);
                 }
+                settle(range.start, &found);
                 rows.words.release(words);
+                rows.codes.release(range);
                 rows.values.release(values);
             });
             !cancelled()

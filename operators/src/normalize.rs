@@ -6,7 +6,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, column, features, vector};
+use tessera_schemas::{IMAGE_ID, column, features};
 
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
@@ -74,8 +74,7 @@ struct Worker {
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (values, dimension) = vector(batch, &self.column)?;
-        vectors::check_images(batch, &self.column, &values, dimension)?;
+        let (values, dimension) = vectors::of_images(batch, &self.column)?;
         let mut values = values.into_owned();
         for row in values.chunks_exact_mut(dimension) {
             vectors::to_unit_length(row);

@@ -1,5 +1,8 @@
-//! Long runs of numbers, written once and then read from anywhere: in memory or, where that would be too small, in a file that is
-//! mapped. The file has no name, so nothing of it is left behind, however the process ends.
+//! Long runs of numbers, in memory or, where that would be too small, in a file that is mapped: [`Numbers`] are written once and then
+//! read from anywhere, [`Slots`] are written again and again. The file has no name, so nothing of it is left behind, however the
+//! process ends.
+
+mod slots;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,6 +17,8 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::operator::RunError;
 use crate::parallel;
+
+pub use slots::Slots;
 
 /// A buffer that is written at once.
 const BUFFER: usize = 1 << 20;
@@ -79,16 +84,28 @@ impl<T: Pod + Send + Sync> Numbers<T> {
         mapped(&file, folder)
     }
 
-    /// Says that these will not be read soon: if they are a file's, their memory is given back.
+    /// Says that these will not be read soon: if they are a file's, their memory is given back once a whole [`PAGE`] of them was said.
+    /// Ranges should come one behind the other.
     pub fn release(&self, range: Range<usize>) {
-        if let Place::File(map, _) = &self.0 {
-            let start = range.start * size_of::<T>() / PAGE * PAGE;
-            let end = (range.end * size_of::<T>()).next_multiple_of(PAGE).min(map.len());
+        if let Place::File(map, _) = &self.0
+            && let Some((start, length)) = pages::<T>(range, map.len())
+        {
             // SAFETY: pages of a map of a file that nobody writes to are read anew when they are looked at again. A refusal
             // costs memory only.
-            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, length) };
         }
     }
+}
+
+/// Where the pages begin that a range of numbers is the end of, and their bytes; none if it ends within one. The page before them
+/// goes with them: other threads may have come back to it.
+fn pages<T>(range: Range<usize>, bytes: usize) -> Option<(usize, usize)> {
+    let (start, end) = (range.start * size_of::<T>() / PAGE, range.end * size_of::<T>());
+    let end = if end >= bytes { bytes } else { end / PAGE * PAGE };
+    (end > start * PAGE).then(|| {
+        let start = start.saturating_sub(1) * PAGE;
+        (start, end - start)
+    })
 }
 
 /// Numbers as they come.
@@ -140,7 +157,8 @@ impl<T: Pod + Send + Sync> Writer<T> {
     }
 }
 
-fn nameless(folder: &Path) -> Result<File, RunError> {
+/// A file without a name.
+pub(crate) fn nameless(folder: &Path) -> Result<File, RunError> {
     tempfile::tempfile_in(folder).map_err(|source| refused(folder, source))
 }
 
@@ -150,7 +168,8 @@ fn mapped<T>(file: &File, folder: &Path) -> Result<Numbers<T>, RunError> {
     Ok(Numbers(Place::File(map, PhantomData)))
 }
 
-fn refused(folder: &Path, source: std::io::Error) -> RunError {
+/// What a nameless file in that folder was refused with.
+pub(crate) fn refused(folder: &Path, source: std::io::Error) -> RunError {
     RunError::Io { path: folder.join("(temporary file)"), source }
 }
 
@@ -176,6 +195,18 @@ mod tests {
             assert!(Writer::<f32>::new(0, folder).unwrap().finish().unwrap().is_empty());
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn whole_pages_are_given_back() {
+        let page = PAGE / 4;
+        let of = |range| pages::<u32>(range, 5 * PAGE / 2).map(|(start, length)| (start / PAGE, length));
+        assert_eq!(of(0..page - 1), None);
+        assert_eq!(of(page - 9..page), Some((0, PAGE)));
+        assert_eq!(of(page + 5..3 * page / 2), None);
+        assert_eq!(of(2 * page - 1..2 * page + 7), Some((0, 2 * PAGE)));
+        assert_eq!(of(2 * page..5 * page / 2), Some((1, 3 * PAGE / 2)));
+        assert_eq!(of(0..0), None);
     }
 
     #[test]

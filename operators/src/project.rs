@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use gemm::Parallelism;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
-use tessera_schemas::{IMAGE_ID, column, features, meta, vector};
+use tessera_schemas::{IMAGE_ID, column, features, meta};
 
 use crate::config::Limits;
 use crate::operator::{
@@ -223,8 +223,7 @@ struct Worker {
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (values, dimension) = vector(batch, &self.column)?;
-        vectors::check_images(batch, &self.column, &values, dimension)?;
+        let (values, dimension) = vectors::of_images(batch, &self.column)?;
         let count = self.directions.offsets.len();
         let (mut block, mut product) = (vec![0.0; BLOCK * dimension], vec![0.0; BLOCK * count]);
         let mut projected = Vec::with_capacity(batch.num_rows() * count);

@@ -3,6 +3,8 @@
 //! Every draw is a function of (seed, operator, purpose, image, epoch), so that results do not change with threads, batches,
 //! parts, or which other images there are.
 
+use std::collections::HashMap;
+
 /// A stream of random numbers for one purpose.
 #[derive(Debug, Clone)]
 pub struct Draw {
@@ -57,13 +59,14 @@ impl Draw {
     /// `count` is larger than `bound`.
     pub fn distinct(&mut self, count: usize, bound: usize) -> Vec<usize> {
         assert!(count <= bound, "{count} different numbers do not fit below {bound}");
-        let mut all: Vec<usize> = (0..bound).collect();
-        for i in 0..count {
+        // The numbers in a row, of which only those are written down that a swap has moved.
+        let mut moved: HashMap<usize, usize> = HashMap::with_capacity(count);
+        let draw = |i: usize| {
             let j = i + self.below(bound - i);
-            all.swap(i, j);
-        }
-        all.truncate(count);
-        all
+            let first = moved.remove(&i).unwrap_or(i);
+            if i == j { first } else { moved.insert(j, first).unwrap_or(j) }
+        };
+        (0..count).map(draw).collect()
     }
 }
 
@@ -107,5 +110,16 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..9).collect::<Vec<_>>());
         assert_eq!(draw.distinct(2, 9).len(), 2);
+    }
+
+    #[test]
+    fn distinct_numbers_are_those_of_a_shuffled_row() {
+        for (count, bound) in [(0, 0), (5, 1000), (70, 80), (64, 64)] {
+            let draw = || Draw::new(7, "test", "shuffle", "", count as u64);
+            let mut all: Vec<usize> = (0..bound).collect();
+            let mut plain = draw();
+            (0..count).for_each(|i| all.swap(i, i + plain.below(bound - i)));
+            assert_eq!(draw().distinct(count, bound), all[..count]);
+        }
     }
 }

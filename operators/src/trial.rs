@@ -10,8 +10,10 @@ use tessera_schemas::features;
 
 use crate::config;
 use crate::operator::{
-    Batches, BindError, Binding, Context, Inputs, Kernel, Operator, Order, QueryPlanner, RunError, Scope, Sink, Tables,
+    Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Operator, Order, QueryPlanner, RunError, Scope, Sink,
+    Tables,
 };
+use crate::spec::Spec;
 
 struct NoQueries;
 
@@ -60,6 +62,30 @@ pub fn call<O: Operator>(
     map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
 }
 
+/// Runs any operator that reads rows: a map its first input's, with the others for its sides.
+pub fn run(
+    spec: &dyn Spec,
+    config: serde_json::Value,
+    inputs: &[(&'static str, RecordBatch)],
+) -> Result<Vec<RecordBatch>, RunError> {
+    let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
+    let schemas = Inputs(inputs.iter().map(|(name, table)| ((*name).to_owned(), table.schema())).collect());
+    let bound = spec.bind(keys, &Binding { inputs: &schemas, base: Path::new(""), planner: &NoQueries }).unwrap();
+    match bound.kernel(&Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() })? {
+        Kernel::Map(map) => {
+            let sides = inputs[1..].iter().map(|(name, table)| ((*name).to_owned(), vec![table.clone()]));
+            let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() };
+            map.open(&Inputs(sides.collect()))?.call(&inputs[0].1, &mut scope).map(|made| vec![made])
+        }
+        Kernel::Whole(whole) => {
+            let mut record = Record::default();
+            let tables = inputs.iter().map(|(name, table)| (*name, vec![table.clone()]));
+            whole.run(&Memory(tables.collect()), &mut record).map(|()| record.batches)
+        }
+        _ => panic!("`{}` reads no rows", spec.name()),
+    }
+}
+
 /// The name of the stage's own last table in [`Memory`].
 pub const LAST: &str = "its own last table";
 
@@ -101,6 +127,8 @@ pub struct Record {
     pub progress: Vec<(usize, usize)>,
     /// Lines for the user.
     pub said: Vec<String>,
+    /// Rows that it left out.
+    pub dropped: Vec<Dropped>,
     /// Whether it went on from an earlier table.
     pub went_on: bool,
     /// Whether to say that the run was interrupted.
@@ -122,6 +150,10 @@ impl Sink for Record {
 
     fn metric(&mut self, epoch: usize, _: usize, name: &str, value: f64) {
         self.metrics.push((epoch, name.to_owned(), value));
+    }
+
+    fn leave_out(&mut self, row: Dropped) {
+        self.dropped.push(row);
     }
 
     fn say(&mut self, line: &str) {

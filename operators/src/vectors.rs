@@ -1,8 +1,10 @@
 //! What operators on vectors share: which column, which values, and a vector's length.
 
+use std::borrow::Cow;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use tessera_schemas::{IMAGE_ID, features, text};
+use tessera_schemas::{IMAGE_ID, SchemaError, features, text, vector};
 
 use crate::operator::{BindError, RunError};
 
@@ -60,14 +62,25 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
     Err(BindError::key("column", fault).help(help))
 }
 
-/// Checks the values of a batch's column.
+/// The values of a batch's column of vectors, `n x D`, and D.
 ///
 /// # Errors
-/// As [`check`]; the image is named.
-pub fn check_images(batch: &RecordBatch, column: &str, values: &[f32], dimension: usize) -> Result<(), RunError> {
-    let Err(fault) = check(values, dimension) else { return Ok(()) };
-    let image_id = text(batch, IMAGE_ID)?.value(fault.row).to_owned();
-    Err(RunError::Row { image_id, reason: format!("`{column}` {fault}") })
+/// A vector or a value of one is null, or as [`check`] says; then the image is named. Or there is no such column of vectors.
+pub fn of_images<'a>(batch: &'a RecordBatch, column: &str) -> Result<(Cow<'a, [f32]>, usize), RunError> {
+    let refused = |row: usize, reason: String| -> RunError {
+        let named = text(batch, IMAGE_ID).map(|ids| ids.value(row).to_owned());
+        named.map_or_else(Into::into, |image_id| RunError::Row { image_id, reason })
+    };
+    let (values, dimension) = match vector(batch, column) {
+        Err(SchemaError::Null { row, .. }) => {
+            return Err(refused(row, format!("`{column}` has a null, which is no number")));
+        }
+        found => found?,
+    };
+    match check(&values, dimension) {
+        Err(fault) => Err(refused(fault.row, format!("`{column}` {fault}"))),
+        Ok(()) => Ok((values, dimension)),
+    }
 }
 
 /// Divides a vector by its Euclidean length, in f64; false, and nothing is done, if that is zero.
@@ -81,7 +94,15 @@ pub fn to_unit_length(vector: &mut [f32]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, FixedSizeListBuilder, Float32Builder, StringArray};
+    use serde_json::json;
+    use tessera_schemas::clusters;
+    use tessera_schemas::components::Components;
+
     use super::*;
+    use crate::trial;
 
     #[test]
     fn unfit_values_are_found() {
@@ -91,5 +112,47 @@ mod tests {
         assert_eq!(fault.to_string(), "has inf in dimension 1; values must be finite, of magnitude up to 1e15");
         assert_eq!(check(&[f32::NAN], 1).unwrap_err().row, 0);
         assert!(check(&[LARGEST * 1.01], 1).is_err());
+    }
+
+    /// Vectors of three values, the second of them null, or one of its values; a slice of a longer table.
+    fn with_null(whole: bool) -> RecordBatch {
+        let mut list = FixedSizeListBuilder::new(Float32Builder::new(), 3);
+        for row in 0..4 {
+            list.values().append_value(row as f32);
+            list.values().append_option((whole || row != 2).then_some(1.0));
+            list.values().append_value(0.5);
+            list.append(!whole || row != 2);
+        }
+        let ids: ArrayRef = Arc::new(StringArray::from(vec!["z", "a", "b/c.jpg", "d"]));
+        let vectors: ArrayRef = Arc::new(list.finish());
+        RecordBatch::try_from_iter([(IMAGE_ID, ids), ("feature", vectors)]).unwrap().slice(1, 3)
+    }
+
+    /// A null would look like a 0 to whoever reads the numbers.
+    #[test]
+    fn a_null_names_its_image_in_all_operators_on_vectors() {
+        for whole in [false, true] {
+            let table = with_null(whole);
+            assert!(of_images(&table.slice(2, 1), "feature").is_ok());
+            let expected = "image `b/c.jpg`: `feature` has a null, which is no number";
+            assert_eq!(of_images(&table, "feature").unwrap_err().to_string(), expected);
+            let refused = |name: &str, config, others: &[(&'static str, RecordBatch)]| {
+                let inputs = [&[("features", table.clone())], others].concat();
+                let error = trial::run(crate::find(name).unwrap(), config, &inputs).unwrap_err().to_string();
+                assert_eq!(error, expected, "{name}");
+            };
+            let zeros = vec![0.0; 6];
+            let clusters = clusters::batch(&clusters::schema(2, 3), vec![1; 2], zeros.clone()).unwrap();
+            let two = Components { directions: zeros, variances: vec![1.0; 2], offsets: vec![0.0; 2], dimension: 3 };
+            let labels =
+                RecordBatch::try_from_iter([(IMAGE_ID, table.column(0).clone()), ("label", table.column(0).clone())]);
+            refused("kmeans", json!({"k": 1}), &[]);
+            refused("kmeans", json!({"k": 1, "memory": 1}), &[]);
+            refused("pca", json!({"components": 1}), &[]);
+            refused("normalize", json!({}), &[]);
+            refused("assign", json!({}), &[("clusters", clusters)]);
+            refused("project", json!({}), &[("components", two.batch(1.0).unwrap())]);
+            refused("probe", json!({}), &[("labels", labels.unwrap())]);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{SchemaError, features, int32, int64, meta, vector};
+use crate::{SchemaError, column, features, int32, int64, meta, vector};
 
 /// The column with a cluster's number.
 pub const CLUSTER: &str = "cluster";
@@ -29,10 +29,22 @@ pub fn schema(k: usize, dimension: usize) -> SchemaRef {
 /// # Errors
 /// The lengths do not fit the schema.
 pub fn batch(schema: &SchemaRef, sizes: Vec<i64>, centroids: Vec<f32>) -> Result<RecordBatch, SchemaError> {
+    numbered(schema, (0..sizes.len() as i32).collect(), sizes, centroids)
+}
+
+/// The same of clusters with those numbers.
+///
+/// # Errors
+/// The lengths do not fit the schema.
+pub fn numbered(
+    schema: &SchemaRef,
+    numbers: Vec<i32>,
+    sizes: Vec<i64>,
+    centroids: Vec<f32>,
+) -> Result<RecordBatch, SchemaError> {
     let dimension = features::dimension(schema, CENTROID)?;
-    let numbers = Int32Array::from_iter_values(0..sizes.len() as i32);
     let columns: Vec<arrow::array::ArrayRef> =
-        vec![Arc::new(numbers), Arc::new(Int64Array::from(sizes)), features::array(centroids, dimension)];
+        vec![Arc::new(Int32Array::from(numbers)), Arc::new(Int64Array::from(sizes)), features::array(centroids, dimension)];
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
@@ -62,11 +74,11 @@ pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
             return Err(SchemaError::Build(format!("column `{CENTROID}` has vectors of {length} values and of others")));
         }
         match batch.column_by_name(CLUSTER) {
-            Some(_) => numbers.extend_from_slice(int32(batch, CLUSTER)?.values()),
+            Some(_) => numbers.extend_from_slice(column::without_nulls(int32(batch, CLUSTER)?, CLUSTER)?.values()),
             None => numbers.extend((numbers.len() as i32..).take(batch.num_rows())),
         }
         if batch.column_by_name(SIZE).is_some() {
-            sizes.extend_from_slice(int64(batch, SIZE)?.values());
+            sizes.extend_from_slice(column::without_nulls(int64(batch, SIZE)?, SIZE)?.values());
         }
         values.extend_from_slice(&centroids);
     }

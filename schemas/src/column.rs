@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array, RecordBatch,
-    StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array,
+    RecordBatch, StringArray,
 };
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
 
 /// A table is not what its reader needs.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
@@ -102,12 +103,38 @@ pub fn bytes<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a BinaryArray, 
     typed(batch, name, "Binary")
 }
 
+/// The column, unless it has a null: for readers of plain numbers, to whom a null would look like a 0.
+///
+/// # Errors
+/// It has a null.
+pub fn without_nulls<'a, A: Array>(array: &'a A, name: &str) -> Result<&'a A, SchemaError> {
+    match array.logical_nulls().and_then(|nulls| (0..nulls.len()).find(|&row| nulls.is_null(row))) {
+        Some(row) => Err(SchemaError::Null { column: name.to_owned(), row }),
+        None => Ok(array),
+    }
+}
+
 /// An Int32 column.
 ///
 /// # Errors
 /// It is missing or of another type.
 pub fn int32<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array, SchemaError> {
     typed(batch, name, "Int32")
+}
+
+/// A column of whole numbers of any width as Int64, with its nulls.
+///
+/// # Errors
+/// It is missing, of another type, or a number does not fit (a cast would make a null of it).
+pub fn whole_numbers(batch: &RecordBatch, name: &str) -> Result<Int64Array, SchemaError> {
+    let array = column(batch, name)?;
+    if !array.data_type().is_integer() {
+        return Err(wrong(name, "whole numbers", array.data_type()));
+    }
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = cast_with_options(array, &DataType::Int64, &strict);
+    let cast = cast.map_err(|error| SchemaError::Build(format!("column `{name}`: {error}")))?;
+    Ok(cast.as_primitive::<Int64Type>().clone())
 }
 
 /// An Int64 column.
@@ -133,7 +160,7 @@ pub(crate) const VECTOR: &str = "FixedSizeList<Float32 or Float16>";
 /// `FixedSizeList<Float16, D>` column as a copy.
 ///
 /// # Errors
-/// It is missing, of another type, or has a null.
+/// It is missing, of another type, or has a null: a vector, or a value of one.
 pub fn vector<'a>(batch: &'a RecordBatch, name: &str) -> Result<(Cow<'a, [f32]>, usize), SchemaError> {
     let (list, width) = fixed(batch, name, VECTOR)?;
     let start = list.value_offset(0) as usize;
@@ -164,8 +191,12 @@ fn fixed<'a>(
     expected: &'static str,
 ) -> Result<(&'a FixedSizeListArray, usize), SchemaError> {
     let list: &FixedSizeListArray = typed(batch, name, expected)?;
-    if let Some(row) = list.nulls().and_then(|nulls| (0..list.len()).find(|&row| nulls.is_null(row))) {
-        return Err(SchemaError::Null { column: name.to_owned(), row });
+    let (list, width) = (without_nulls(list, name)?, list.value_length() as usize);
+    if let Some(nulls) = list.values().nulls() {
+        let start = list.value_offset(0) as usize;
+        if let Some(at) = (0..list.len() * width).find(|at| nulls.is_null(start + at)) {
+            return Err(SchemaError::Null { column: name.to_owned(), row: at / width });
+        }
     }
-    Ok((list, list.value_length() as usize))
+    Ok((list, width))
 }

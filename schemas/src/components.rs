@@ -71,7 +71,8 @@ impl Components {
                 return Err(SchemaError::Build(format!("column `{DIRECTION}` has vectors of several lengths")));
             }
             all.dimension = dimension;
-            rows.extend((all.variances.len()..).zip(int32(batch, COMPONENT)?.values()).map(|(row, number)| (*number, row)));
+            let numbers = column::without_nulls(int32(batch, COMPONENT)?, COMPONENT)?;
+            rows.extend((all.variances.len()..).zip(numbers.values()).map(|(row, number)| (*number, row)));
             all.directions.extend_from_slice(&directions);
             all.variances.extend_from_slice(doubles(batch, VARIANCE)?.values());
             all.offsets.extend_from_slice(doubles(batch, OFFSET)?.values());
@@ -91,7 +92,7 @@ impl Components {
 fn doubles<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float64Array, SchemaError> {
     let array = column(batch, name)?;
     let wrong = || column::wrong(name, "Float64", array.data_type());
-    array.as_any().downcast_ref::<Float64Array>().filter(|array| array.null_count() == 0).ok_or_else(wrong)
+    array.as_any().downcast_ref::<Float64Array>().ok_or_else(wrong).and_then(|array| column::without_nulls(array, name))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod printable;
 pub mod puzzles;
 pub mod weights;
 
-pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector};
+pub use column::{SchemaError, bytes, column, field, floats, int32, int64, text, vector, whole_numbers};
 pub use printable::{printable, printable_lines};
 
 /// The column that names an image, in every table that has one row an image.

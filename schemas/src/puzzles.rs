@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::{IMAGE_ID, SchemaError, column, int32, meta, pixels};
@@ -97,11 +97,8 @@ impl<'a> Puzzles<'a> {
     /// A column is missing, has another type or a null, or metadata is not there.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, SchemaError> {
         let layout = layout(batch.schema_ref())?;
-        let permutations = int32(batch, PERMUTATION)?;
+        let permutations = column::without_nulls(int32(batch, PERMUTATION)?, PERMUTATION)?;
         let (tiles, _) = column::octets(batch, TILES)?;
-        if permutations.null_count() > 0 {
-            return Err(SchemaError::Null { column: PERMUTATION.into(), row: 0 });
-        }
         Ok(Self { permutations: permutations.values(), tiles, layout })
     }
 }

@@ -4,6 +4,7 @@
     python kmeans.py TESSERA                      # made groups, 100,000 x 256 to 1,000 clusters
     python kmeans.py TESSERA -n 50000 -d 1024     # of another shape
     python kmeans.py TESSERA --data features.npy  # real features
+    python kmeans.py TESSERA --wide 100           # one dimension a hundred times as wide as the others
     python kmeans.py TESSERA --problems 100       # small problems to the end, against scikit-learn alone
 
 An iteration's time is that of a run with all iterations less one with a single one, so that what is around them cancels out.
@@ -73,6 +74,8 @@ def main():
     parser.add_argument("-k", type=int, default=1000)
     parser.add_argument("-i", "--iterations", type=int, default=20)
     parser.add_argument("--data", help="an .npy file of n x d float32")
+    parser.add_argument("--wide", type=float, default=1, help="what the first dimensions are multiplied with")
+    parser.add_argument("--dimensions", type=int, default=1, help="how many those are")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--problems", type=int, help="so many small problems against scikit-learn")
     parser.add_argument("--converge", action="store_true", help="also to the end, against scikit-learn")
@@ -84,6 +87,7 @@ def main():
 def speed(a, folder):
     import faiss
     x = np.ascontiguousarray(np.load(a.data), dtype="f4") if a.data else made(a.n, a.d, a.k, 1)
+    x[:, : a.dimensions] *= a.wide
     n, d = x.shape
     c = x[np.random.default_rng(3).choice(n, a.k, replace=False)].copy()
     ours, times = Tessera(a.tessera, x, folder), {"faiss": [], "tessera": [], "k-means++": []}
@@ -97,7 +101,8 @@ def speed(a, folder):
         random, _, _ = ours.run(f'k = {a.k}, iterations = 0, init = "random"')
         times["k-means++"].append(drawn - random)
     middle = {name: float(np.median(values)) for name, values in times.items()}
-    print(f"{n} x {d} to {a.k}, {faiss.omp_get_max_threads()} threads, median of {a.repeats}")
+    wide = f", {a.dimensions} of them {a.wide:g} times as wide" if a.wide != 1 else ""
+    print(f"{n} x {d} to {a.k}{wide}, {faiss.omp_get_max_threads()} threads, median of {a.repeats}")
     print(f"  an iteration: faiss {faiss.__version__} {middle['faiss']:.4f} s, tessera {middle['tessera']:.4f} s: {middle['faiss'] / middle['tessera']:.2f} x")
     print(f"  k-means++: {middle['k-means++']:.3f} s, {middle['k-means++'] / middle['tessera']:.1f} iterations")
     print(f"  objective after {a.iterations}: tessera / faiss - 1 = {objective(x, centroids) / objective(x, theirs) - 1:+.2e}")

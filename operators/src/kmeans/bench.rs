@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lloyd::Lloyd;
+use super::lloyd::{Given, Lloyd, Precision};
 use super::rows::Incoming;
 use super::start;
 use crate::nearest::CodedRows;
@@ -28,7 +28,7 @@ fn rates() {
             (0..count).map(|_| ((0..4).map(|_| draw.unit()).sum::<f64>() - 2.0) as f32).collect()
         };
         let groups = normal(k * d);
-        let mut incoming = Incoming::new(d, n, false, None).unwrap();
+        let mut incoming = Incoming::new(d, n, None, None).unwrap();
         for start in (0..n).step_by(10_000) {
             let mut values = normal(10_000 * d);
             for (place, row) in values.chunks_mut(d).enumerate() {
@@ -38,12 +38,14 @@ fn rates() {
             let rows: Vec<_> = ids.iter().map(String::as_str).zip(values.chunks(d)).collect();
             incoming.add(&trial::features(&rows), "feature").unwrap();
         }
-        let rows = incoming.finish().unwrap();
+        let rows = incoming.finish(None).unwrap();
         let (coding, coded) = timed(|| CodedRows::new(rows.frame(), &rows.values, threads, None).unwrap());
-        let (starting, centroids) = timed(|| {
-            start::plus_plus(&rows, &coded, &[], k, &mut Draw::new(1, "bench", "start", "", 0), threads, &|| false).unwrap()
-        });
-        let mut lloyd = Lloyd::new(&rows, &coded, centroids, false, 1, threads);
+        let (counting, precision) = timed(|| Precision::of(&rows, threads));
+        let (rows, coded, precision) = (&rows, &coded, &precision);
+        let given = Given { rows, coded, precision, spherical: false, seed: 1, threads, folder: None };
+        let mut draw = Draw::new(1, "bench", "start", "", 0);
+        let (starting, centroids) = timed(|| start::plus_plus(given, &[], k, &mut draw, &|| false).unwrap());
+        let mut lloyd = Lloyd::new(given, centroids).unwrap();
         let (first, _) = timed(|| lloyd.assign(&|| false).unwrap());
         let mut iterations: Vec<_> = (0..10)
             .map(|_| {
@@ -57,7 +59,7 @@ fn rates() {
             .collect();
         iterations.sort_unstable();
         println!(
-            "{n} x {d} to {k}: coding {coding:.2?}, k-means++ {starting:.2?}, first assignment {first:.2?}, iterations {:.2?} to {:.2?}, median {:.2?}",
+            "{n} x {d} to {k}: coding {coding:.2?}, counting {counting:.2?}, k-means++ {starting:.2?}, first assignment {first:.2?}, iterations {:.2?} to {:.2?}, median {:.2?}",
             iterations[0], iterations[9], iterations[5]
         );
     }

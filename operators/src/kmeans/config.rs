@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::OnError;
 use crate::memory::Memory;
 use crate::nearest;
 use crate::operator::BindError;
@@ -43,8 +44,12 @@ pub struct Config {
     /// faster and less exact. Default: all images.
     #[serde(default)]
     pub mini_batch: Option<usize>,
-    /// The most memory for features, such as `"2GiB"`. What does not fit is kept in a temporary file in the store, with the same
-    /// result. Default: three quarters of what is free.
+    /// What happens to an image that cannot be placed: with `spherical`, one whose feature is all zeros and has no direction. Default
+    /// `"fail"`; `"drop"` leaves it out, and lists it in the table `dropped`.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// The most memory for what images take, such as `"2GiB"`: features, ids, clusters. What does not fit is kept in temporary files in the
+    /// store, with the same result. Default: three quarters of what is free.
     #[serde(default)]
     pub memory: Option<Memory>,
 }

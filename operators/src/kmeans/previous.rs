@@ -9,10 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tessera_schemas::{clusters, column, features, meta};
 
-use super::lloyd::{Lloyd, Round};
-use super::rows::Rows;
+use super::lloyd::{Given, Lloyd, Round};
 use super::start;
-use crate::nearest::CodedRows;
 use crate::operator::RunError;
 use crate::random::Draw;
 use crate::vectors::{self, to_unit_length};
@@ -89,15 +87,13 @@ impl Previous {
     /// The run was cancelled.
     pub fn complete(
         &self,
-        rows: &Rows,
-        coded: &CodedRows<'_>,
+        same: Given<'_>,
         k: usize,
         draw: &mut Draw,
-        threads: usize,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, RunError> {
-        let dimension = rows.dimension;
-        let drawn = start::plus_plus(rows, coded, &self.centroids, k - self.numbers.len(), draw, threads, cancelled)?;
+        let dimension = same.rows.dimension;
+        let drawn = start::plus_plus(same, &self.centroids, k - self.numbers.len(), draw, cancelled)?;
         let mut centroids = vec![0.0; k * dimension];
         let mut drawn = drawn.chunks_exact(dimension);
         let mut known = self.numbers.iter().zip(self.centroids.chunks_exact(dimension)).peekable();

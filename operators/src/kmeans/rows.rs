@@ -2,21 +2,34 @@
 
 use std::path::Path;
 
-use arrow::array::RecordBatch;
-use tessera_schemas::{IMAGE_ID, SchemaError, text, vector};
+use arrow::array::{Array as _, RecordBatch};
+use tessera_schemas::{IMAGE_ID, SchemaError, text};
 
 use crate::nearest::Frame;
 use crate::numbers::{Numbers, Writer};
-use crate::operator::RunError;
+use crate::operator::{Dropped, RunError};
+use crate::sorted::Sorter;
 use crate::vectors::{self, to_unit_length};
+
+/// The share of the memory that sorting ids may take.
+const IDS: usize = 8;
 
 /// Features as they come.
 pub struct Incoming {
-    ids: Vec<String>,
+    ids: Sorter,
+    count: u32,
     values: Writer<f32>,
     dimension: usize,
     peaks: Vec<f32>,
-    spherical: bool,
+    directions: Option<Directions>,
+}
+
+/// Rows are brought to length 1.
+pub struct Directions {
+    /// Whether rows of zeros, which have no direction, are left out.
+    pub drop: bool,
+    /// Those that were, and that nobody was told of.
+    pub dropped: Vec<Dropped>,
 }
 
 /// Features, all there.
@@ -27,21 +40,31 @@ pub struct Rows {
     pub dimension: usize,
     /// The largest magnitude in each dimension.
     pub peaks: Vec<f32>,
-    /// The rows' numbers in the order of their ids. Only what must not depend on how rows came looks at it.
-    pub order: Vec<u32>,
+    /// How many rows there are.
+    pub count: usize,
+    /// The rows' numbers in the order of their ids; none if they came in that order. Only what must not depend on how rows came looks
+    /// at it.
+    pub order: Option<Numbers<u32>>,
 }
 
 impl Incoming {
-    /// Room for `expected` rows, in a file in `folder` if one is given. Spherical: rows are brought to length 1.
+    /// Room for `expected` rows, in files in a folder, but for so many bytes, if that is given. Rows are brought to length 1 if
+    /// directions are asked for.
     ///
     /// # Errors
-    /// The file cannot be made, or there are 2^31 rows or more.
-    pub fn new(dimension: usize, expected: usize, spherical: bool, folder: Option<&Path>) -> Result<Self, RunError> {
+    /// A file cannot be made, or there are 2^31 rows or more.
+    pub fn new(
+        dimension: usize,
+        expected: usize,
+        directions: Option<Directions>,
+        spill: Option<(&Path, usize)>,
+    ) -> Result<Self, RunError> {
         if expected >= 1 << 31 {
             return Err(RunError::Input(format!("{expected} images: at most {}", (1u32 << 31) - 1)));
         }
-        let values = Writer::new(expected * dimension, folder)?;
-        Ok(Self { ids: Vec::with_capacity(expected), values, dimension, peaks: vec![0.0; dimension], spherical })
+        let values = Writer::new(expected * dimension, spill.map(|(folder, _)| folder))?;
+        let ids = Sorter::new(spill.map(|(folder, most)| (folder, most / IDS)))?;
+        Ok(Self { ids, count: 0, values, dimension, peaks: vec![0.0; dimension], directions })
     }
 
     /// Adds a batch.
@@ -49,39 +72,56 @@ impl Incoming {
     /// # Errors
     /// A column is not what it should be, or a value cannot be clustered; then the image is named.
     pub fn add(&mut self, batch: &RecordBatch, column: &str) -> Result<(), RunError> {
-        let (ids, (mut values, dimension)) = (text(batch, IMAGE_ID)?, vector(batch, column)?);
+        let (ids, (mut values, dimension)) = (text(batch, IMAGE_ID)?, vectors::of_images(batch, column)?);
         if dimension != self.dimension {
             let message = format!("column `{column}` has {dimension} dimensions, not {}", self.dimension);
             return Err(SchemaError::Build(message).into());
         }
-        vectors::check_images(batch, column, &values, dimension)?;
-        if self.spherical {
+        let mut left_out = vec![false; ids.len()];
+        if let Some(directions) = &mut self.directions {
             for (number, row) in values.to_mut().chunks_exact_mut(dimension).enumerate() {
-                if !to_unit_length(row) {
-                    let reason = format!("`{column}` is all zeros, which have no direction: `spherical` cannot place it");
-                    return Err(RunError::Row { image_id: ids.value(number).to_owned(), reason });
+                if to_unit_length(row) {
+                    continue;
                 }
+                let image_id = ids.value(number).to_owned();
+                let reason = format!("`{column}` is all zeros, which have no direction: `spherical` cannot place it");
+                if !directions.drop {
+                    return Err(RunError::Row { image_id, reason: reason + " (on_error = \"drop\" leaves it out)" });
+                }
+                directions.dropped.push(Dropped { image_id, reason });
+                left_out[number] = true;
             }
         }
-        for row in values.chunks_exact(dimension) {
+        for (number, row) in values.chunks_exact(dimension).enumerate().filter(|(number, _)| !left_out[*number]) {
             for (peak, value) in self.peaks.iter_mut().zip(row) {
                 *peak = peak.max(value.abs());
             }
+            self.values.extend(row)?;
+            self.ids.push(ids.value(number), &self.count.to_ne_bytes())?;
+            self.count += 1;
         }
-        self.values.extend(&values)?;
-        self.ids.extend(ids.iter().map(|id| id.unwrap_or_default().to_owned()));
         Ok(())
     }
 
-    /// All rows.
+    /// Rows that were left out since this was asked last.
+    pub fn dropped(&mut self) -> impl Iterator<Item = Dropped> {
+        self.directions.iter_mut().flat_map(|directions| directions.dropped.drain(..))
+    }
+
+    /// All rows; their order goes to a file in a folder, if one is given.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(self) -> Result<Rows, RunError> {
-        let Self { ids, values, dimension, peaks, .. } = self;
-        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-        order.sort_by(|&a, &b| ids[a as usize].cmp(&ids[b as usize]));
-        Ok(Rows { values: values.finish()?, dimension, peaks, order })
+    pub fn finish(self, folder: Option<&Path>) -> Result<Rows, RunError> {
+        let Self { ids, count, values, dimension, peaks, .. } = self;
+        let (mut order, mut came_so) = (Writer::new(count as usize, folder)?, true);
+        for (place, item) in ids.finish()?.enumerate() {
+            let row = u32::from_ne_bytes(item?.1.try_into().expect("four bytes were attached"));
+            came_so &= row as usize == place;
+            order.extend(&[row])?;
+        }
+        let order = if came_so { None } else { Some(order.finish()?) };
+        Ok(Rows { values: values.finish()?, dimension, peaks, count: count as usize, order })
     }
 }
 
@@ -100,7 +140,16 @@ impl Rows {
 
     /// How many rows there are.
     pub fn count(&self) -> usize {
-        self.order.len()
+        self.count
+    }
+
+    /// The number of the row at that place in the order of ids.
+    pub fn at(&self, place: usize) -> usize {
+        self.order.as_ref().map_or(place, |order| {
+            let row = order[place] as usize;
+            order.release(place..place + 1);
+            row
+        })
     }
 
     /// One row, by its number as it came.
@@ -112,7 +161,7 @@ impl Rows {
     pub fn gather(&self, places: &[usize]) -> Vec<f32> {
         let mut rows = Vec::with_capacity(places.len() * self.dimension);
         for some in places.chunks(FAR) {
-            some.iter().for_each(|&place| rows.extend_from_slice(self.row(self.order[place] as usize)));
+            some.iter().for_each(|&place| rows.extend_from_slice(self.row(self.at(place))));
             // The system may have brought in megabytes around each of them.
             self.values.release(0..self.values.len());
         }
@@ -128,7 +177,7 @@ mod tests {
     use crate::trial;
 
     fn incoming(dimension: usize, spherical: bool) -> Incoming {
-        Incoming::new(dimension, 0, spherical, None).unwrap()
+        Incoming::new(dimension, 0, spherical.then_some(Directions { drop: false, dropped: Vec::new() }), None).unwrap()
     }
 
     proptest! {
@@ -140,7 +189,7 @@ mod tests {
                 rows.add(&trial::features(&[(id, &values)]), "feature").unwrap();
             }
             let ids: Vec<_> = ids.into_iter().collect();
-            let rows = rows.finish().unwrap();
+            let rows = rows.finish(None).unwrap();
             prop_assert_eq!(rows.count(), ids.len());
             let places: Vec<_> = (0..ids.len()).collect();
             let sorted = rows.gather(&places);
@@ -154,7 +203,7 @@ mod tests {
     fn peaks_are_of_columns() {
         let mut rows = incoming(2, false);
         rows.add(&trial::features(&[("a", &[1.0, -8.0]), ("b", &[-3.0, 5.0])]), "feature").unwrap();
-        assert_eq!(rows.finish().unwrap().peaks, [3.0, 8.0]);
+        assert_eq!(rows.finish(None).unwrap().peaks, [3.0, 8.0]);
     }
 
     #[test]
@@ -170,6 +219,11 @@ mod tests {
         rows.add(&trial::features(&[("a", &[3.0, -4.0])]), "feature").unwrap();
         let error = rows.add(&trial::features(&[("b", &[1.0, 0.0]), ("c", &[0.0, -0.0])]), "feature").unwrap_err();
         assert!(error.to_string().starts_with("image `c`: `feature` is all zeros"), "{error}");
-        assert_eq!(*rows.finish().unwrap().values, [0.6, -0.8]);
+        let mut rows = Incoming::new(2, 0, Some(Directions { drop: true, dropped: Vec::new() }), None).unwrap();
+        rows.add(&trial::features(&[("a", &[3.0, -4.0]), ("b", &[0.0, 0.0]), ("c", &[0.0, 2.0])]), "feature").unwrap();
+        let dropped: Vec<_> = rows.dropped().map(|row| row.image_id).collect();
+        assert_eq!((dropped, rows.dropped().count()), (vec!["b".to_owned()], 0));
+        let rows = rows.finish(None).unwrap();
+        assert_eq!((&*rows.values, rows.count()), (&[0.6, -0.8, 0.0, 1.0][..], 2));
     }
 }

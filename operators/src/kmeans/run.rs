@@ -5,18 +5,21 @@ use arrow::compute::filter_record_batch;
 use tessera_schemas::clusters;
 
 use super::config::{Config, Empty, Init};
-use super::lloyd::{Lloyd, Round};
+use super::lloyd::{Given, Lloyd, Precision, Round};
 use super::previous::Previous;
-use super::rows::Incoming;
+use super::rows::{Directions, Incoming};
 use super::{CENTROIDS, FEATURES, Kmeans, mini_batch, start};
+use crate::decode::OnError;
 use crate::memory::Memory;
 use crate::nearest::CodedRows;
 use crate::operator::{Context, Operator, Order, RunError, Sink, Tables, Whole};
 use crate::random::Draw;
 use crate::vectors::{self, to_unit_length};
 
-/// Bytes beside its feature that a row takes.
-const ROW: usize = 50;
+/// Bytes beside its feature, its code and its id that a row takes: its cluster, its weight for the start, and its place.
+const ROW: usize = 16;
+/// Bytes that a row's id takes, beside what attaches to it: few have more.
+const ID: usize = 40;
 /// Bytes that a value of a centroid takes: itself, its code, and its sum.
 const CENTROID: usize = 14;
 
@@ -37,37 +40,54 @@ struct Found {
     metrics: Vec<Metric>,
 }
 
+/// The centroids to start from.
+struct Start {
+    /// The clusters' numbers, rising.
+    numbers: Vec<i32>,
+    /// As many as numbers, `x dimension`.
+    centroids: Vec<f32>,
+}
+
 impl Whole for Run {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let Kmeans { config, k, dimension, centroids } = &self.operator;
         let (k, dimension, threads, seed) = (*k, *dimension, self.context.threads, self.context.seed);
-        let given = if centroids.is_empty() { None } else { Some(given(tables, k, config.spherical)?) };
+        let given = if centroids.is_empty() { None } else { Some(Start::read(tables, k, config)?) };
+        let there = given.as_ref().map_or(k, |start| start.numbers.len());
         let previous = self.previous(tables, sink)?;
         let expected = tables.rows(FEATURES)?;
         // Known before anything is read, as a rule: bad rows may have been dropped.
-        enough(k, expected)?;
-        let folder = self.spools(expected, sink).then_some(self.context.scratch.as_path());
-        let mut rows = Incoming::new(dimension, expected, config.spherical, folder)?;
+        enough(there, expected)?;
+        let folder = self.context.scratch.as_path();
+        let spill = self.exceeds(expected, sink).map(|most| (folder, most));
+        let directions =
+            config.spherical.then_some(Directions { drop: config.on_error == OnError::Drop, dropped: Vec::new() });
+        let mut rows = Incoming::new(dimension, expected, directions, spill)?;
         let mut read = 0;
         for batch in tables.scan(FEATURES, Order::Stored)? {
             let batch = batch?;
             rows.add(&batch, &config.column)?;
+            rows.dropped().for_each(|row| sink.leave_out(row));
             read += batch.num_rows();
             sink.progress(read, expected, "reading features");
             if sink.cancelled() {
                 return Err(RunError::Cancelled);
             }
         }
-        let rows = rows.finish()?;
-        enough(k, rows.count())?;
+        let folder = spill.map(|(folder, _)| folder);
+        let rows = rows.finish(folder)?;
+        enough(there, rows.count())?;
+        sink.progress(0, config.restarts * config.iterations, "coding features");
         let coded = CodedRows::new(rows.frame(), &rows.values, threads, folder)?;
-        let lloyd = |centroids| Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
+        let precision = Precision::of(&rows, threads);
+        let same =
+            Given { rows: &rows, coded: &coded, precision: &precision, spherical: config.spherical, seed, threads, folder };
         let first = |restart: usize| Draw::new(seed, Kmeans::NAME, "start", "", restart as u64);
         let mut warm = None;
         let mut counts = None;
         if let Some(previous) = previous {
-            let started = previous.complete(&rows, &coded, k, &mut first(0), threads, &|| sink.cancelled())?;
-            match previous.assign(lloyd(started), &|| sink.cancelled())? {
+            let started = previous.complete(same, k, &mut first(0), &|| sink.cancelled())?;
+            match previous.assign(Lloyd::new(same, started)?, &|| sink.cancelled())? {
                 Ok(assigned) => {
                     sink.goes_on();
                     counts = Some(previous.counts(k));
@@ -84,11 +104,11 @@ impl Whole for Run {
             let mut draw = first(restart);
             let (lloyd, round) = match (warm.take(), &given, config.init) {
                 (Some((lloyd, round)), ..) => (lloyd, Some(round)),
-                (None, Some(given), _) => (lloyd(given.clone()), None),
-                (None, None, Init::Random) => (lloyd(start::random(&rows, k, &mut draw)), None),
+                (None, Some(start), _) => (Lloyd::new(same, start.centroids.clone())?, None),
+                (None, None, Init::Random) => (Lloyd::new(same, start::random(&rows, k, &mut draw))?, None),
                 (None, None, Init::PlusPlus | Init::Previous) => {
-                    let drawn = start::plus_plus(&rows, &coded, &[], k, &mut draw, threads, &|| sink.cancelled())?;
-                    (lloyd(drawn), None)
+                    let drawn = start::plus_plus(same, &[], k, &mut draw, &|| sink.cancelled())?;
+                    (Lloyd::new(same, drawn)?, None)
                 }
             };
             let found = match config.mini_batch {
@@ -108,7 +128,7 @@ impl Whole for Run {
                         (done, all),
                         sink,
                     )?;
-                    let mut lloyd = Lloyd::new(&rows, &coded, centroids, config.spherical, seed, threads);
+                    let mut lloyd = Lloyd::new(same, centroids)?;
                     let round = lloyd.assign(&|| sink.cancelled())?;
                     metrics.extend(round.metrics().map(|(name, value)| (config.iterations, name, value)));
                     Found::of(lloyd, metrics)
@@ -122,8 +142,9 @@ impl Whole for Run {
         for (iteration, name, value) in metrics {
             sink.metric(iteration, iteration, name, value);
         }
+        let numbers = given.map_or_else(|| (0..k as i32).collect(), |start| start.numbers);
         let kept: BooleanArray = sizes.iter().map(|&size| Some(config.empty != Empty::Drop || size > 0)).collect();
-        let whole = clusters::batch(&clusters::schema(k, dimension), sizes, centroids)?;
+        let whole = clusters::numbered(&clusters::schema(k, dimension), numbers, sizes, centroids)?;
         sink.write(filter_record_batch(&whole, &kept)?)
     }
 }
@@ -145,23 +166,12 @@ impl Run {
         }
     }
 
-    /// Whether features must go to a file; then it says so.
-    fn spools(&self, rows: usize, sink: &mut dyn Sink) -> bool {
+    /// Whether rows must go to files; then it says so, and how many bytes may be held.
+    fn exceeds(&self, rows: usize, sink: &mut dyn Sink) -> Option<usize> {
         let Kmeans { config, k, dimension, .. } = &self.operator;
-        let features = rows * (size_of::<f32>() * dimension + CodedRows::bytes(*dimension));
-        let needed = Memory((features + rows * ROW + k * dimension * CENTROID) as u64);
-        let (budget, whose) = match config.memory {
-            Some(memory) => (memory, "`memory` is"),
-            None => (Memory::free(), "what is free is"),
-        };
-        let spools = needed > budget;
-        if spools {
-            let values = Memory(features as u64);
-            sink.say(&format!(
-                "features go to a temporary file of {values} in the store: {whose} {budget}, and {needed} are needed"
-            ));
-        }
-        spools
+        let stored = rows * (size_of::<f32>() * dimension + CodedRows::bytes(*dimension) + ROW);
+        let needed = stored + rows * ID + k * dimension * CENTROID;
+        Memory::exceeded(config.memory, Memory(needed as u64), Memory(stored as u64), sink)
     }
 }
 
@@ -177,22 +187,38 @@ fn enough(k: usize, n: usize) -> Result<(), RunError> {
     Err(RunError::Input(format!("k is {k}, but there are {n} images: a cluster needs at least one")))
 }
 
-/// The centroids to start from, `k x dimension`.
-fn given(tables: &dyn Tables, k: usize, spherical: bool) -> Result<Vec<f32>, RunError> {
-    let batches = tables.scan(CENTROIDS, Order::Stored)?.collect::<Result<Vec<_>, _>>()?;
-    let clusters::Sorted { numbers, mut centroids, dimension, .. } = clusters::sorted(&batches)?;
-    if numbers.len() != k {
-        return Err(RunError::Input(format!("k is {k}, but `{CENTROIDS}` has {} rows", numbers.len())));
-    }
-    if let Err(fault) = vectors::check(&centroids, dimension) {
-        return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));
-    }
-    for (row, centroid) in centroids.chunks_exact_mut(dimension).enumerate().filter(|_| spherical) {
-        if !to_unit_length(centroid) {
-            return Err(RunError::Input(format!("row {row} of `{CENTROIDS}` is all zeros, which have no direction")));
+impl Start {
+    /// From the table of centroids. It may have fewer than the `k` that it says of itself, where a run has left out empty clusters: then
+    /// those that are there keep their numbers.
+    fn read(tables: &dyn Tables, k: usize, config: &Config) -> Result<Self, RunError> {
+        let batches = tables.scan(CENTROIDS, Order::Stored)?.collect::<Result<Vec<_>, _>>()?;
+        let clusters::Sorted { numbers, mut centroids, dimension, .. } = clusters::sorted(&batches)?;
+        let numbers = match numbers.len() {
+            0 => return Err(RunError::Input(format!("`{CENTROIDS}` is empty: there is nothing to start from"))),
+            found if found == k => (0..k as i32).collect(),
+            found if found > k || config.k.is_some() => {
+                let message = format!("k is {k}, but `{CENTROIDS}` has {found} rows");
+                let help = if found < k { "; leave `k` out to start from those" } else { "" };
+                return Err(RunError::Input(message + help));
+            }
+            _ => numbers,
+        };
+        if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(RunError::Input(format!("`{CENTROIDS}` has cluster {} twice", pair[0])));
         }
+        if let Some(number) = numbers.iter().find(|number| !(0..k as i32).contains(number)) {
+            return Err(RunError::Input(format!("`{CENTROIDS}` has a cluster {number}, and should have some of 0..{k}")));
+        }
+        if let Err(fault) = vectors::check(&centroids, dimension) {
+            return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));
+        }
+        for (row, centroid) in centroids.chunks_exact_mut(dimension).enumerate().filter(|_| config.spherical) {
+            if !to_unit_length(centroid) {
+                return Err(RunError::Input(format!("row {row} of `{CENTROIDS}` is all zeros, which have no direction")));
+            }
+        }
+        Ok(Self { numbers, centroids })
     }
-    Ok(centroids)
 }
 
 impl Found {
@@ -215,7 +241,7 @@ fn climb(
     let first = first.map_or_else(|| lloyd.assign(&|| sink.cancelled()), Ok)?;
     let mut rounds = vec![first];
     for iteration in 1..=config.iterations {
-        let relocated = if config.empty == Empty::Farthest { lloyd.relocate() } else { 0 };
+        let relocated = if config.empty == Empty::Farthest { lloyd.relocate()? } else { 0 };
         lloyd.update();
         let split = if config.empty == Empty::Split { lloyd.split() } else { 0 };
         let (before, round) = (rounds[iteration - 1], lloyd.assign(&|| sink.cancelled())?);

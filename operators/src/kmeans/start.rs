@@ -1,12 +1,16 @@
 //! First centroids, drawn from the rows.
 
+use super::lloyd::Given;
 use super::rows::Rows;
-use crate::nearest::{Centres, CodedRows, Near, is_within};
+use crate::nearest::{Centres, Near, UNIT, is_within};
+use crate::numbers::Slots;
 use crate::operator::RunError;
 use crate::random::Draw;
 
 /// The most rows drawn between two passes over the data.
 const MOST_AT_ONCE: usize = 512;
+/// Rows between two running sums that are kept.
+const STEP: usize = 1024;
 
 /// `k` different rows, each as likely.
 pub fn random(rows: &Rows, k: usize, draw: &mut Draw) -> Vec<f32> {
@@ -24,51 +28,64 @@ pub fn random(rows: &Rows, k: usize, draw: &mut Draw) -> Vec<f32> {
 /// Rows are drawn beside `given` centroids, `m x dimension`, as if those had been drawn before; they are not returned.
 ///
 /// # Errors
-/// The run was cancelled.
+/// The run was cancelled, or the disk has no room for the weights, which may go to a file.
 pub fn plus_plus(
-    rows: &Rows,
-    coded: &CodedRows<'_>,
+    same: Given<'_>,
     given: &[f32],
     k: usize,
     draw: &mut Draw,
-    threads: usize,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<f32>, RunError> {
+    let Given { rows, coded, threads, folder, .. } = same;
     let before = given.len() / rows.dimension;
     let mut chosen = if before == 0 { vec![draw.below(rows.count())] } else { Vec::new() };
-    let mut weights = vec![f64::INFINITY; rows.count()];
-    let mut found = vec![Near::default(); rows.count()];
-    let mut up_to_date = 0;
+    // By the rows' numbers; the first search gives each its weight.
+    let mut weights: Slots<f64> = Slots::new(rows.count(), folder)?;
+    let (mut up_to_date, mut first) = (0, true);
     while chosen.len() < k {
         let latest = if chosen.is_empty() { given.to_vec() } else { rows.gather(&chosen[up_to_date..]) };
         let latest = Centres::within(coded.frame().clone(), latest);
-        if !latest.search(coded, threads, &mut found, cancelled) {
+        let units = weights.units(UNIT);
+        let lower = |start: usize, found: &[Near]| {
+            units.change(start / UNIT, |weights| {
+                for (weight, near) in weights.iter_mut().zip(found) {
+                    *weight = if first { near.squared } else { weight.min(near.squared) };
+                }
+            });
+        };
+        let whole = latest.search(coded, threads, &lower, cancelled);
+        drop(units);
+        first = false;
+        if !whole {
             return Err(RunError::Cancelled);
         }
-        for (weight, &row) in weights.iter_mut().zip(&rows.order) {
-            *weight = weight.min(found[row as usize].squared);
-        }
         up_to_date = chosen.len();
-        let sums: Vec<f64> = running_sums(&weights);
-        let total = *sums.last().expect("there are rows");
-        if total == 0.0 {
+        let sums = Sums::of(rows.count(), |place| {
+            let row = rows.at(place);
+            let weight = weights[row];
+            weights.release(row..row + 1);
+            weight
+        });
+        weights.release(0..weights.len());
+        if sums.total == 0.0 {
             // All rows are like those chosen: any other will do.
-            let mut others: Vec<_> = (0..rows.count()).collect();
             let mut taken = chosen.clone();
             taken.sort_unstable();
-            others.retain(|row| taken.binary_search(row).is_err());
-            chosen.extend(draw.distinct(k - chosen.len(), others.len()).into_iter().map(|place| others[place]));
+            let others = draw.distinct(k - chosen.len(), rows.count() - taken.len());
+            // The others before a taken one are as many as its place less the taken ones before it.
+            taken.iter_mut().enumerate().for_each(|(number, place)| *place -= number);
+            chosen.extend(others.into_iter().map(|other| other + taken.partition_point(|&before| before <= other)));
             break;
         }
         let most = (before + up_to_date).min(MOST_AT_ONCE).min(k - up_to_date);
         for _ in 0..2 * most {
-            let row = pick(&sums, draw.unit() * total);
-            let at = |place: usize| rows.row(rows.order[place] as usize);
+            let place = sums.pick(draw.unit() * sums.total);
+            let at = |place: usize| rows.row(rows.at(place));
             // It is taken if no row drawn since lies within that of it.
-            let least = draw.unit() * weights[row];
-            let near = |&other: &usize| is_within(at(row), at(other), least);
+            let least = draw.unit() * weights[rows.at(place)];
+            let near = |&other: &usize| is_within(at(place), at(other), least);
             if !chosen[up_to_date..].iter().any(near) {
-                chosen.push(row);
+                chosen.push(place);
             }
             if chosen.len() - up_to_date == most {
                 break;
@@ -78,27 +95,51 @@ pub fn plus_plus(
     Ok(rows.gather(&chosen))
 }
 
-fn running_sums(weights: &[f64]) -> Vec<f64> {
-    let add = |sum: &mut f64, weight: &f64| {
-        *sum += weight;
-        Some(*sum)
-    };
-    weights.iter().scan(0.0, add).collect()
+/// The running sums of weights, of which each [`STEP`]th is kept.
+struct Sums<W> {
+    count: usize,
+    weight: W,
+    /// The sums before each stretch.
+    before: Vec<f64>,
+    /// The sum of all.
+    total: f64,
 }
 
-/// The row whose stretch of the running sums holds `at`, which is below the last of them: never one of weight zero.
-fn pick(sums: &[f64], at: f64) -> usize {
-    let total = sums[sums.len() - 1];
-    // A product may round up to the total: then it is the last row with a weight.
-    sums.partition_point(|&sum| sum <= at.min(total.next_down()))
+impl<W: Fn(usize) -> f64> Sums<W> {
+    fn of(count: usize, weight: W) -> Self {
+        let (mut before, mut total) = (Vec::with_capacity(count.div_ceil(STEP)), 0.0);
+        for place in 0..count {
+            if place % STEP == 0 {
+                before.push(total);
+            }
+            total += weight(place);
+        }
+        Self { count, weight, before, total }
+    }
+
+    /// The place whose stretch of the running sums holds `at`, which is below the last of them: never one of weight zero.
+    fn pick(&self, at: f64) -> usize {
+        // A product may round up to the total: then it is the last row with a weight.
+        let at = at.min(self.total.next_down());
+        let stretch = self.before.partition_point(|&sum| sum <= at) - 1;
+        let mut sum = self.before[stretch];
+        let within = |&place: &usize| {
+            sum += (self.weight)(place);
+            sum > at
+        };
+        let first = stretch * STEP;
+        (first..self.count).find(within).expect("the sum of all is above")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kmeans::lloyd::Precision;
+    use crate::nearest::CodedRows;
 
     fn line(values: &[f32]) -> Rows {
-        Rows { values: values.to_vec().into(), dimension: 1, peaks: vec![0.0], order: (0..values.len() as u32).collect() }
+        Rows { values: values.to_vec().into(), dimension: 1, peaks: vec![0.0], count: values.len(), order: None }
     }
 
     /// The same with its rows coded.
@@ -110,7 +151,9 @@ mod tests {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, RunError> {
         let coded = CodedRows::new(rows.frame(), &rows.values, threads, None)?;
-        super::plus_plus(rows, &coded, &[], k, draw, threads, cancelled)
+        let precision = Precision::of(rows, threads);
+        let same = Given { rows, coded: &coded, precision: &precision, spherical: false, seed: 1, threads, folder: None };
+        super::plus_plus(same, &[], k, draw, cancelled)
     }
 
     fn draw(seed: u64) -> Draw {
@@ -119,8 +162,17 @@ mod tests {
 
     #[test]
     fn a_row_of_no_weight_is_never_picked() {
-        let sums = running_sums(&[0.0, 2.0, 0.0, 1.0, 0.0]);
-        assert_eq!([0.0, 1.9, 2.0, 2.9, 3.0].map(|at| pick(&sums, at)), [1, 1, 3, 3, 3]);
+        let weights = [0.0, 2.0, 0.0, 1.0, 0.0];
+        let sums = Sums::of(5, |place| weights[place]);
+        assert_eq!([0.0, 1.9, 2.0, 2.9, 3.0].map(|at| sums.pick(at)), [1, 1, 3, 3, 3]);
+        // Over many stretches, of which some weigh nothing.
+        let weight = |place: usize| if place / STEP % 2 == 0 { 0.0 } else { 1.0 };
+        let sums = Sums::of(5 * STEP + 7, weight);
+        assert_eq!(sums.total, (2 * STEP) as f64);
+        for at in [0, 1, STEP - 1, STEP, 2 * STEP - 1, 2 * STEP] {
+            let expected = at.min(2 * STEP - 1);
+            assert_eq!(sums.pick(at as f64), expected + (1 + expected / STEP) * STEP, "{at}");
+        }
     }
 
     #[test]
@@ -167,14 +219,16 @@ mod tests {
     fn rows_are_drawn_far_from_given_centroids() {
         let values: Vec<f32> = (0..80).map(|row| (row / 20) as f32 * 1000.0 + (row % 20) as f32 * 0.01).collect();
         let rows = line(&values);
-        let coded = CodedRows::new(rows.frame(), &rows.values, 1, None).unwrap();
+        let (coded, precision) = (CodedRows::new(rows.frame(), &rows.values, 1, None).unwrap(), Precision::of(&rows, 1));
+        let (rows, coded, precision) = (&rows, &coded, &precision);
+        let same = Given { rows, coded, precision, spherical: false, seed: 1, threads: 2, folder: None };
         for seed in 0..50 {
-            let found = super::plus_plus(&rows, &coded, &[0.1, 2000.1], 2, &mut draw(seed), 2, &|| false).unwrap();
+            let found = super::plus_plus(same, &[0.1, 2000.1], 2, &mut draw(seed), &|| false).unwrap();
             let mut groups: Vec<_> = found.iter().map(|value| (value / 1000.0) as usize).collect();
             groups.sort_unstable();
             assert_eq!(groups, [1, 3]);
         }
-        assert!(super::plus_plus(&rows, &coded, &[0.1], 0, &mut draw(1), 1, &|| false).unwrap().is_empty());
+        assert!(super::plus_plus(same, &[0.1], 0, &mut draw(1), &|| false).unwrap().is_empty());
     }
 
     #[test]

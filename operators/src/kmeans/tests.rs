@@ -187,7 +187,13 @@ fn unfit_tables_are_refused() {
     let bad = trial::features(&[("a", &[1.0]), ("b.jpg", &[f32::NAN])]);
     assert!(error(json!({"k": 1}), &bad, None).starts_with("image `b.jpg`: `feature` has NaN"));
     let four = clusters::batch(&clusters::schema(4, 3), vec![1; 4], vec![0.0; 12]).unwrap();
-    assert_eq!(error(json!({}), &rows, Some(&four.slice(0, 3))), "k is 4, but `centroids` has 3 rows");
+    let three = Some(four.slice(0, 3));
+    let message = "k is 4, but `centroids` has 3 rows; leave `k` out to start from those";
+    assert_eq!(error(json!({"k": 4}), &rows, three.as_ref()), message);
+    let none = four.slice(0, 0);
+    assert_eq!(error(json!({}), &rows, Some(&none)), "`centroids` is empty: there is nothing to start from");
+    let twice = arrow::compute::concat_batches(&four.schema(), [&four.slice(1, 1), &four.slice(1, 1)]).unwrap();
+    assert_eq!(error(json!({}), &rows, Some(&twice)), "`centroids` has cluster 1 twice");
 }
 
 #[test]
@@ -214,13 +220,18 @@ fn it_reads_what_it_names() {
 #[test]
 fn a_file_holds_what_memory_holds() {
     let points = table(&points(3000, 70, 9, 5));
-    let one = run(json!({"k": 9, "iterations": 5}), std::slice::from_ref(&points), None, 2).unwrap();
-    let other =
-        run(json!({"k": 9, "iterations": 5, "memory": "1KiB"}), &[points.slice(1000, 2000), points.slice(0, 1000)], None, 2);
-    let other = other.unwrap();
-    assert_eq!((one.batches, one.metrics), (other.batches, other.metrics));
-    assert!(one.said.is_empty());
-    assert!(other.said[0].starts_with("features go to a temporary file of 1"), "{:?}", other.said);
+    for more in [json!({}), json!({"k": 400, "init": "random", "restarts": 2}), json!({"mini_batch": 100})] {
+        let mut config = json!({"k": 9, "iterations": 5});
+        let update =
+            |config: &mut Value, more: &Value| config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        update(&mut config, &more);
+        let one = run(config.clone(), std::slice::from_ref(&points), None, 2).unwrap();
+        update(&mut config, &json!({"memory": "1KiB"}));
+        let other = run(config, &[points.slice(1000, 2000), points.slice(0, 1000)], None, 2).unwrap();
+        assert_eq!((one.batches, one.metrics), (other.batches, other.metrics), "{more}");
+        assert!(one.said.is_empty());
+        assert!(other.said[0].starts_with("features go to a temporary file of 1"), "{:?}", other.said);
+    }
 }
 
 #[test]
@@ -235,6 +246,42 @@ fn empty_clusters_are_kept_or_left_out() {
     for refilled in ["split", "farthest"] {
         let clusters::Sorted { numbers, centroids, .. } = clusters::sorted(&[of(refilled)]).unwrap();
         assert!(numbers.len() == 3 && centroids[2] < 30.0 && centroids[3] == 0.0, "{refilled}: {centroids:?}");
+    }
+}
+
+#[test]
+fn a_table_without_its_empty_clusters_is_a_start() {
+    let points: Vec<_> = (0..30).map(|number| (format!("{number:02}"), vec![number as f32, 0.0])).collect();
+    let far = clusters::batch(&clusters::schema(3, 2), vec![1; 3], vec![5.0, 0.0, 900.0, 900.0, 20.0, 0.0]).unwrap();
+    let dropped = run(json!({"empty": "drop"}), &[table(&points)], Some(&far), 2).unwrap().batches.remove(0);
+    for config in [json!({}), json!({"empty": "drop"}), json!({"empty": "split", "mini_batch": 8, "iterations": 2})] {
+        let again = run(config, &[table(&points)], Some(&dropped), 2).unwrap();
+        assert_eq!(again.batches[0].schema(), dropped.schema());
+        assert_eq!(clusters::sorted(&again.batches).unwrap().numbers, [0, 2]);
+    }
+    let settled = run(json!({}), &[table(&points)], Some(&dropped), 1).unwrap();
+    assert_eq!(settled.batches, [dropped]);
+}
+
+#[test]
+fn rows_without_a_direction_are_named_or_left_out() {
+    let mut points = points(40, 2, 3, 6);
+    points[7].1 = vec![0.0, -0.0];
+    let error = run(json!({"k": 3, "spherical": true}), &[table(&points)], None, 2).err().unwrap().to_string();
+    assert!(error.starts_with("image `00007`: `feature` is all zeros"), "{error}");
+    let left = run(json!({"k": 3, "spherical": true, "on_error": "drop"}), &[table(&points)], None, 2).unwrap();
+    assert_eq!(left.dropped.iter().map(|row| row.image_id.as_str()).collect::<Vec<_>>(), ["00007"]);
+    points.remove(7);
+    assert_eq!(left.batches, run(json!({"k": 3, "spherical": true}), &[table(&points)], None, 1).unwrap().batches);
+}
+
+#[test]
+fn values_beyond_what_can_be_squared_name_their_image() {
+    for value in [1e30, -3e38, f32::INFINITY, 1.1e15] {
+        let rows = trial::features(&[("a", &[0.25]), ("far.jpg", &[value])]);
+        let error = run(json!({"k": 1}), &[rows], None, 1).err().unwrap().to_string();
+        assert!(error.starts_with("image `far.jpg`: `feature` has "), "{error}");
+        assert!(error.ends_with("values must be finite, of magnitude up to 1e15"), "{error}");
     }
 }
 
@@ -303,7 +350,8 @@ fn clusters_keep_their_numbers() {
         let (share, other) = (kept(&before, &labels(&some, &next)), kept(&before, &labels(&some, &afresh)));
         assert!(share >= 0.99 && other < 0.5, "{config}: {share} from the last, {other} afresh");
         let last = |record: &Record| *record.values("objective").last().unwrap();
-        assert!(last(&next) < 1.05 * last(&afresh), "{config}: {} {}", last(&next), last(&afresh));
+        // Each ends in a minimum of its own; of so few points, those lie some percent apart.
+        assert!(last(&next) < 1.1 * last(&afresh), "{config}: {} {}", last(&next), last(&afresh));
 
         let cut = table(&some);
         let parts = [cut.slice(700, some.len() - 700), cut.slice(0, 700)];

@@ -6,6 +6,8 @@ use super::{Centres, Found};
 
 /// Of a row's square, the share that a distance in f64 may be off by, in up to 2^20 dimensions.
 const BLUR: f32 = 1.0 / (1u64 << 36) as f32;
+/// What a squared distance in up to 32 heavy dimensions may be off by, as a share of it.
+const APART: f32 = 1.0 / (1 << 18) as f32;
 /// Values of the widest vector.
 const WIDEST: usize = 16;
 /// Sums that run side by side.
@@ -23,12 +25,19 @@ pub struct Terms {
     pub residual: Vec<f32>,
     /// `-|c|²/2`, rounded up and down.
     pub bounds: [Vec<f32>; 2],
+    /// Values in the heavy dimensions, a dimension after the other.
+    pub heavy: Vec<f32>,
 }
 
 /// Bounds on one row's scores with the centres from `start` on: `x·c - |c|²/2`, which the nearest centre has the largest of.
 ///
 /// `|x·c - x'·c'| <= |x - x'| |c'| + |x| |c - c'|`, where `x'`, `c'` are what the codes say. All roundings here are within the
 /// slack that [`ROUNDING`] has put into residuals and bounds.
+///
+/// All this is of the dimensions that are coded. In the heavy ones, whose values `heavy` has of the row, the score is `-(x - c)²/2`.
+/// That is the whole distance but for `|x|²/2` of the coded ones, which all centres share; so scores compare as before. The difference
+/// is one rounding off, its square two more and the sum another for each dimension: a part in 2^24 each, of numbers that are not
+/// negative. So the sum lies within [`APART`] of itself, which also covers what is lost when it is added to the rest.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
@@ -37,6 +46,7 @@ pub unsafe fn bound<V: Lanes, F: Found>(
     terms: &Terms,
     start: usize,
     code: &Code,
+    heavy: &[f32],
     sums: &[i32],
     upper: &mut [f32],
     lower: &mut [f32; 2],
@@ -53,8 +63,18 @@ pub unsafe fn bound<V: Lanes, F: Found>(
             let of = |values: &[f32]| V::Floats::load(&values[start + at..]);
             let product = V::floats(&sums[at..], &terms.offset[start + at..]).times(of(&terms.step).times(step));
             let error = residual.times(of(&terms.norm)).plus(norm.times(of(&terms.residual))).plus(blur);
-            product.plus(of(&terms.bounds[0])).plus(error).store(&mut upper[at..]);
-            let below = product.plus(of(&terms.bounds[1])).minus(error);
+            let mut above = product.plus(of(&terms.bounds[0])).plus(error);
+            let mut below = product.plus(of(&terms.bounds[1])).minus(error);
+            if !heavy.is_empty() {
+                let mut apart = V::Floats::splat(0.0);
+                for (&value, centres) in heavy.iter().zip(terms.heavy.chunks_exact(terms.step.len())) {
+                    let difference = V::Floats::splat(value).minus(of(centres));
+                    apart = apart.plus(difference.times(difference));
+                }
+                above = above.minus(apart.times(V::Floats::splat(0.5 * (1.0 - APART))));
+                below = below.minus(apart.times(V::Floats::splat(0.5 * (1.0 + APART))));
+            }
+            above.store(&mut upper[at..]);
             if F::TWO {
                 next = below.smaller(best).larger(next);
             }

@@ -1,8 +1,12 @@
 //! Vectors as small whole numbers, with a bound on what the rounding loses.
 //!
 //! A vector is taken relative to a [`Frame`], divided by a step of its own, and rounded: `x ≈ step · q`. The frame's centre keeps
-//! the numbers small, its scale (a power of two, so exact) keeps squares of them within f32.
+//! the numbers small, its scale (a power of two, so exact) keeps squares of them within f32. Dimensions that would take all steps
+//! for themselves have no part in it ([`heavy`](super::heavy)).
 
+use bytemuck::{Pod, Zeroable};
+
+use super::heavy;
 use super::kernel::Kernel;
 
 /// Rows whose codes lie interleaved.
@@ -15,14 +19,19 @@ const LANES: usize = 16;
 const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
 /// A vector with no larger value than that, in a frame, counts as zero.
 const TINY: f32 = 1e-30;
+/// The largest scale beside heavy dimensions, as a power of two.
+const HIGHEST: u32 = 60;
 
 /// Where codes are relative to.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// What is taken off, D.
     mean: Vec<f32>,
-    /// What is multiplied with then.
+    /// What is multiplied with then, D: the scale, and 0 in heavy dimensions.
+    scales: Vec<f32>,
     scale: f32,
+    /// Dimensions that are not coded, rising.
+    heavy: Vec<usize>,
     /// What works on the codes.
     pub kernel: Kernel,
 }
@@ -36,16 +45,38 @@ impl Frame {
     /// The same for any kernel.
     pub fn with(kernel: Kernel, centres: &[f32], dimension: usize) -> Self {
         let mean = mean(centres, dimension);
-        let distances = centres.chunks_exact(dimension).flat_map(|centre| centre.iter().zip(&mean));
-        let largest = distances.map(|(value, mean)| (value - mean).abs()).fold(0.0, f32::max);
-        // The power of two that brings the largest to [1, 2), unless it is hardly above zero: its exponent's bits, negated.
-        let exponent = if largest > 0.0 { (largest.to_bits() >> 23).clamp(1, 253) } else { 127 };
-        Self { mean, scale: f32::from_bits((254 - exponent) << 23), kernel }
+        let mut peaks = vec![0.0f32; dimension];
+        for centre in centres.chunks_exact(dimension) {
+            for ((peak, value), mean) in peaks.iter_mut().zip(centre).zip(&mean) {
+                *peak = peak.max((value - mean).abs());
+            }
+        }
+        let heavy = heavy::choose(kernel, centres, &mean, &peaks);
+        heavy.iter().for_each(|&place| peaks[place] = 0.0);
+        let largest = peaks.into_iter().fold(0.0, f32::max);
+        // The power of two that brings the largest to [1, 2), unless it is hardly above zero: its exponent's bits, negated. Values of
+        // heavy dimensions, of up to 10^15, are to stay within f32 as well.
+        let least = if heavy.is_empty() { 1 } else { 127 - HIGHEST };
+        let exponent = if largest > 0.0 { (largest.to_bits() >> 23).clamp(least, 253) } else { 127 };
+        let scale = f32::from_bits((254 - exponent) << 23);
+        let mut scales = vec![scale; dimension];
+        heavy.iter().for_each(|&place| scales[place] = 0.0);
+        Self { mean, scales, scale, heavy, kernel }
     }
 
     /// Whether codes of one are codes of the other.
     pub fn same(&self, other: &Self) -> bool {
-        self.kernel == other.kernel && self.scale == other.scale && self.mean == other.mean
+        self.kernel == other.kernel && self.scales == other.scales && self.mean == other.mean
+    }
+
+    /// How many dimensions are heavy.
+    pub fn heavy(&self) -> usize {
+        self.heavy.len()
+    }
+
+    /// A vector's values in the heavy dimensions, scaled.
+    pub fn heavy_values<'a>(&'a self, vector: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        self.heavy.iter().map(|&place| vector[place] * self.scale)
     }
 
     /// What is taken off every vector, D.
@@ -67,8 +98,8 @@ impl Frame {
     #[inline(always)]
     pub fn code(&self, vector: &[f32], scratch: &mut Scratch) -> Code {
         let Scratch { shifted, numbers } = scratch;
-        for ((shifted, value), mean) in shifted.iter_mut().zip(vector).zip(&self.mean) {
-            *shifted = (value - mean) * self.scale;
+        for ((shifted, value), (mean, scale)) in shifted.iter_mut().zip(vector).zip(self.mean.iter().zip(&self.scales)) {
+            *shifted = (value - mean) * scale;
         }
         let (shifted, _) = shifted.as_chunks::<LANES>();
         let (numbers, _) = numbers.as_chunks_mut::<LANES>();
@@ -99,13 +130,13 @@ impl Frame {
         Code { step, norm, residual: up(residual.iter().sum()) + ROUNDING * norm }
     }
 
-    /// Half the squared distance of a vector from the frame's centre, in the frame's scale.
+    /// Half the squared distance of a vector from the frame's centre in the dimensions that are not heavy, in the frame's scale.
     pub fn half_square(&self, vector: &[f32]) -> f64 {
-        let squared = |(value, mean): (&f32, &f32)| {
-            let difference = (f64::from(*value) - f64::from(*mean)) * f64::from(self.scale);
+        let squared = |((value, mean), scale): ((&f32, &f32), &f32)| {
+            let difference = (f64::from(*value) - f64::from(*mean)) * f64::from(*scale);
             difference * difference
         };
-        vector.iter().zip(&self.mean).map(squared).sum::<f64>() / 2.0
+        vector.iter().zip(&self.mean).zip(&self.scales).map(squared).sum::<f64>() / 2.0
     }
 }
 
@@ -126,6 +157,7 @@ impl Scratch {
 
 /// What is known of a vector beside its whole numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C)]
 pub struct Code {
     /// What they are to be multiplied with.
     pub step: f32,
@@ -134,6 +166,11 @@ pub struct Code {
     /// Not below the length of what the whole numbers leave out.
     pub residual: f32,
 }
+
+// SAFETY: three f32 side by side, with nothing between them; any bytes are f32s, zeros among them.
+unsafe impl Zeroable for Code {}
+// SAFETY: as above.
+unsafe impl Pod for Code {}
 
 /// How whole numbers lie in a word of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -159,6 +159,8 @@ impl Kernel {
 pub struct Scratch {
     /// A block's sums of products with [`PANELS`] panels, row by row.
     sums: Vec<i32>,
+    /// Each row's values in the heavy dimensions.
+    heavy: Vec<f32>,
     /// One row's upper bounds.
     upper: Vec<f32>,
     /// For each row, the best two lower bounds so far.
@@ -173,6 +175,7 @@ impl Scratch {
         let chunk = PANELS * VECTORS * kernel.width();
         Self {
             sums: vec![0; BLOCK * chunk],
+            heavy: Vec::new(),
             upper: vec![0.0; chunk],
             lower: vec![[0.0; 2]; BLOCK],
             candidates: vec![Vec::new(); BLOCK],
@@ -198,9 +201,12 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     let (padded, panel) = (centres.terms.step.len(), VECTORS * V::WIDTH);
     let chunk = PANELS * panel;
     assert!(padded.is_multiple_of(V::WIDTH) && scratch.sums.len() >= BLOCK * chunk && scratch.upper.len() >= chunk);
+    let (dimension, heavy) = (centres.dimension(), centres.frame.heavy());
+    scratch.heavy.clear();
     for row in 0..count {
         scratch.lower[row] = [f32::NEG_INFINITY; 2];
         scratch.candidates[row].clear();
+        scratch.heavy.extend(centres.frame.heavy_values(&rows[row * dimension..][..dimension]));
     }
     for start in (0..padded).step_by(chunk) {
         let columns = chunk.min(padded - start);
@@ -227,15 +233,15 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
         for row in 0..count {
             let sums = &scratch.sums[row * chunk..][..columns];
             let (upper, lower) = (&mut scratch.upper[..columns], &mut scratch.lower[row]);
+            let heavy = &scratch.heavy[row * heavy..][..heavy];
             // SAFETY: as this function's.
             unsafe {
-                bound::<V, F>(&centres.terms, start, &coded.codes[first + row], sums, upper, lower);
+                bound::<V, F>(&centres.terms, start, &coded.codes[first + row], heavy, sums, upper, lower);
                 let least = if F::TWO { lower[1] } else { lower[0] };
                 gather::<V>(upper, least, start, &mut scratch.candidates[row]);
             }
         }
     }
-    let dimension = centres.dimension();
     for (row, found) in found.iter_mut().enumerate() {
         let (lower, candidates) = (scratch.lower[row], &mut scratch.candidates[row]);
         let least = if F::TWO { lower[1] } else { lower[0] };

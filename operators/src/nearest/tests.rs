@@ -51,15 +51,38 @@ proptest! {
     }
 
     #[test]
+    fn wide_dimensions_are_searched_as_plainly(
+        n in 1usize..150, k in 1usize..140, d in prop_oneof![2usize..40, 64usize..90],
+        wide in proptest::collection::vec((any::<prop::sample::Index>(), 0i32..50, any::<bool>()), 1..6), seed: u64,
+    ) {
+        // Some dimensions up to 10^15 times as wide as the others, or as far from zero, or of a few values alone.
+        let (mut rows, mut centres) = (normal(n * d, seed), normal(k * d, !seed));
+        for (place, power, flag) in wide {
+            let (place, factor) = (place.index(d), 2f32.powi(power));
+            for value in rows.iter_mut().chain(&mut centres).skip(place).step_by(d) {
+                *value = if flag { (value.clamp(-1.0, 1.0).round() + 3.0) * factor / 8.0 } else { *value * factor / 8.0 };
+            }
+        }
+        let plain = plainly(&rows, &centres, d);
+        for kernel in Kernel::all(d) {
+            for (found, all) in with::<Nearest>(kernel, &rows, &centres, d).iter().zip(&plain) {
+                let two: Vec<_> = [Some(found.first), found.second].into_iter().flatten().map(|near| (near.squared, near.centre)).collect();
+                prop_assert_eq!(&two, &all[..2.min(k)], "{:?}", kernel);
+            }
+        }
+    }
+
+    #[test]
     fn rows_coded_before_find_the_same(n in 1usize..2000, k in 1usize..60, d in 1usize..90, seed: u64, threads in 1usize..4, in_file: bool) {
         let (rows, centres) = (normal(n * d, seed), normal(k * d, !seed));
         let frame = Frame::around(&rows, d);
         let numbers = Numbers::from(rows.clone());
         let folder = tempfile::tempdir().unwrap();
         let coded = CodedRows::new(frame.clone(), &numbers, threads, in_file.then(|| folder.path())).unwrap();
-        let mut found = vec![Near::default(); n];
-        prop_assert!(Centres::within(frame, &centres).search(&coded, threads, &mut found, &|| false));
-        prop_assert_eq!(found, Centres::new(&centres, d).find::<Near>(&rows, 1));
+        let found = Mutex::new(vec![Near::default(); n]);
+        let settle = |start: usize, some: &[Near]| found.lock().unwrap()[start..start + some.len()].copy_from_slice(some);
+        prop_assert!(Centres::within(frame, &centres).search(&coded, threads, &settle, &|| false));
+        prop_assert_eq!(found.into_inner().unwrap(), Centres::new(&centres, d).find::<Near>(&rows, 1));
     }
 }
 
@@ -154,10 +177,14 @@ fn a_limit_is_met_exactly() {
 #[ignore = "a benchmark"]
 fn search_rate() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    for (n, d, k) in [(100_000, 64, 1000), (100_000, 256, 1000), (50_000, 1024, 1000), (10_000, 9600, 1000)] {
-        // As many groups as centres, as wide as they are apart.
-        let groups = normal(k * d, 1);
+    let usual = [(100_000, 64, 1000), (100_000, 256, 1000), (50_000, 1024, 1000), (10_000, 9600, 1000)];
+    let wide = [(1, 1e2), (3, 1e2), (16, 1e2), (1, 1e6)].map(|wide| (100_000, 256, 1000, wide));
+    for (n, d, k, (count, factor)) in usual.map(|(n, d, k)| (n, d, k, (0, 1.0))).into_iter().chain(wide) {
+        // As many groups as centres, as wide as they are apart; some dimensions wider than the others.
+        let mut groups = normal(k * d, 1);
         let mut rows = normal(n * d, 2);
+        let widen = |vector: &mut [f32]| vector[..count].iter_mut().for_each(|value| *value *= factor);
+        rows.chunks_mut(d).chain(groups.chunks_mut(d)).for_each(widen);
         for (place, row) in rows.chunks_mut(d).enumerate() {
             row.iter_mut().zip(&groups[place % k * d..]).for_each(|(value, group)| *value += group);
         }
@@ -176,12 +203,15 @@ fn search_rate() {
         let mut labels = vec![0u32; n];
         let search = best(&mut || {
             let centres = Centres::within(frame.clone(), &groups);
-            assert!(centres.search(&coded, threads, &mut labels, &|| false));
+            let units: Vec<_> = labels.chunks_mut(UNIT).map(Mutex::new).collect();
+            let settle = |start: usize, found: &[u32]| units[start / UNIT].lock().unwrap().copy_from_slice(found);
+            assert!(centres.search(&coded, threads, &settle, &|| false));
         });
         let both = best(&mut || drop(Centres::new(&groups, d).find::<Nearest>(&rows, threads)));
         let rate = (n * d * k) as f64 / search.as_secs_f64() / 1e9;
         println!(
-            "{n} x {d} to {k} centres: coded in {coding:.2?}, labels in {search:.2?} ({rate:.0} GMAC/s), nearest two in {both:.2?}"
+            "{n} x {d}, {count} of them {factor} times as wide, to {k} centres: {} heavy, coded in {coding:.2?}, labels in {search:.2?} ({rate:.0} GMAC/s), nearest two in {both:.2?}",
+            frame.heavy()
         );
     }
 }

@@ -249,6 +249,9 @@ pub trait Sink {
         let _ = line;
     }
 
+    /// Lists a row that it left out of what it computed, in the table `dropped`; those that a scan left out are listed already.
+    fn leave_out(&mut self, row: Dropped);
+
     /// Tells the user of something that is probably wrong, also one who wants to hear nothing else.
     fn warn(&mut self, line: &str) {
         self.say(line);

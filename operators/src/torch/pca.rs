@@ -4,14 +4,16 @@
 //! positive. Metrics: `explained` (the share of all variance that they have together), `images`. Config: `components`, `column`.
 //!
 //! All features are looked at, once, in the order in which they are stored; memory is needed for a few thousand of them and three
-//! matrices of `dimension x dimension` values in f64 (0.7 GB each for 9,600). Products and sums are in f64: the same to 1e-6
-//! for any order or number of threads. Reference: Pearson, 1901; Jolliffe, 2002.
+//! matrices of `dimension x dimension` values in f64 (0.7 GB each for 9,600). Products and sums are in f64, of differences from the
+//! mean of the rows at hand: the same to 1e-6 for any order, number of threads, or constant that is added to a column.
+//! Reference: Pearson, 1901; Jolliffe, 2002; Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+//! variances", 1979.
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+use tessera_schemas::IMAGE_ID;
 use tessera_schemas::components::{self, Components};
-use tessera_schemas::{IMAGE_ID, vector};
 
 use crate::config::Limits;
 use crate::operator::{
@@ -49,7 +51,7 @@ pub struct Pca {
 impl Operator for Pca {
     const NAME: &'static str = "pca";
     const SUMMARY: &'static str = "the directions in which features vary most";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
@@ -89,20 +91,19 @@ impl Whole for Pca {
         let mut moments = Moments::new(self.dimension)?;
         for batch in tables.scan(FEATURES, Order::Stored)? {
             let batch = batch?;
-            let (values, dimension) = vector(&batch, &self.column)?;
-            vectors::check_images(&batch, &self.column, &values, dimension)?;
+            let (values, _) = vectors::of_images(&batch, &self.column)?;
             moments.add(&values)?;
-            sink.progress(moments.rows, expected, "reading features");
+            sink.progress(moments.count(), expected, "reading features");
             if sink.cancelled() {
                 return Err(RunError::Cancelled);
             }
         }
-        if moments.rows <= self.components {
-            let n = moments.rows;
+        let images = moments.count();
+        if images <= self.components {
+            let n = images;
             let message = format!("{} components, but {n} images vary in at most {}", self.components, n.saturating_sub(1));
             return Err(RunError::Input(message));
         }
-        let images = moments.rows;
         sink.progress(images, expected, "finding directions");
         let (components, total) = moments.components(self.components)?;
         let kept: f64 = components.variances.iter().sum();
@@ -112,42 +113,63 @@ impl Whole for Pca {
     }
 }
 
-/// Sums of rows and of their products, in f64.
+/// Rows' mean, and the products of their differences from it, in f64.
 struct Moments {
     dimension: usize,
     rows: usize,
-    /// Rows that wait to be multiplied.
+    /// The first of the rows that wait to be multiplied, D.
+    first: Vec<f64>,
+    /// What those rows differ from it by.
     pending: Vec<f64>,
-    /// D.
-    sums: Vec<f64>,
-    /// D x D.
+    /// The mean of those that do not wait, D.
+    mean: Tensor,
+    /// The sum of their differences' products, D x D.
     products: Tensor,
 }
 
 impl Moments {
     fn new(dimension: usize) -> Result<Self, RunError> {
-        let side = dimension as i64;
-        let products = Tensor::f_zeros([side, side], (Kind::Double, Device::Cpu))?;
-        Ok(Self { dimension, rows: 0, pending: Vec::new(), sums: vec![0.0; dimension], products })
+        let (side, double) = (dimension as i64, (Kind::Double, Device::Cpu));
+        let (mean, products) = (Tensor::f_zeros([side], double)?, Tensor::f_zeros([side, side], double)?);
+        Ok(Self { dimension, rows: 0, first: vec![0.0; dimension], pending: Vec::new(), mean, products })
     }
 
     fn add(&mut self, values: &[f32]) -> Result<(), RunError> {
         let most = (AT_ONCE / self.dimension).clamp(1, ROWS) * self.dimension;
         for row in values.chunks_exact(self.dimension) {
-            self.pending.extend(row.iter().map(|&value| f64::from(value)));
-            self.sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+            if self.pending.is_empty() {
+                self.first.iter_mut().zip(row).for_each(|(first, &value)| *first = value.into());
+            }
+            self.pending.extend(row.iter().zip(&self.first).map(|(&value, first)| f64::from(value) - first));
             if self.pending.len() == most {
                 self.multiply()?;
             }
         }
-        self.rows += values.len() / self.dimension;
         Ok(())
     }
 
-    /// Adds the products of the rows that wait.
+    /// How many rows came.
+    fn count(&self) -> usize {
+        self.rows + self.pending.len() / self.dimension
+    }
+
+    /// Adds the rows that wait. Products of the rows themselves would drown small differences in the square of a large mean; so
+    /// each block's are of differences from its own mean, and one more row says how far that lies from the mean before.
     fn multiply(&mut self) -> Result<(), RunError> {
-        let rows = Tensor::f_from_slice(&self.pending)?.f_view([-1, self.dimension as i64])?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Tensor::f_from_slice(&self.pending)?.f_view([-1, self.dimension as i64])?;
+        let (before, count) = (self.rows as f64, rows.size()[0] as f64);
+        let mean = rows.f_mean_dim([0i64].as_slice(), false, Kind::Double)?;
+        let _ = rows.f_sub_(&mean)?;
+        let apart = Tensor::f_from_slice(&self.first)?.f_add_(&mean)?.f_sub(&self.mean)?;
+        let all = before + count;
+        let between = (&apart * (before * count / all).sqrt()).f_unsqueeze(0)?;
+        let rows = Tensor::f_cat(&[rows, between], 0)?;
         let _ = self.products.f_addmm_(&rows.f_tr()?, &rows)?;
+        let _ = self.mean.f_add_(&(apart * (count / all)))?;
+        self.rows += count as usize;
         self.pending.clear();
         Ok(())
     }
@@ -155,9 +177,7 @@ impl Moments {
     /// The first `count` components, and the variance in all directions together.
     fn components(mut self, count: usize) -> Result<(Components, f64), RunError> {
         self.multiply()?;
-        let n = self.rows as f64;
-        let sums = Tensor::f_from_slice(&self.sums)?;
-        let covariance = (self.products.f_sub_(&(sums.f_outer(&sums)? / n))?) / (n - 1.0);
+        let covariance = self.products.f_div_scalar_(self.rows as f64 - 1.0)?;
         let total = covariance.f_trace()?.f_double_value(&[])?.max(0.0);
         // By rising variance, a direction a column.
         let (values, directions) = covariance.f_linalg_eigh("L")?;
@@ -166,15 +186,18 @@ impl Moments {
         let directions = directions.f_narrow(1, values.size()[0] - count, count)?.f_flip([1])?.f_tr()?;
         let largest = directions.f_abs()?.f_argmax(1, true)?;
         let directions = &directions * directions.f_gather(1, &largest, false)?.f_sign()?;
-        let offsets = directions.f_mv(&(sums / n))?;
+        let directions = directions.f_to_kind(Kind::Float)?.f_contiguous()?;
+        // The mean's places in the directions as they are kept: what features are multiplied with.
+        let offsets = directions.f_to_kind(Kind::Double)?.f_mv(&self.mean)?;
         let list = |tensor: &Tensor| -> Result<Vec<f64>, RunError> { Ok(Vec::try_from(tensor.f_contiguous()?)?) };
-        let directions = directions.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
         let components = Components {
-            directions: Vec::try_from(directions)?,
+            directions: Vec::try_from(directions.f_view([-1])?)?,
             variances: list(&variances)?.into_iter().map(|variance| variance.max(0.0)).collect(),
             offsets: list(&offsets)?,
             dimension: self.dimension,
         };
+        // By rounding, the parts may be more than the whole.
+        let total = total.max(components.variances.iter().sum());
         Ok((components, total))
     }
 }
@@ -258,6 +281,52 @@ mod tests {
         // Uniform over a width of 6 varies by 36 / 12.
         assert!((one.variances[0] - 3.0).abs() < 0.15, "{:?}", one.variances);
         assert!(one.directions.iter().zip(&many.directions).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+
+    #[test]
+    fn a_constant_that_is_added_changes_nothing() {
+        let mut draw = Draw::new(2, "test", "pca", "", 0);
+        let mut normal = || (0..12).map(|_| draw.unit()).sum::<f64>() - 6.0;
+        // Ten columns, two of them constant and large; multiples of 2^-10, so that offsets round nothing.
+        let noise: Vec<f32> = (0..6000 * 8).map(|_| ((normal() * 10.24).round() / 1024.0) as f32).collect();
+        let table = |offset: f32, constants: [f32; 2]| {
+            let rows: Vec<(String, Vec<f32>)> = noise
+                .chunks(8)
+                .enumerate()
+                .map(|(number, row)| {
+                    let row = row.iter().map(|value| value + offset).chain(constants);
+                    (format!("{number:04}"), row.collect())
+                })
+                .collect();
+            trial::features(&rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>())
+        };
+        let found = |table: arrow::array::RecordBatch| {
+            let record = run(json!({"components": 10}), &[table]).unwrap();
+            let explained = record.values("explained")[0];
+            assert!(explained <= 1.0 && explained > 1.0 - 1e-9, "{explained}");
+            Components::of(&record.batches, None).unwrap()
+        };
+        let plain = found(table(0.0, [0.0, 0.0]));
+        for (offset, constants) in [(0.0, [54321.98, 18107.33]), (8192.0, [1e9, -1e15])] {
+            let moved = found(table(offset, constants));
+            for (a, b) in plain.variances.iter().zip(&moved.variances) {
+                assert!((a - b).abs() < 1e-6 * plain.variances[0], "{a} {b} at {offset}");
+            }
+            assert!(moved.variances[8] < 1e-12 * plain.variances[0], "{:?}", moved.variances);
+        }
+    }
+
+    #[test]
+    fn variances_at_the_end_of_precision_explain_no_more_than_all() {
+        let mut draw = Draw::new(3, "test", "pca", "", 0);
+        let rows: Vec<(String, [f32; 3])> =
+            (0..500).map(|n| (format!("{n:03}"), [1e9 + draw.below(5) as f32 * 64.0, 1e9, draw.unit() as f32])).collect();
+        let rows: Vec<_> = rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect();
+        for components in 1..=3 {
+            let record = run(json!({"components": components}), &[trial::features(&rows)]).unwrap();
+            let explained = record.values("explained")[0];
+            assert!(explained <= 1.0 && explained > 0.99, "{explained}");
+        }
     }
 
     #[test]

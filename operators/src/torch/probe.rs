@@ -14,11 +14,14 @@
 //! Output: a number a row: `layer`, `c`, `chosen`, `split`, `metric` (`top1` and `top5`; with `classes` `ap`, for each `class`, and
 //! `map`), `value`, `images`. AP is VOC 2007's, over 11 recalls. Metrics of the run: each layer's on the test, such as `conv4_top1`.
 //!
+//! Memory: the labelled images' features, those of one layer twice more, and their ids. Under `memory` they go to nameless files.
+//!
 //! The objective is scikit-learn's `LogisticRegression(C=c)`, minimised by L-BFGS (Liu, Nocedal, 1989). Sums are in f32 on all threads:
 //! not the same to the last bit for another number of them.
 
 mod data;
 mod fit;
+mod labels;
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features, presence};
 
 use crate::config::Limits;
+use crate::memory::Memory;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
 };
@@ -39,6 +43,8 @@ use fit::Fitter;
 
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
+/// Bytes that an id takes, with what attaches to it: few take more.
+const ID: usize = 60;
 /// A layer's weaker regularisations are not tried any more when so many in a row were worse than the best: they take the longest.
 const PATIENCE: usize = 2;
 /// What they both have.
@@ -69,6 +75,10 @@ pub struct Config {
     /// The most iterations of a fit. Default 200.
     #[serde(default = "iterations")]
     iterations: usize,
+    /// The most memory for what images take, such as `"2GiB"`. What does not fit is kept in temporary files in the store, and looked at
+    /// piece by piece, with the same result but for rounding. Default: three quarters of what is free.
+    #[serde(default)]
+    memory: Option<Memory>,
 }
 
 fn strengths() -> Vec<f64> {
@@ -95,15 +105,19 @@ pub struct Probe {
     split: Option<String>,
     strengths: Vec<f64>,
     iterations: usize,
+    memory: Option<Memory>,
+    /// Values that an image has in all columns, and in the one with most.
+    values: [usize; 2],
 }
 
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
     const SEEDED: bool = true;
-    const LIMITS: Limits = &[("c", 1e12), ("iterations", 1e6)];
+    const NEUTRAL: &'static [&'static str] = &["memory"];
+    const LIMITS: Limits = &[("c", 1e12), ("iterations", 1e6), ("memory", 1e18)];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
@@ -114,9 +128,13 @@ impl Operator for Probe {
             let error = BindError::input(FEATURES, "it has no column of vectors").help("`infer` and `hog` make some");
             errors.push(error);
         }
+        let mut values = [0; 2];
         for name in &columns {
-            if let Err(BindError { message, help, .. }) = vectors::dimension(rows, name) {
-                errors.push(BindError { help, ..BindError::key("columns", message) });
+            match vectors::dimension(rows, name) {
+                Ok(dimension) => values = [values[0] + dimension, values[1].max(dimension)],
+                Err(BindError { message, help, .. }) => {
+                    errors.push(BindError { help, ..BindError::key("columns", message) });
+                }
             }
         }
         let marked = || Some(presence::names(labels)).filter(|names| config.label.is_none() && !names.is_empty());
@@ -141,7 +159,8 @@ impl Operator for Probe {
         strengths.sort_by(f64::total_cmp);
         match target {
             Some(target) if errors.is_empty() => {
-                Ok(Self { columns, target, split, strengths, iterations: config.iterations })
+                let (iterations, memory) = (config.iterations, config.memory);
+                Ok(Self { columns, target, split, strengths, iterations, memory, values })
             }
             _ => Err(errors),
         }
@@ -178,6 +197,21 @@ impl Operator for Probe {
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
         Ok(Kernel::Whole(Box::new(Run { probe: self, context: context.clone() })))
+    }
+}
+
+impl Probe {
+    /// Whether what images take must go to files; then it says so, and how many bytes may be held.
+    fn exceeds(&self, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<Option<usize>, RunError> {
+        let rows = tables.rows(FEATURES)?.min(tables.rows(LABELS)?);
+        let targets = match &self.target {
+            Target::One(_) => 1,
+            Target::Each(classes) => classes.len(),
+        };
+        let stored = size_of::<f32>() * self.values[0] + size_of::<i32>() * targets + 1;
+        // Sorted copies of one layer, what is learnt of it, and two ids.
+        let needed = stored + 2 * size_of::<f32>() * (self.values[1] + 1) + 2 * ID;
+        Ok(Memory::exceeded(self.memory, Memory((rows * needed) as u64), Memory((rows * stored) as u64), sink))
     }
 }
 
@@ -281,7 +315,8 @@ impl Whole for Run {
         let Self { probe, context } = *self;
         let _threads = Threads::new(context.threads)?;
         let _guard = tch::no_grad_guard();
-        let mut examples = Examples::read(&probe, tables, context.seed, sink)?;
+        let spill = probe.exceeds(tables, sink)?.map(|most| (context.scratch.as_path(), most));
+        let mut examples = Examples::read(&probe, tables, context.seed, spill, sink)?;
         sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
         if let Some(line) = examples.left_out() {
             sink.say(&line);
@@ -291,10 +326,11 @@ impl Whole for Run {
                 "no images are for the test: those for validation are measured, and `c` is chosen by a fifth of the others",
             );
         }
-        let held_out = examples.hold_out(context.seed);
+        let held_out = examples.hold_out();
         let (total, mut rows) = (probe.columns.len() * (probe.strengths.len() + 1), Vec::new());
+        let mut layers = std::mem::take(&mut examples.values).into_iter();
         for (place, layer) in probe.columns.iter().enumerate() {
-            let values = std::mem::take(&mut examples.values[place]);
+            let values = layers.next().expect("a layer for each column");
             let mut fitter = Fitter::new(&values, &examples, &[Split::Train])?;
             let (mut path, mut done) = (Vec::new(), place * (probe.strengths.len() + 1));
             // From strong to weak: each fit starts from the one before.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tessera_operators::operator::{Batches, Order, RunError, Sink, Tables};
+use tessera_operators::operator::{Batches, Dropped, Order, RunError, Sink, Tables};
 use tessera_schemas::metrics::Metric;
 use tokio::runtime::Handle;
 
@@ -143,6 +143,8 @@ pub struct KernelSink<'a> {
     pub tables: &'a KernelTables,
     /// Where what it has reached is kept.
     pub checkpoint: CheckpointFile,
+    /// The stage's name.
+    pub stage: String,
     /// Writes the rows.
     pub writer: TableWriter,
     /// The numbers so far.
@@ -188,6 +190,12 @@ impl Sink for KernelSink<'_> {
 
     fn say(&mut self, line: &str) {
         self.bar.say(line);
+    }
+
+    fn leave_out(&mut self, row: Dropped) {
+        let Dropped { image_id, reason } = row;
+        let row = DroppedRow { stage: self.stage.clone(), image_id, path: None, reason };
+        self.tables.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }
 
     fn warn(&mut self, line: &str) {

@@ -243,10 +243,12 @@ async fn run_whole(
     catalog.engine.keeps.store(false, Ordering::Relaxed);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (bar, name, interrupt) = (bar.clone(), catalog.name(node).to_owned(), catalog.engine.interrupt.clone());
+    let stage = name.clone();
     let work = move || {
         let mut sink = KernelSink {
             tables: &tables,
             checkpoint,
+            stage,
             writer,
             metrics: Vec::new(),
             resumed: false,

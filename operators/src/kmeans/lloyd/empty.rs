@@ -1,66 +1,90 @@
 //! What becomes of clusters that no row is nearest to.
 
-use std::sync::Mutex;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use super::{Lloyd, Move};
-use crate::nearest::squared_distance;
+use super::{Given, Lloyd, Move};
+use crate::nearest::{UNIT, squared_distance};
+use crate::numbers::Slots;
+use crate::operator::RunError;
 use crate::parallel;
 use crate::random::Draw;
 use crate::vectors::to_unit_length;
 
-/// Rows in one unit of measuring distances.
-const ROWS: usize = 1024;
+/// A row seen from its centroid: the farther the larger, and among equals that of the first id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Far {
+    /// The bits of the squared distance, which sort as it does.
+    distance: u64,
+    place: Reverse<usize>,
+}
 
 impl Lloyd<'_> {
     /// Gives every empty cluster the row that is farthest from its centroid among those not yet given away, as scikit-learn does:
     /// to be called between assignment and update. Only rows stay, and rows on their centroid. The objective falls. Returns how many
     /// clusters took a row.
-    pub fn relocate(&mut self) -> usize {
-        let empty: Vec<_> = (0..self.sizes.len()).filter(|&cluster| self.sizes[cluster] == 0).collect();
+    ///
+    /// # Errors
+    /// The disk has no room for the distances.
+    pub fn relocate(&mut self) -> Result<usize, RunError> {
+        let empty: Vec<_> = (0..self.costs.len()).filter(|&cluster| self.sums.sizes[cluster] == 0).collect();
         if empty.is_empty() {
-            return 0;
+            return Ok(0);
         }
-        let distances = self.distances();
-        // Among equals, the first id.
-        let mut rows = self.rows.order.clone();
-        rows.retain(|&row| distances[row as usize] > 0.0);
-        rows.sort_by(|&a, &b| distances[b as usize].total_cmp(&distances[a as usize]));
-        let mut empty = empty.into_iter();
-        for row in rows {
-            let label = &mut self.labels[row as usize];
-            let before = *label;
-            if self.sizes[before as usize] < 2 {
+        // Each cluster keeps one row at most that is among the farthest.
+        let farthest = self.farthest(empty.len() + self.costs.len())?;
+        let (mut empty, mut moves, mut sizes) = (empty.into_iter(), Vec::new(), self.sums.sizes.clone());
+        for Far { place: Reverse(place), .. } in farthest {
+            let row = self.given.rows.at(place);
+            let before = self.labels[row] - 1;
+            if sizes[before as usize] < 2 {
                 continue;
             }
             let Some(cluster) = empty.next() else { break };
-            *label = cluster as u32;
-            self.sizes[before as usize] -= 1;
-            self.sizes[cluster] = 1;
-            self.moves.push(Move { cluster: before, row, joins: false });
-            self.moves.push(Move { cluster: *label, row, joins: true });
+            self.labels[row] = cluster as u32 + 1;
+            sizes[before as usize] -= 1;
+            sizes[cluster] = 1;
+            moves.push(Move { cluster: before, row: row as u32, joins: false });
+            moves.push(Move { cluster: cluster as u32, row: row as u32, joins: true });
         }
-        self.moves.sort_by_key(|change| change.row);
-        let moved = self.moves.len() / 2;
-        self.sum();
-        moved
+        let moved = moves.len() / 2;
+        self.sums.shared().add(&mut moves);
+        Ok(moved)
     }
 
-    /// Each row's squared distance from its centroid.
-    fn distances(&self) -> Vec<f64> {
-        let (rows, dimension) = (self.rows, self.rows.dimension);
-        let mut distances = vec![0.0; rows.count()];
-        let units: Vec<_> = distances.chunks_mut(ROWS).map(Mutex::new).collect();
-        parallel::each(self.threads, units.len(), |unit| {
-            let first = unit * ROWS;
-            let mut distances = units[unit].lock().expect("each unit is locked once");
-            for (row, distance) in (first..).zip(distances.iter_mut()) {
-                let centroid = &self.centroids[self.labels[row] as usize * dimension..][..dimension];
-                *distance = squared_distance(rows.row(row), centroid);
-            }
-            rows.values.release(first * dimension..(first + distances.len()) * dimension);
+    /// So many rows that are not on their centroids, the farthest first.
+    fn farthest(&self, count: usize) -> Result<Vec<Far>, RunError> {
+        let Given { rows, threads, folder, .. } = self.given;
+        let dimension = rows.dimension;
+        let mut distances: Slots<f64> = Slots::new(rows.count(), folder)?;
+        let units = distances.units(UNIT);
+        parallel::each(threads, rows.count().div_ceil(UNIT), |unit| {
+            let first = unit * UNIT;
+            units.change(unit, |distances| {
+                for (row, distance) in (first..).zip(distances.iter_mut()) {
+                    let centroid = &self.centroids[(self.labels[row] as usize - 1) * dimension..][..dimension];
+                    *distance = squared_distance(rows.row(row), centroid);
+                }
+                rows.values.release(first * dimension..(first + distances.len()) * dimension);
+                self.labels.release(first..first + distances.len());
+            });
         });
         drop(units);
-        distances
+        let mut farthest = BinaryHeap::new();
+        for place in 0..rows.count() {
+            let row = rows.at(place);
+            let far = Far { distance: distances[row].to_bits(), place: Reverse(place) };
+            if distances[row] > 0.0
+                && farthest.peek().is_none_or(|Reverse(nearest)| farthest.len() < count || far > *nearest)
+            {
+                farthest.push(Reverse(far));
+                if farthest.len() > count {
+                    farthest.pop();
+                }
+            }
+            distances.release(row..row + 1);
+        }
+        Ok(farthest.into_sorted_vec().into_iter().map(|Reverse(far)| far).collect())
     }
 
     /// Puts the centroid of every empty cluster a little beside that of the biggest cluster, which is then counted as half. The
@@ -69,17 +93,16 @@ impl Lloyd<'_> {
     ///
     /// A step of an eighth of the standard deviation in a random direction: the plane between the two cuts the cluster nearly in half.
     pub fn split(&mut self) -> usize {
-        let dimension = self.rows.dimension;
-        let (mut sizes, mut costs) = (self.sizes.clone(), self.costs.clone());
+        let dimension = self.given.rows.dimension;
+        let (mut sizes, mut costs) = (self.sums.sizes.clone(), self.costs.clone());
         let mut split = 0;
-        for empty in (0..sizes.len()).filter(|&cluster| self.sizes[cluster] == 0) {
+        for empty in (0..sizes.len()).filter(|&cluster| self.sums.sizes[cluster] == 0) {
             let can_split = |&cluster: &usize| costs[cluster] > 0.0 && sizes[cluster] > 1;
-            let biggest =
-                (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], std::cmp::Reverse(cluster)));
+            let biggest = (0..sizes.len()).filter(can_split).max_by_key(|&cluster| (sizes[cluster], Reverse(cluster)));
             let Some(biggest) = biggest else { break };
             let variance = costs[biggest] / sizes[biggest] as f64;
             let step = (variance.sqrt() / (8.0 * dimension as f64)) as f32;
-            let mut draw = Draw::new(self.seed, "kmeans", "split", &empty.to_string(), self.iteration);
+            let mut draw = Draw::new(self.given.seed, "kmeans", "split", &empty.to_string(), self.iteration);
             let mut apart = false;
             for place in 0..dimension {
                 let sign = if draw.chance(0.5) { 1.0 } else { -1.0 };
@@ -87,7 +110,7 @@ impl Lloyd<'_> {
                 self.centroids[empty * dimension + place] = value + sign * step;
                 apart |= value + sign * step != value;
             }
-            if self.spherical {
+            if self.given.spherical {
                 to_unit_length(&mut self.centroids[empty * dimension..][..dimension]);
             }
             if !apart {

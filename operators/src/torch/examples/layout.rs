@@ -1,10 +1,10 @@
 //! What the examples of a table are: pieces, classes, and where they lie.
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Puzzles};
-use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text};
+use tessera_schemas::{IMAGE_ID, clusters, column, meta, presence, text, whole_numbers};
 
 use crate::names::Names;
 use crate::operator::RunError;
@@ -186,9 +186,7 @@ impl Layout {
 
     /// A batch's bytes, and the columns that say what its examples show.
     pub(super) fn rows<'a>(&self, batch: &'a RecordBatch) -> Result<(&'a [u8], Vec<Int64Array>), RunError> {
-        let number = |name: &String| -> Result<Int64Array, RunError> {
-            Ok(arrow::compute::cast(column(batch, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-        };
+        let number = |name: &String| -> Result<Int64Array, RunError> { Ok(whole_numbers(batch, name)?) };
         match &self.content {
             Content::Puzzles { .. } => {
                 let puzzles = Puzzles::of(batch)?;

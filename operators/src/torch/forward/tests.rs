@@ -111,7 +111,7 @@ fn layers_are_torchvisions() {
             assert!(off(&values) < 1e-5, "{of}: the sum is {}, not {sum}", weighted(&values));
             // Were axes or channels mixed up, the sum would tell.
             for mixed in [output.transpose(2, 3), output.flip([0]), output.flip([1]), output.flip([2]), output.flip([3])] {
-                assert!(off(&row(&mixed)) > 1e-2, "{of}");
+                assert!(off(&row(&mixed)) > 1e-4, "{of}: the sum is {}, mixed up or not", weighted(&row(&mixed)));
             }
         }
     }

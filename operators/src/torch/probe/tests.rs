@@ -72,7 +72,7 @@ fn run(config: serde_json::Value, labels: RecordBatch) -> Result<Record, RunErro
 fn examples(config: serde_json::Value) -> Examples {
     let probe = bound(config, &labels(true)).unwrap();
     let tables = Memory([(FEATURES, vec![rows()]), (LABELS, vec![labels(true)])].into());
-    Examples::read(&probe, &tables, 1, &mut Record::default()).unwrap()
+    Examples::read(&probe, &tables, 1, None, &mut Record::default()).unwrap()
 }
 
 fn close(found: &[f64], expected: &[f64]) {
@@ -128,7 +128,7 @@ fn the_best_on_validation_is_tested() {
     let of = |name| table.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
     let (c, value) = (of("c"), of("value"));
     let tried: Vec<_> = (0..6).step_by(2).map(|row| (c[row], value[row])).collect();
-    assert_eq!(tried, [(0.0, 0.0)], "from the strongest on");
+    assert_eq!(tried, [1e-6, 0.01, 0.5].map(|c| (c, 16.0 / 18.0)), "from the strongest on");
     // The first of the best.
     let best = tried.iter().fold(tried[0], |best, &fit| if fit.1 > best.1 { fit } else { best });
     assert_eq!(c[6..], [best.0; 2]);
@@ -207,6 +207,75 @@ fn images_without_labels_are_counted() {
     assert_eq!(run(json!({}), twice).err().unwrap().to_string(), "`labels` has image `03` twice");
     let few = run(json!({}), labels(true).slice(0, 4)).err().unwrap().to_string();
     assert!(few.contains("labelled images with features are 3 for train, 1 for validation, 0 for test"), "{few}");
+}
+
+/// All of a table's columns of numbers but the values, and those.
+fn table_of(record: &Record) -> (Vec<ArrayRef>, Vec<f64>) {
+    let table = &record.batches[0];
+    let value = table.schema().index_of("value").unwrap();
+    let values = table.column(value).as_any().downcast_ref::<Float64Array>().unwrap().values().to_vec();
+    let others = (0..table.num_columns()).filter(|&at| at != value).map(|at| table.column(at).clone()).collect();
+    (others, values)
+}
+
+#[test]
+fn files_hold_what_memory_holds() {
+    // Labels of some images alone, in an order of their own.
+    let turned = |table: RecordBatch| {
+        let parts: Vec<_> = (0..table.num_rows()).rev().map(|row| table.slice(row, 1)).collect();
+        arrow::compute::concat_batches(&table.schema(), &parts).unwrap()
+    };
+    for (config, labels) in [
+        (json!({"c": [0.01, 0.5]}), turned(labels(true).slice(0, 70))),
+        (json!({"classes": ["a", "b"], "c": [0.5]}), labels(true)),
+        (json!({"c": [0.1]}), turned(labels(false))),
+    ] {
+        let memory = run(config.clone(), labels.clone()).unwrap();
+        let mut config = config;
+        config["memory"] = json!(1);
+        let files = run(config, labels).unwrap();
+        assert!(memory.said.is_empty() && files.said[0].starts_with("features go to a temporary file"), "{:?}", files.said);
+        let ((others, values), (of_files, from_files)) = (table_of(&memory), table_of(&files));
+        assert_eq!(others, of_files);
+        assert!(values.iter().zip(&from_files).all(|(a, b)| (a - b).abs() < 1e-6), "{values:?} {from_files:?}");
+        assert_eq!(memory.values("unlabelled"), files.values("unlabelled"));
+    }
+}
+
+#[test]
+fn pieces_add_up_to_the_whole() {
+    let all = examples(json!({}));
+    let mut pieces = examples(json!({}));
+    pieces.in_files = true;
+    let fit = |examples: &Examples| {
+        let mut fitter = Fitter::new(&examples.values[0], examples, &[Split::Train]).unwrap();
+        fitter.piecewise(7);
+        fitter.fit(0.5, 500, &|| false).unwrap();
+        (weights(&fitter), fitter.scores(Split::Test).unwrap())
+    };
+    let ((one, score), (other, piecewise)) = (fit(&all), fit(&pieces));
+    assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-4), "{one:?} {other:?}");
+    assert_eq!(score, piecewise);
+}
+
+#[test]
+fn a_columns_offset_takes_no_precision() {
+    // Exact in f32, so that the features are those less 2^14.
+    let round = |value: f32| (value * 256.0).round() / 256.0;
+    let of = |offset: f32| {
+        let all: Vec<_> = (0..N)
+            .map(|row| (id(row), values(row).into_iter().map(|value| round(value) + offset).collect::<Vec<_>>()))
+            .collect();
+        let rows = trial::features(&all.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
+        let tables = Memory([(FEATURES, vec![rows]), (LABELS, vec![labels(true)])].into());
+        let probe = bound(json!({}), &labels(true)).unwrap();
+        let examples = Examples::read(&probe, &tables, 1, None, &mut Record::default()).unwrap();
+        let mut fitter = Fitter::new(&examples.values[0], &examples, &[Split::Train]).unwrap();
+        fitter.fit(0.5, 500, &|| false).unwrap();
+        weights(&fitter)
+    };
+    let (plain, moved) = (of(0.0), of(16384.0));
+    assert!(plain.iter().zip(&moved).all(|(a, b)| (a - b).abs() < 0.02), "{plain:?} {moved:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tessera_schemas::puzzles::{self, Layout as PuzzleLayout};
 
 use super::*;
-use crate::operator::{At, Batches, Inputs, Order, QueryPlanner, Sink, Tables};
+use crate::operator::{At, Batches, Dropped, Inputs, Order, QueryPlanner, Sink, Tables};
 use crate::random::Draw;
 use crate::torch::examples::tests::table;
 
@@ -102,6 +102,10 @@ struct Record {
 }
 
 impl Sink for Record {
+    fn leave_out(&mut self, row: Dropped) {
+        panic!("{} was left out: {}", row.image_id, row.reason);
+    }
+
     fn warn(&mut self, line: &str) {
         self.warnings.push(line.to_owned());
     }
