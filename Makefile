@@ -17,9 +17,10 @@ export PHOTOS
 
 TORCH_VERSION := 2.11.0
 BIN := $(TARGET_DIR)/release/tessera
-# The same dependencies, and our own crates with debug assertions and checked arithmetic: the guards of the vector kernels run.
-CHECKED := --config profile.release.debug-assertions=true --config profile.release.overflow-checks=true \
-	--config 'profile.release.package."*".debug-assertions=false' --config 'profile.release.package."*".overflow-checks=false'
+# The same dependencies, and our own crates with debug assertions and checked arithmetic, so that the guards of the vector kernels run.
+CRATES := schemas datasets operators pipeline tests
+CHECKS := opt-level=1 debug=false debug-assertions=true overflow-checks=true
+CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.release.package.tessera-$(crate).$(check)))
 
 .PHONY: help setup build test lint bench demo
 

@@ -58,7 +58,9 @@ fn jpeg_previews_fill_bytes_and_stray_bytes_are_passed_over() {
     exif.extend(((preview.len() + 2) as u16).to_be_bytes());
     exif.extend(&preview);
     for between in [&exif[..], &[0xff, 0xff, 0xff], b"stray", &[0xff, 0x01], &[0, 0xff, 0]] {
-        let odd = [&bytes[..2], between, &bytes[2..]].concat();
+        // Behind the first segment: a file that does not begin as JPEGs do is none.
+        let behind = 4 + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+        let odd = [&bytes[..behind], between, &bytes[behind..]].concat();
         assert_eq!(Header::of(&odd), told("jpeg", 50, 40), "{between:?}");
     }
     let frame = (0..bytes.len()).find(|&at| bytes[at..].starts_with(&[0xff, 0xc0])).unwrap();

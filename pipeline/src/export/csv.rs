@@ -170,7 +170,8 @@ mod tests {
             images::batch([Image { image_id: "a.jpg", source, label: None, digest: "d", about: About::default() }]).unwrap();
         assert_eq!(
             text(&images),
-            "image_id,source.path,source.offset,source.length,source.row,label,digest\na.jpg,a.jpg,,7,,,d\n"
+            "image_id,source.path,source.offset,source.length,source.row,label,digest,width,height,format,bytes,modified\n\
+             a.jpg,a.jpg,,7,,,d,,,,,\n"
         );
         assert_eq!(text(&images.slice(1, 0)).lines().count(), 1);
     }
