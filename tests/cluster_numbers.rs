@@ -153,7 +153,7 @@ fn what_does_not_fit_is_said_and_starts_afresh() {
     let cases = [
         ("clusters.k=5", "they are 6, and k is 5"),
         // Shorter vectors.
-        ("features.cell=16", "dimensions, and features have"),
+        ("features.cell=10", "dimensions, and features have"),
     ];
     for (set, why) in cases {
         let id = place.sql("SELECT snapshot FROM snapshots WHERE stage = 'clusters' AND is_current")[0]["snapshot"].clone();

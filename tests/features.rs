@@ -89,7 +89,7 @@ assigned = { op = "assign", inputs = { features = "halves", clusters = "clusters
 fn directions(keys: &str) -> Place {
     let place = Place::new();
     let row = |at: usize| {
-        let (angle, length) = ((at % 3) as f64 * 2.0 + (at % 7) as f64 * 0.02, 1.0 + (at * 13 % 50) as f64);
+        let (angle, length) = ((at % 3) as f64 * 0.5 + (at % 7) as f64 * 0.02, 1.0 + (at * 13 % 50) as f64);
         format!("r{at:03},{},{}\n", length * angle.cos(), length * angle.sin())
     };
     place.write("numbers.csv", format!("image_id,a,b\n{}", (0..150).map(row).collect::<String>()));
