@@ -117,7 +117,7 @@ fn with_minutes_between_checkpoints_a_kill_costs_a_start_and_an_interruption_not
     let (stopped, said) = signalled(&place, "-INT", whole.mul_f64(0.4));
     assert!(stopped && !said.contains("resumed"), "{said}");
     // ^C keeps what it reached; a kill behind it leaves that as it is.
-    let (_, said) = signalled(&place, "-KILL", whole.mul_f64(0.2));
+    let (_, said) = signalled(&place, "-KILL", whole.mul_f64(0.3));
     assert!(said.contains("pretext: resumed at epoch "), "{said}");
     let (last, _) = finished(&place);
     assert!(last.err.contains("pretext: resumed at epoch "), "{}", last.err);

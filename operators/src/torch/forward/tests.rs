@@ -109,7 +109,7 @@ fn layers_are_torchvisions() {
             let length = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
             let off = |values: &[f32]| (weighted(values) - sum).abs() / length;
             assert!(off(&values) < 1e-5, "{of}: the sum is {}, not {sum}", weighted(&values));
-            // Were axes or channels mixed up, the sum would tell.
+            // Were axes, channels or images mixed up, the sum would be off by ten times of what is allowed at least.
             for mixed in [output.transpose(2, 3), output.flip([0]), output.flip([1]), output.flip([2]), output.flip([3])] {
                 assert!(off(&row(&mixed)) > 1e-4, "{of}: the sum is {}, mixed up or not", weighted(&row(&mixed)));
             }

@@ -79,26 +79,17 @@ impl Script {
 
 /// The fault of a file that libtorch cannot read, for that reason: what it is, if that is known.
 fn other(file: &Path, reason: &str) -> BindError {
-    let path = file.display();
-    if Header::read(file).is_ok() {
-        let fault = BindError::key(KEY, format!("{path} is a safetensors file: tensors without a model's code"));
-        return fault.help("a stage `weights` reads it, as the input `weights` of this one");
-    }
-    let help = "in Python: torch.jit.trace(model.eval(), torch.zeros(1, 3, H, W)).save(\"model.pt\")";
-    match tensor_file::Kind::of(file) {
-        Ok(kind @ (tensor_file::Kind::TorchScript | tensor_file::Kind::Unknown)) => {
-            let what = if kind == tensor_file::Kind::TorchScript {
-                "a TorchScript model that libtorch refuses"
-            } else {
-                "no TorchScript"
-            };
-            BindError::key(KEY, format!("{path} is {what}: {reason}")).help(help)
-        }
-        Ok(kind) => {
-            BindError::key(KEY, format!("{path} is {}, and a TorchScript model is needed", kind.describe())).help(help)
-        }
-        Err(error) => BindError::key(KEY, format!("{path} cannot be read: {error}")),
-    }
+    use tensor_file::Kind::{TorchScript, Unknown};
+    let script = "in Python: torch.jit.trace(model.eval(), torch.zeros(1, 3, H, W)).save(\"model.pt\")";
+    let (what, help) = match (Header::read(file), tensor_file::Kind::of(file)) {
+        (Ok(_), _) => (
+            "it is a safetensors file: tensors without a model's code".to_owned(),
+            "a stage `weights` reads it, as the input `weights` of this one",
+        ),
+        (_, Ok(TorchScript | Unknown) | Err(_)) => (reason.to_owned(), script),
+        (_, Ok(kind)) => (format!("it is {}", kind.describe()), script),
+    };
+    BindError::key(KEY, format!("{} cannot be read as TorchScript: {what}", file.display())).help(help)
 }
 
 fn module(file: &PathBuf, device: Device) -> Result<CModule, TchError> {

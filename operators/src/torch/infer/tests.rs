@@ -326,19 +326,19 @@ fn what_is_wrong_with_a_model_is_found_too() {
     let both = [(key("layer"), "no named layers"), (At::Stage, "needs `mean`"), (key("model"), "there is no file")];
     assert_faults(bind(json!({"model": "model.pt", "layer": "conv1"}), 20), &both);
     std::fs::write(folder.path().join("model.pt"), b"not a model").unwrap();
-    assert_faults(bind(imagenet(json!({"model": "model.pt"})), 20), &[(key("model"), "model.pt is no TorchScript: ")]);
+    assert_faults(
+        bind(imagenet(json!({"model": "model.pt"})), 20),
+        &[(key("model"), "model.pt cannot be read as TorchScript: ")],
+    );
     let said = faults(bind(imagenet(json!({"model": "model.pt"})), 20)).remove(0).1;
     assert!(!said.contains("frame #"), "libtorch's reason, and none of its functions: {said}");
     std::fs::write(folder.path().join("model.pt"), b"PK\x03\x04 archive/data.pkl").unwrap();
     let found = bind(imagenet(json!({"model": "model.pt"})), 20);
-    assert_faults(
-        found,
-        &[(key("model"), "is a file of PyTorch's own format (a pickle, as `torch.save` writes it), and a TorchScript")],
-    );
+    assert_faults(found, &[(key("model"), "cannot be read as TorchScript: it is a file of PyTorch's own format (a pickle")]);
     std::fs::write(folder.path().join("model.pt"), b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
     assert_faults(
         bind(imagenet(json!({"model": "model.pt"})), 20),
-        &[(key("model"), "is a safetensors file: tensors without")],
+        &[(key("model"), "it is a safetensors file: tensors without")],
     );
     script(folder.path(), true);
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 21), &[(key("model"), "fails on 2x3x21x21: ")]);

@@ -117,22 +117,22 @@ fn what_is_difficult_is_not_learnt_from() {
 
 #[test]
 fn the_best_on_validation_is_tested() {
-    let record = run(json!({"c": [1e-6, 0.5, 0.01]}), labels(true)).unwrap();
+    let record = run(json!({"c": [20.0, 0.5, 0.01, 5.0], "iterations": 500}), labels(true)).unwrap();
     let table = &record.batches[0];
     let text =
         |name| tessera_schemas::text(table, name).unwrap().iter().map(|value| value.unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(text("split").iter().filter(|split| *split == "validation").count(), 6);
-    assert_eq!(text("metric")[6..], ["top1", "top5"]);
-    assert_eq!(text("split")[6..], ["test", "test"]);
+    assert_eq!(text("split").iter().filter(|split| *split == "validation").count(), 8);
+    assert_eq!(text("metric")[8..], ["top1", "top5"]);
+    assert_eq!(text("split")[8..], ["test", "test"]);
     assert_eq!(record.values("unlabelled"), [0.0]);
     let of = |name| table.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
     let (c, value) = (of("c"), of("value"));
-    let tried: Vec<_> = (0..6).step_by(2).map(|row| (c[row], value[row])).collect();
-    assert_eq!(tried, [1e-6, 0.01, 0.5].map(|c| (c, 16.0 / 18.0)), "from the strongest on");
+    let right = |share: f64| (share * 18.0).round();
+    let tried: Vec<_> = (0..8).step_by(2).map(|row| (c[row], right(value[row]))).collect();
+    assert_eq!(tried, [(0.01, 16.0), (0.5, 16.0), (5.0, 17.0), (20.0, 17.0)], "of 18, from the strongest on");
     // The first of the best.
-    let best = tried.iter().fold(tried[0], |best, &fit| if fit.1 > best.1 { fit } else { best });
-    assert_eq!(c[6..], [best.0; 2]);
-    assert_eq!((value[6], record.values("feature_top1")), (15.0 / 18.0, vec![15.0 / 18.0]));
+    assert_eq!((c[8], c[9], right(value[8])), (5.0, 5.0, 16.0));
+    assert_eq!(record.values("feature_top1"), [value[8]]);
     assert_eq!(record.values("feature_top5"), [1.0]);
 }
 
