@@ -197,6 +197,12 @@ fn tables_of_a_limit_and_cells_of_a_sweep_go_on_from_their_own() {
 fn a_killed_or_damaged_run_ends_as_the_undisturbed_one() {
     let place = small();
     fs::remove_file(place.path("photos/00003.png")).unwrap();
+    // The two folders' files have times of their own, and `images` says so: what follows from the pictures is the same.
+    let made = |place: &Place| {
+        let mut digests = place.digests("pipeline");
+        digests.remove("images");
+        digests
+    };
     // The twin has the same history.
     let twin = Place::new();
     pictures(&twin, 0..60);
@@ -209,7 +215,7 @@ fn a_killed_or_damaged_run_ends_as_the_undisturbed_one() {
         place.kill_when(|| start.elapsed() > Duration::from_millis(wait));
     }
     ran(&place, &["-q"]);
-    assert_eq!(place.digests("pipeline"), twin.digests("pipeline"));
+    assert_eq!(made(&place), made(&twin));
 
     // A part of the clusters rots: they are made anew from what they were made from.
     let parts = fs::read_dir(place.path(".tessera/pipeline/clusters/parts")).unwrap();
@@ -218,5 +224,5 @@ fn a_killed_or_damaged_run_ends_as_the_undisturbed_one() {
     fs::write(&path, "rotten").unwrap();
     let run = ran(&place, &[]);
     assert!(run.err.contains("starts from the centroids of snapshot"), "{}", run.err);
-    assert_eq!(place.digests("pipeline"), twin.digests("pipeline"));
+    assert_eq!(made(&place), made(&twin));
 }

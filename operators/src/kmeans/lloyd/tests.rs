@@ -142,8 +142,7 @@ fn rows_that_are_all_alike_are_not_split() {
 #[test]
 fn values_of_any_size_beside_each_other_have_their_mean() {
     let least = f32::from_bits(1);
-    for (size, large) in [(0.25, 1e15), (0.3, 1e9), (-0.3, 3e7), (least, 1e15), (1e-40, 1e-15), (-1e-30, 1e15), (7.0, 1e12)]
-    {
+    for (size, large) in [(0.25, 1e15), (0.3, 1e9), (-0.3, 3e7), (least, 1e15), (1e-40, 1e3), (-1e-30, 1e15), (7.0, 1e12)] {
         // 4,000 small ones, of which some are twice or three times as large; a few large ones of both signs.
         let small = |row: usize| [size * (1 + row % 3) as f32, 1.0 + (row % 7) as f32];
         let mut values: Vec<f32> = (0..4000).flat_map(small).collect();

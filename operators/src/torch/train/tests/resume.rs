@@ -65,17 +65,15 @@ fn stopped(config: &Value, tables: &Memory, stop: usize) -> Record {
 fn a_step_that_is_not_full_is_gone_on_from_too() {
     // Fewer rows than a step takes; as many; and such that steps fill an epoch, or leave a rest. With a validation set, the stop falls
     // between an epoch's last step and its end.
-    for (rows, batch) in [(10, 16), (16, 16), (32, 16), (41, 16)] {
-        for validates in [false, true] {
-            let tables = Memory { validates, ..Memory::new(table(rows, 3), 7) };
-            let config = config(json!({"batch": batch, "epochs": 3}));
-            let mut whole = Record::default();
-            run_with(&config, &tables, &mut whole).unwrap();
-            for stop in 1..whole.notes.len() {
-                let resumed = stopped(&config, &tables, stop);
-                assert!(resumed.batches == whole.batches, "{rows} rows, {batch} a step, stopped at {stop}: other weights");
-                assert_eq!(timeless(&resumed), timeless(&whole), "{rows} rows, {batch} a step, stopped at {stop}");
-            }
+    for (rows, validates) in [(10, false), (10, true), (16, false), (32, true), (41, false)] {
+        let tables = Memory { validates, ..Memory::new(table(rows, 3), 7) };
+        let config = config(json!({"batch": 16, "epochs": 3}));
+        let mut whole = Record::default();
+        run_with(&config, &tables, &mut whole).unwrap();
+        for stop in 1..whole.notes.len() {
+            let resumed = stopped(&config, &tables, stop);
+            assert!(resumed.batches == whole.batches, "{rows} rows, 16 a step, stopped at {stop}: other weights");
+            assert_eq!(timeless(&resumed), timeless(&whole), "{rows} rows, 16 a step, stopped at {stop}");
         }
     }
 }
