@@ -97,7 +97,8 @@ fn an_interrupted_sweep_goes_on() {
         place.sql("SELECT count(*) AS n FROM stages WHERE stage LIKE 'clusters@%' AND rows > 0")[0]["n"].as_u64().unwrap();
     let rest = run(&place, &[]);
     assert!((5..15).contains(&before), "{before}");
-    assert_eq!(rest["clusters"].0 as u64, 15 - before);
+    // Of one more cell, all but the pointer may have been written: it is found by its key.
+    assert!([15 - before, 14 - before].contains(&(rest["clusters"].0 as u64)), "{before}: {rest:?}");
     assert!(!rest.contains_key("features"));
     let answer = place.tessera("sql", &["SELECT * FROM clusters"]);
     assert!(!answer.err.contains("note"), "{}", answer.err);

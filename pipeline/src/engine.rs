@@ -74,6 +74,9 @@ pub fn config(threads: usize) -> SessionConfig {
     // Field metadata is part of our schemas.
     options.execution.parquet.skip_metadata = false;
     options.optimizer.enable_window_topn = true;
+    // Dealing batches out to partitions gathers thousands of rows for each of them, and rows of pixels are a megabyte. A table has its
+    // parts for partitions.
+    options.optimizer.enable_round_robin_repartition = false;
     // The generic dialect takes `, cluster` for the end of a list.
     options.sql_parser.dialect = Dialect::PostgreSQL;
     config
