@@ -177,11 +177,13 @@ fn keys_are_known_and_checked() {
     }
 }
 
+/// A number's value as a key holds it.
+type Shape = fn(Value) -> Value;
 /// Values of a key that holds numbers, made of one: the shapes that configs have.
-const SHAPES: [fn(Value) -> Value; 4] = [|x| x, |x| json!([x]), |x| json!([x, x]), |x| json!([x, x, x])];
+const SHAPES: [Shape; 4] = [|x| x, |x| json!([x]), |x| json!([x, x]), |x| json!([x, x, x])];
 
 /// Every key that holds numbers, with the values that show it to take them.
-fn numeric(spec: &dyn Spec) -> Vec<(&'static str, fn(Value) -> Value)> {
+fn numeric(spec: &dyn Spec) -> Vec<(&'static str, Shape)> {
     let takes = |field: &'static str, value: Value| {
         let keys: Map<String, Value> = keys(spec).into_iter().chain([(field.to_owned(), value)]).collect();
         spec.check(keys).is_ok()

@@ -142,7 +142,7 @@ impl<'a> Messages<'a> {
     fn new(raw: Raw<'a>) -> Result<Self, Error> {
         let (schema, decoder) = (Arc::new(arrow::datatypes::Schema::empty()), StreamDecoder::new());
         let mut opened = Self { raw, schema, decoder, stream: raw.buffered(), left: raw.size, ended: false };
-        let Some((head, body)) = opened.message()? else { return Err(raw.error("is empty")) };
+        let Some([head, body]) = opened.message()? else { return Err(raw.error("is empty")) };
         let first = opened.parsed(&head)?;
         if first.header_type() != MessageHeader::Schema {
             return Err(raw.error("is no table of Arrow's: it should begin with its columns"));
@@ -155,7 +155,7 @@ impl<'a> Messages<'a> {
     fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         while !self.ended {
             let batch = match self.message()? {
-                Some((head, body)) => {
+                Some([head, body]) => {
                     lengths::check(&self.parsed(&head)?, &body).map_err(|message| self.raw.error(message))?;
                     self.decode(head, body)?
                 }
@@ -173,7 +173,7 @@ impl<'a> Messages<'a> {
     }
 
     /// The next message with its prefix, and its body; none at the end.
-    fn message(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    fn message(&mut self) -> Result<Option<[Vec<u8>; 2]>, Error> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -189,7 +189,7 @@ impl<'a> Messages<'a> {
         let body = self.parsed(&head)?.bodyLength();
         let body = u64::try_from(body).map_err(|_| self.raw.error(format!("a message claims {body} bytes")))?;
         let body = self.take(body)?;
-        Ok(Some((head, body)))
+        Ok(Some([head, body]))
     }
 
     fn parsed<'m>(&self, head: &'m [u8]) -> Result<Message<'m>, Error> {

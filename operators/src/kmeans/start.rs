@@ -166,7 +166,7 @@ mod tests {
         let sums = Sums::of(5, |place| weights[place]);
         assert_eq!([0.0, 1.9, 2.0, 2.9, 3.0].map(|at| sums.pick(at)), [1, 1, 3, 3, 3]);
         // Over many stretches, of which some weigh nothing.
-        let weight = |place: usize| if place / STEP % 2 == 0 { 0.0 } else { 1.0 };
+        let weight = |place: usize| if (place / STEP).is_multiple_of(2) { 0.0 } else { 1.0 };
         let sums = Sums::of(5 * STEP, weight);
         assert_eq!(sums.total, (2 * STEP) as f64);
         for at in [0, 1, STEP - 1, STEP, 2 * STEP - 1, 2 * STEP] {

@@ -251,7 +251,7 @@ fn tells(dropped: &DroppedRow, id: &str) -> bool {
 /// A row that was left out, as the row of the same content that is left out now.
 fn moved(dropped: &DroppedRow, rows: &RecordBatch, row: usize) -> Result<DroppedRow> {
     let source = images::sources(rows).ok().and_then(|mut sources| sources.nth(row));
-    let path = dropped.path.as_ref().and_then(|_| source).map(|source| source.path.to_owned());
+    let path = dropped.path.as_ref().and(source).map(|source| source.path.to_owned());
     let image_id = text(rows, IMAGE_ID)?.value(row).to_owned();
     Ok(DroppedRow { stage: dropped.stage.clone(), image_id, path, reason: dropped.reason.clone() })
 }

@@ -20,7 +20,7 @@ impl Code {
     fn new(length: u32, symbol: u8) -> Self {
         let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
         let advance = if size == 0 && run < 15 { END } else { run + 1 };
-        Self(length + size | size << 8 | run << 16 | advance << 24)
+        Self((length + size) | size << 8 | run << 16 | advance << 24)
     }
 
     /// Bits of the code and of the number behind it.

@@ -139,7 +139,7 @@ impl<'a> Parts<'a> {
                 _ => {}
             }
         }
-        let frame = frame.ok_or_else(|| Damage::Header("it has no frame"))?;
+        let frame = frame.ok_or(Damage::Header("it has no frame"))?;
         if scans == 0 {
             return Err(Damage::Header("it ends before its picture begins"));
         }

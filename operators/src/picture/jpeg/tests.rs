@@ -81,7 +81,8 @@ fn sound_files_are_read_and_most_damaged_scans_are_named() {
     for (number, jpeg) in sound.iter().enumerate() {
         decoder.square(jpeg, 64, &mut out).unwrap_or_else(|error| panic!("sound file {number}: {error}"));
     }
-    let kinds: [(&str, fn(&mut Draw, &mut [u8]), usize); 3] = [
+    type Damage = fn(&mut Draw, &mut [u8]);
+    let kinds: [(&str, Damage, usize); 3] = [
         ("16 zeros", |_, bytes| bytes.fill(0), 16),
         ("16 bytes of noise", |draw, bytes| bytes.iter_mut().for_each(|byte| *byte = draw.bits() as u8), 16),
         ("one bit", |draw, bytes| bytes[0] ^= 1 << draw.below(8), 1),

@@ -17,6 +17,9 @@ const IDS: usize = 8;
 /// Values that are brought into order before memory is given back.
 const SOME: usize = 1 << 16;
 
+/// Images with their labels, by id.
+type Items = Box<dyn Iterator<Item = Result<Item, RunError>>>;
+
 /// What an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -95,7 +98,7 @@ impl Examples {
         let sorter = || Sorter::new(spill.map(|(folder, most)| (folder, most / IDS)));
         let Labels { sorted, code, others } = Labels::read(probe, tables, seed, sorter()?)?;
         // In memory, only features that have a label are kept. In files, which are sorted, that is not known before the end.
-        let (known, mut labels): (Option<Vec<Item>>, Box<dyn Iterator<Item = Result<Item, RunError>>>) = match spill {
+        let (known, mut labels): (Option<Vec<Item>>, Items) = match spill {
             None => (Some(sorted.collect::<Result<_, _>>()?), Box::new(std::iter::empty())),
             Some(_) => (None, Box::new(sorted)),
         };
@@ -262,7 +265,7 @@ impl Examples {
 
 /// Labels of which no image has two.
 struct Unique {
-    labels: Box<dyn Iterator<Item = Result<Item, RunError>>>,
+    labels: Items,
     last: Option<String>,
 }
 
