@@ -169,12 +169,6 @@ impl Place {
 
     /// The same in another store: one that shares nothing with the first.
     pub fn digests_in(&self, store: &str, pipeline: &str) -> BTreeMap<String, TableDigest> {
-        let digest = |manifest: &Manifest| {
-            let mut digest = manifest.digest().expect("digests");
-            // Files that are made twice have two times.
-            digest.columns.remove("modified");
-            digest
-        };
         self.snapshots_in(store, pipeline).iter().map(|(name, manifest)| (name.clone(), digest(manifest))).collect()
     }
 
@@ -226,6 +220,13 @@ impl Place {
         assert_eq!(answer.code, 0, "{}", answer.err);
         answer.out
     }
+}
+
+/// A table's digest, without the times of files: files that are made twice have two.
+pub fn digest(manifest: &Manifest) -> TableDigest {
+    let mut digest = manifest.digest().expect("digests");
+    digest.columns.remove("modified");
+    digest
 }
 
 /// Where `cargo build` put the binary: above the tests' own. One that is older than the library would be tested in its place,
