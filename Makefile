@@ -22,7 +22,7 @@ CRATES := schemas datasets operators pipeline tests
 CHECKS := opt-level=1 debug=false debug-assertions=true overflow-checks=true
 CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.release.package.tessera-$(crate).$(check)))
 
-.PHONY: help setup build test lint bench demo
+.PHONY: help setup build test assertions lint bench demo
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,9 +34,11 @@ build: setup ## Build the release binary; its path is the last line.
 	cargo build --release --workspace
 	@echo $(BIN)
 
-test: setup ## Run all tests; those of the libraries once more with debug assertions.
+test: setup ## Run all tests.
 	cargo build --release --workspace
 	cargo test --release --workspace
+
+assertions: setup ## Run the libraries' tests with debug assertions and checked arithmetic.
 	cargo test --release $(CHECKED) --workspace --lib
 
 lint: setup ## Check format, clippy and the import order.
