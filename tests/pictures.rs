@@ -1,28 +1,15 @@
 //! Pictures that would take more memory than there is.
 
-use std::fs::{self, File};
-use std::process::Stdio;
+use std::fs::File;
 
 use serde_json::json;
-use tessera_tests::Place;
+use tessera_tests::{Place, peak_memory};
 
-/// The most memory that a call of the binary had, in MiB, as Linux counts it.
-fn peak(place: &Place, command: &str, arguments: &[&str]) -> usize {
-    let mut call = place.command(command, "pipeline.toml", arguments);
-    let mut child = call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let mut most = 0;
-    let code = loop {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
-        most = most.max(kib.unwrap_or(0) / 1024);
-        if let Some(code) = child.try_wait().unwrap() {
-            break code;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    };
-    assert!(code.success() && most > 0, "{code}, {most} MiB");
-    most
+/// The most memory that a call of the binary had, in MiB.
+fn peak(place: &Place, command: &str, arguments: &[&str]) -> u64 {
+    let (answer, bytes) = peak_memory(place.command(command, "pipeline.toml", arguments));
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    bytes >> 20
 }
 
 #[test]
