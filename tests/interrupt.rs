@@ -41,6 +41,39 @@ fn parts(place: &Place, stage: &str) -> Vec<String> {
     }
 }
 
+/// A search for permutations that goes on for seconds, before the first row.
+#[test]
+fn a_kernel_that_is_being_made_is_left_alone() {
+    let place = Place::new();
+    place.images(4).write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 64
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+grid = 5
+permutations = 10000
+min_distance = 0
+keep = true
+"#,
+    );
+    let start = std::time::Instant::now();
+    let (code, said) = interrupt(&place, "puzzles");
+    assert_eq!(code, Some(130), "{said}");
+    let (waited, start) = (start.elapsed(), std::time::Instant::now());
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    assert!(waited * 2 < start.elapsed(), "{waited:?} to ^C, {:?} undisturbed", start.elapsed());
+}
+
 #[test]
 fn an_interrupted_run_keeps_what_it_finished() {
     let place = Place::new();

@@ -239,6 +239,10 @@ fn names_do_not_speak_to_the_terminal() {
     assert_eq!(call("sql", &["SELECT image_id FROM \"\u{1b}[31m\""]), 1);
     assert_eq!(call("show", &["decoded", "-n", "9", "-o", "out\u{1b}.png"]), 0);
     assert_eq!(call("show", &["nothing\u{1b}", "-o", "out2.png"]), 2);
+    // What the parser of the command line refuses.
+    assert_eq!(call("plan", &["--format", "\u{1b}[2J"]), 2);
+    assert_eq!(call("plan", &["--\u{1b}[2J"]), 2);
+    assert_eq!(call("sql", &["SELECT 1", "--limit", "\u{9b}31m"]), 2);
     place.image(4);
     assert_eq!(call("plan", &[]), 0);
     assert_eq!(call("run", &["--set", "decoded.on_error=\"fail\"", "--force", "features"]), 1);

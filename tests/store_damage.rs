@@ -152,8 +152,9 @@ fn rows_are_not_copied_from_damaged_parts() {
     let whole = tables(&place);
     // Of the current snapshot, a part whose other rows hold: flipped before the folder changes.
     let damage = |stage: &str| {
-        let file = &place.snapshots("pipeline")[stage].parts[0].file;
+        let file = place.snapshots("pipeline")[stage].parts[0].file.clone();
         flip(&place.path(&format!(".tessera/pipeline/{stage}/parts/{file}")));
+        file
     };
     let remove = |at: usize| {
         let class = ["green", "red", "blue"][at % 3];
@@ -161,10 +162,12 @@ fn rows_are_not_copied_from_damaged_parts() {
     };
     // An image less in every part: the rows of the others are copied.
     for (stage, gone, rows) in [("decoded", [0, 5, 10], 9), ("images", [3, 8, 1], 6)] {
-        damage(stage);
+        let file = damage(stage);
         gone.into_iter().for_each(remove);
         let run = place.tessera("run", &["--format", "json"]);
         assert_eq!(run.stage("decoded")["rows_out"], rows, "{}", run.err);
+        let told = run.err.lines().any(|line| line.starts_with("warning: ") && line.contains(&file));
+        assert!(told, "{stage}, {file}: {}", run.err);
     }
     for at in [0, 1, 3, 5, 8, 10] {
         place.image(at);

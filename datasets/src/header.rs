@@ -103,8 +103,14 @@ fn little16(bytes: [u8; 2]) -> u32 {
     u16::from_le_bytes(bytes).into()
 }
 
-/// The first frame header outside of other segments: a preview within Exif's data is not met.
+/// The first frame header outside of other segments: a preview within Exif's data is not met. Where lengths lead past the file's end,
+/// those of segments that no pixel depends on are doubted, as the decoder does.
 fn jpeg(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
+    frame(file, true).or_else(|| frame(file, false))
+}
+
+/// With `trusting`, every segment's length is believed; else that of an APP or COM segment only where a marker follows.
+fn frame(file: &mut ReadAt<'_>, trusting: bool) -> Option<(u32, u32)> {
     let mut place = 2;
     for _ in 0..JPEG_SEGMENTS {
         // Fill bytes and stray ones may come before a marker.
@@ -129,8 +135,24 @@ fn jpeg(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
                     let [h1, h2, w1, w2] = at(file, place + 3)?;
                     return Some((u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into()));
                 }
-                place += u64::from(u16::from_be_bytes([high, low])).max(2);
+                let behind = place + u64::from(u16::from_be_bytes([high, low])).max(2);
+                let optional = matches!(kind, 0xe0..=0xef | 0xfe);
+                let believed = trusting || !optional || at(file, behind) == Some([0xff]);
+                place = if believed { behind } else { next_segment(file, place + 2)? };
             }
+        }
+    }
+    None
+}
+
+/// Where the next segment begins that another follows: behind a length that cannot be right.
+fn next_segment(file: &mut ReadAt<'_>, start: u64) -> Option<u64> {
+    for place in start..=start + JPEG_STRAY {
+        let [mark, kind, high, low] = at(file, place)?;
+        let length = u64::from(u16::from_be_bytes([high, low]));
+        let named = mark == 0xff && matches!(kind, 0xc0..=0xcf | 0xdb | 0xdd | 0xe0..=0xef | 0xfe);
+        if named && length >= 2 && at(file, place + 2 + length) == Some([0xff]) {
+            return Some(place);
         }
     }
     None

@@ -317,7 +317,8 @@ mod tests {
         assert!(matches!(&error, RunError::Row { image_id, .. } if image_id == "b/c.jpg"), "{error}");
         let error = open(&rows, &[clusters_table(&[1.0, f32::NAN], 2)]).err().unwrap();
         assert!(error.to_string().starts_with("the centroid of cluster 0 has NaN in dimension 1"), "{error}");
-        assert!(open(&rows, &[clusters_table(&[1.0; 2], 2).slice(0, 0)]).is_err());
+        let error = open(&rows, &[clusters_table(&[1.0; 2], 2).slice(0, 0)]).err().unwrap().to_string();
+        assert_eq!(error, "the table of clusters is empty: there is nothing to assign images to");
     }
 
     proptest! {

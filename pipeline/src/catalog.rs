@@ -15,7 +15,7 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
-use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, Source};
+use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, Order, PortKind, RunError, Source};
 use tessera_schemas::{BYTES, IMAGE_ID};
 
 use crate::engine::operator_exec::ScanState;
@@ -183,6 +183,24 @@ impl Catalog {
     /// # Errors
     /// The operator lacks something, or the kernel was made before.
     pub fn kernel(&self, node: usize) -> Result<Kernel> {
+        self.kernel_maker(node)?().map_err(|error| self.failed(node, error))
+    }
+
+    /// The same on a thread of its own, for an operator may think long about it (`jigsaw` about its permutations) and nobody who stops
+    /// waiting, as ^C does, should be held up.
+    async fn kernel_aside(&self, node: usize) -> Result<Kernel> {
+        let make = self.kernel_maker(node)?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // No task of the runtime: its end would wait for it.
+        let name = self.name(node);
+        let work = move || drop(sender.send(make()));
+        std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;
+        let made = receiver.await.with_context(|| format!("stage `{name}`: its operator panicked"))?;
+        made.map_err(|error| self.failed(node, error))
+    }
+
+    /// What makes a stage's kernel.
+    fn kernel_maker(&self, node: usize) -> Result<impl FnOnce() -> Result<Kernel, RunError> + Send + 'static> {
         let taken = self.plan.stages[node].operator.lock().unwrap_or_else(PoisonError::into_inner).take();
         let operator = taken.with_context(|| format!("the kernel of stage `{}` was made before", self.name(node)))?;
         let file = &self.plan.graph.file;
@@ -192,7 +210,7 @@ impl Catalog {
             base: file.base.clone(),
             scratch: self.store.root().to_owned(),
         };
-        operator.kernel(&context).map_err(|error| self.failed(node, error))
+        Ok(move || operator.kernel(&context))
     }
 
     /// Where a stage would be made now, if its values depend on that to their last digits; none once its kernel was made.
@@ -202,7 +220,7 @@ impl Catalog {
     }
 
     /// An operator's failure with its stage's name.
-    pub fn failed(&self, node: usize, error: tessera_operators::operator::RunError) -> anyhow::Error {
+    pub fn failed(&self, node: usize, error: RunError) -> anyhow::Error {
         StageError { stage: self.name(node).to_owned(), error }.into()
     }
 
@@ -284,7 +302,7 @@ impl Catalog {
                     columns.extend(reads.into_iter().filter(|name| name != BYTES));
                 }
                 columns.insert(IMAGE_ID.to_owned());
-                let Kernel::Map(map) = self.kernel(node)? else { bail!("stage `{}` is no map", self.name(node)) };
+                let Kernel::Map(map) = self.kernel_aside(node).await? else { bail!("stage `{}` is no map", self.name(node)) };
                 let columns = columns.into_iter().collect();
                 let looks_back = graph.nodes[node].spec.looks_back();
                 let step =

@@ -11,6 +11,7 @@ mod session;
 mod show;
 mod summary;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tessera_schemas::printable;
+use tessera_schemas::{printable, printable_lines};
 
 use crate::faults::Faults;
 use crate::interrupt::{self, Interrupted};
@@ -223,7 +224,7 @@ impl Choice {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
     match command(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -240,6 +241,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(if usage { 2 } else { failed })
         }
     }
+}
+
+/// Says what is wrong with a command line, or what was asked for (help, version), and ends the process. What it quotes speaks to no
+/// terminal: colours are given up where there is something to hide.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    if matches!(printable_lines(&text), Cow::Borrowed(_)) {
+        error.exit();
+    }
+    eprint!("{}", printable_lines(&text));
+    std::process::exit(error.exit_code());
 }
 
 /// More threads than that a system may refuse, and no machine has as many cores.

@@ -130,8 +130,8 @@ impl Bar {
         let plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
         let line = format!("warning: {}: {line}", plain.stage);
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.println(printable_lines(&line)),
+            None => tell(line),
         }
     }
 

@@ -63,6 +63,14 @@ fn jpeg_previews_fill_bytes_and_stray_bytes_are_passed_over() {
         let odd = [&bytes[..behind], between, &bytes[behind..]].concat();
         assert_eq!(Header::of(&odd), told("jpeg", 50, 40), "{between:?}");
     }
+    // A segment that claims bytes of those behind it, or more than there are.
+    for length in [40_u16, 300, u16::MAX] {
+        for marker in [0xed, 0xe1, 0xfe] {
+            let [high, low] = length.to_be_bytes();
+            let odd = [&bytes[..2], &[0xff, marker, high, low], b"8BIM\xff\xc0\0", &bytes[2..]].concat();
+            assert_eq!(Header::of(&odd), told("jpeg", 50, 40), "{marker:x} of {length} bytes");
+        }
+    }
     let frame = (0..bytes.len()).find(|&at| bytes[at..].starts_with(&[0xff, 0xc0])).unwrap();
     let mut unknown = bytes.clone();
     unknown[frame + 5..frame + 7].fill(0);

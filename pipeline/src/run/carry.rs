@@ -28,7 +28,8 @@ const SEARCHED_BYTES: u64 = 256 << 20;
 /// Targets that are made from a whole part, by their places, and those that copy rows, with the rows that they compute.
 pub type Split = (Vec<(usize, Target)>, Vec<(usize, Target, RecordBatch)>);
 
-/// Finds the rows of stale parts that hold. `kept` are files of the stage's parts that stay.
+/// Finds the rows of stale parts that hold. `kept` are files of the stage's parts that stay; `warn` is told of damaged parts, which
+/// are left aside.
 ///
 /// # Errors
 /// A part cannot be read.
@@ -39,6 +40,7 @@ pub fn carry(
     current: Option<&Manifest>,
     kept: &BTreeSet<String>,
     reads: &Reads,
+    warn: &dyn Fn(&str),
 ) -> Result<Split> {
     let below = catalog.chain(catalog.stream_of(node).context("a map has a stream")?).0;
     let base = catalog.store.stage(catalog.name(below));
@@ -48,6 +50,7 @@ pub fn carry(
     let source = |target: &Target| known.get(target.made_from[0].as_str()).copied().context("a part that is read is listed");
     let sources = stale.iter().map(|(_, target)| source(target)).collect::<Result<Vec<_>>>()?;
     let mut search = Search {
+        warn,
         base: &base,
         store: &store,
         reads,
@@ -92,6 +95,7 @@ enum Found {
 
 /// A search for rows in a stage's earlier parts.
 struct Search<'a> {
+    warn: &'a dyn Fn(&str),
     base: &'a StageStore,
     store: &'a StageStore,
     reads: &'a Reads,
@@ -161,7 +165,10 @@ impl Search<'_> {
             None => self.listed.insert(self.base.listed()?).get(from),
         };
         let Some(source) = source.filter(|source| self.base.holds(source)).cloned() else { return Ok(0) };
-        let Ok((ids, contents)) = self.contents(&source) else { return Ok(source.bytes) };
+        let (ids, contents) = match self.contents(&source) {
+            Ok(contents) => contents,
+            Err(error) => return self.leave(source.bytes, &error),
+        };
         if self.missing.is_none() {
             let mut missing = HashSet::new();
             for part in &self.wanted {
@@ -174,7 +181,10 @@ impl Search<'_> {
         if hits.is_empty() {
             return Ok(source.bytes);
         }
-        let Ok(made) = self.store.read_columns(part, &[IMAGE_ID]) else { return Ok(source.bytes) };
+        let made = match self.store.read_columns(part, &[IMAGE_ID]) {
+            Ok(made) => made,
+            Err(error) => return self.leave(source.bytes, &error),
+        };
         let made = text(&made, IMAGE_ID)?;
         let rows: HashMap<&str, u32> = (0..made.len()).map(|row| (made.value(row), row as u32)).collect();
         for row in hits {
@@ -191,6 +201,12 @@ impl Search<'_> {
         }
         self.parts.push(part.clone());
         Ok(source.bytes)
+    }
+
+    /// Leaves a part aside that cannot be read.
+    fn leave(&self, bytes: u64, error: &anyhow::Error) -> Result<u64> {
+        (self.warn)(&format!("{error:#}; its rows are computed anew"));
+        Ok(bytes)
     }
 
     /// The ids and contents of a source part's rows.

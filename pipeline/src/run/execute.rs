@@ -151,8 +151,10 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
         (stale, Vec::new())
     } else {
         let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
-        let (current, reads) = (decision.previous, decision.reads);
-        let work = move || carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads);
+        let (current, reads, bar) = (decision.previous, decision.reads, bar.clone());
+        let work = move || {
+            carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads, &|text| bar.warn(text))
+        };
         tokio::task::spawn_blocking(work).await??
     };
     if !whole.is_empty() {
