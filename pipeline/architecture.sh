@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Imports go one way: schemas <- datasets <- operators <- pipeline <- tests. Fails, and says where, if one does not.
+# Imports go one way: schemas <- datasets <- operators <- pipeline <- tests; and between the rooms of `pipeline/src`: cli -> run -> ask ->
+# engine -> the ground (declare, store, watch), whose rooms do not know each other. Fails, and says where, if one does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 status=0
@@ -21,6 +22,24 @@ refuse pipeline '\btch\b(::|\.workspace)' "pipeline knows no tch"
 if grep -rnE '\btch::' operators/src --include='*.rs' | grep -v '^operators/src/torch' >&2; then
     complain "operators: tch is for operators/src/torch alone"
 fi
+# room ROOM OTHERS: the room imports none of the others, which stand above it or beside it.
+room() {
+    if grep -rnE "crate::($2)\b" "pipeline/src/$1" "pipeline/src/$1.rs" --include='*.rs' >&2; then
+        complain "pipeline/src/$1: imports what stands above it or beside it ($2)"
+    fi
+}
+room declare 'store|watch|engine|ask|run|cli'
+room store 'declare|watch|engine|ask|run|cli'
+room watch 'declare|store|engine|ask|run|cli'
+room engine 'ask|run|cli'
+room ask 'run|cli'
+room run 'cli'
+for module in $(grep -ohE '^(pub )?mod [a-z_]+' pipeline/src/lib.rs | grep -oE '[a-z_]+$'); do
+    case $module in
+    cli | run | ask | engine | declare | store | watch) ;;
+    *) complain "pipeline/src: $module is in no room" ;;
+    esac
+done
 for operator in $(grep -ohE 'const NAME: &.static str = "[a-z_]+"' -r operators/src | grep -oE '"[a-z_]+"'); do
     # The engine names no concrete operator; help, tests and the demo may.
     if grep -rnE "== $operator|$operator =>" pipeline/src --include='*.rs' >&2; then

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kernel, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
-use tessera_pipeline::sql::provider::Planner;
+use tessera_pipeline::ask::sql::planner::Planner;
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
 use tessera_tests::checkout;
 

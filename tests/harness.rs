@@ -150,7 +150,8 @@ impl Place {
         let root = self.path(store);
         let Ok(folders) = fs::read_dir(root.join(pipeline)) else { return BTreeMap::new() };
         let store = Store::new(&root, pipeline);
-        let names = folders.map(|folder| folder.expect("a folder").file_name().into_string().expect("text"));
+        let folders = folders.map(|folder| folder.expect("a folder")).filter(|folder| folder.path().is_dir());
+        let names = folders.map(|folder| folder.file_name().into_string().expect("text"));
         let current = |name: String| {
             let stage = store.stage(&name);
             let manifest = stage.current().unwrap_or_else(|error| panic!("{error:#}"))?;
@@ -174,7 +175,7 @@ impl Place {
 
     /// Files of a pipeline's store that its current snapshots, listings and records do not account for.
     pub fn strays(&self, pipeline: &str) -> Vec<String> {
-        let mut known = BTreeSet::from(["lock".to_owned()]);
+        let mut known = BTreeSet::from(["lock".to_owned(), format!("{pipeline}/owner")]);
         for (stage, manifest) in self.snapshots(pipeline) {
             let stage = format!("{pipeline}/{stage}");
             known.extend(["current", "listing"].map(|name| format!("{stage}/{name}")));
@@ -189,7 +190,8 @@ impl Place {
                 let entry = entry.expect("an entry");
                 let name = entry.file_name().into_string().expect("text");
                 let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-                let is_record = folder == format!("{pipeline}/runs") && name.ends_with(".json");
+                let is_record =
+                    folder == format!("{pipeline}/runs") && (name.ends_with(".json") || name.ends_with(".events"));
                 if entry.path().is_dir() {
                     open.push(path);
                 } else if !is_record && !known.contains(&path) {

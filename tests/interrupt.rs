@@ -114,3 +114,84 @@ batch = 12
     let rerun = place.tessera("run", &["--set", "pretext.epochs=1", "--format", "json"]);
     assert_eq!(rerun.actions(), ["images:reuse", "pretext:run"]);
 }
+
+/// What a training measures can be asked for while it goes on; what happened in a run is on record.
+#[test]
+fn a_run_can_be_watched() {
+    let place = Place::new();
+    place.images(12).write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 20
+
+[stage.pretext]
+op = "train"
+input = "puzzles"
+network = "small"
+epochs = 100000
+batch = 6
+"#,
+    );
+    let mut child = Command::new(binary())
+        .args(["run", "pipeline.toml", "-q"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let query = "SELECT count(*) AS n, max(epoch) AS epoch, min(snapshot) AS snapshot FROM metrics WHERE stage = 'pretext' AND name = 'loss'";
+    let measured = || place.sql(query)[0].clone();
+    let start = std::time::Instant::now();
+    while measured()["n"].as_i64().unwrap() < 3 {
+        assert!(start.elapsed().as_secs() < 60 && child.try_wait().unwrap().is_none(), "nothing is measured");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let first = measured();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let runs = place.path(".tessera/pipeline/runs");
+    let file = |ending: &str| {
+        let mut found = fs::read_dir(&runs).unwrap().map(|entry| entry.unwrap().path());
+        found.find(|path| path.extension().is_some_and(|found| found == ending)).unwrap()
+    };
+    let id = file("json").file_stem().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(first["snapshot"], id);
+    assert_eq!(measured()["n"], 0, "it is over, and published nothing");
+    let events = fs::read_to_string(file("events")).unwrap();
+    let kinds: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for kind in ["begun", "done", "progress", "metric"] {
+        assert!(kinds.iter().any(|event| event["event"] == kind), "{kind}");
+    }
+    let begun: Vec<&str> = kinds.iter().filter(|e| e["event"] == "begun").map(|e| e["stage"].as_str().unwrap()).collect();
+    assert_eq!(begun, ["images", "pretext"]);
+}
+
+/// A listener who left, and a full device, end no run.
+#[test]
+fn a_run_goes_on_when_nobody_listens() {
+    for stderr in ["/dev/full", "a pipe"] {
+        let place = Place::new();
+        place.images(6).write("pipeline.toml", "[stage.images]\nop = \"images\"\npath = \"photos\"\n");
+        let mut call = place.command("run", "pipeline.toml", &["--format", "json"]);
+        let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+        call.stdout(Stdio::piped()).stderr(if stderr == "a pipe" { Stdio::piped() } else { Stdio::from(full()) });
+        let mut child = call.spawn().unwrap();
+        drop(child.stderr.take());
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+        assert!(out.contains("\"rows_out\":6"), "{stderr}: {out}");
+    }
+}

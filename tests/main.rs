@@ -1,5 +1,7 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
+mod asking;
+mod bounds;
 mod cluster_numbers;
 mod command_line;
 mod content;
@@ -26,6 +28,7 @@ mod recovery;
 mod removed;
 mod reuse;
 mod rounds;
+mod shared_store;
 mod sharing;
 mod show;
 mod snapshots;

@@ -284,10 +284,17 @@ fn a_limit_has_tables_of_its_own() {
     let place = chain(18);
     let run = place.tessera("run", &["--format", "json", "--limit", "6", "--to", "images"]);
     assert_eq!(run.stage("images")["rows_out"], 6);
-    let ids = "SELECT image_id FROM images ORDER BY image_id LIMIT 6";
-    let limited =
-        place.tessera("sql", &["--format", "json", "--limit", "6", "SELECT image_id FROM images ORDER BY image_id"]);
-    assert_eq!(limited.json(), json!(place.sql(ids)), "the first images");
+    let ids = |limit: &str| {
+        let query = "SELECT image_id FROM images ORDER BY image_id";
+        let answer = place.tessera("sql", &["--format", "csv", "--limit", limit, query]);
+        answer.out.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let few = ids("6");
+    let classes: std::collections::BTreeSet<&str> = few.iter().map(|id| id.split('/').next().unwrap()).collect();
+    assert!(few.len() == 6 && classes.len() == 3, "from all folders: {few:?}");
+    assert_eq!(place.tessera("run", &["-q", "--limit", "9", "--to", "images"]).code, 0);
+    let more = ids("9");
+    assert!(more.len() == 9 && few.iter().all(|id| more.contains(id)), "a smaller sample is a part of a larger one");
     assert_eq!(place.tessera("run", &["--format", "json"]).actions(), ALL_REUSED, "the full tables are untouched");
 }
 

@@ -27,6 +27,19 @@ pub struct Entry {
     pub modified_ns: i64,
     /// When anything of it was last changed, its permissions among that, in nanoseconds since 1970. No program can set it.
     pub changed_ns: i64,
+    /// The file's number on its disk: another one that takes its name has another. 0 where it is not known.
+    pub inode: u64,
+}
+
+impl Entry {
+    /// Whether both are the same version of a file: then its bytes are the same.
+    pub fn is(&self, other: &Self) -> bool {
+        let Self { path, size, modified_ns, changed_ns, inode } = self;
+        let same_file = *inode == other.inode || *inode == 0 || other.inode == 0;
+        same_file
+            && *path == other.path
+            && (*size, *modified_ns, *changed_ns) == (other.size, other.modified_ns, other.changed_ns)
+    }
 }
 
 /// What a folder holds.

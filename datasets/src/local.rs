@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::Utf8Chunk;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -33,11 +33,16 @@ impl Files for LocalFiles {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        fs::read(path).map_err(|error| Error::io(path, error))
+        let read = || {
+            refuse_devices(path)?;
+            fs::read(path)
+        };
+        read().map_err(|error| Error::io(path, error))
     }
 
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
         let read = || {
+            refuse_devices(path)?;
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
             let mut bytes = vec![0; length as usize];
@@ -48,6 +53,12 @@ impl Files for LocalFiles {
     }
 }
 
+/// A device or a pipe, which a link may lead to, has no end.
+fn refuse_devices(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(()) } else { Err(io::Error::other("it is a device or a pipe, and no file")) }
+}
+
 fn entry(path: String, metadata: &fs::Metadata) -> Entry {
     let time = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
     Entry {
@@ -55,6 +66,15 @@ fn entry(path: String, metadata: &fs::Metadata) -> Entry {
         size: metadata.len(),
         modified_ns: time(metadata.mtime(), metadata.mtime_nsec()),
         changed_ns: time(metadata.ctime(), metadata.ctime_nsec()),
+        inode: metadata.ino(),
+    }
+}
+
+/// A path as people write it, from a folder on: `~/photos` is in their home.
+pub fn joined(base: &Path, path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(below), Some(home)) if !home.is_empty() => Path::new(&home).join(below),
+        _ => base.join(path),
     }
 }
 

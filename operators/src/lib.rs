@@ -18,7 +18,7 @@ mod images;
 mod jigsaw;
 mod kmeans;
 mod label_join;
-mod memory;
+pub mod memory;
 mod names;
 mod nearest;
 mod normalize;

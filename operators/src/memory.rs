@@ -4,6 +4,7 @@ mod group;
 
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -76,6 +77,15 @@ impl fmt::Display for Memory {
             gib if gib >= 1.0 => write!(f, "{gib:.1} GiB"),
             gib => write!(f, "{:.1} MiB", gib * 1024.0),
         }
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = || text.trim().parse().ok().filter(|bytes| *bytes > 0).map(Self);
+        Self::parse(text).or_else(plain).ok_or_else(|| format!("`{text}` is no number of bytes such as 2GiB or 500MB"))
     }
 }
 

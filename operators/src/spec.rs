@@ -1,6 +1,6 @@
 //! [`Operator`] without its type parameters, for the pipeline to hold in one table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
@@ -125,7 +125,7 @@ impl<O: Operator> Spec for Of<O> {
         let files = O::FILES
             .iter()
             .filter_map(|field| config.remove(*field))
-            .filter_map(|path| path.as_str().map(|path| inputs.base.join(path)))
+            .filter_map(|path| path.as_str().map(|path| inputs.resolve(Path::new(path))))
             .collect();
         let operator = O::bind(parsed, inputs)?;
         config.extend(operator.settled().into_iter().map(|(key, value)| (key.to_owned(), value)));

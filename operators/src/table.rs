@@ -45,6 +45,12 @@ impl Operator for Table {
             let error = BindError::key("path", format!("the file or folder `{}` does not exist", path.display()));
             return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
         }
+        if let Some(store) = store_of(&path) {
+            let message =
+                format!("`{}` lies in the store `{}`, which has earlier files as well", path.display(), store.display());
+            let help = "`tessera path FILE STAGE` prints those of the current table, and `tessera export` writes it to a file of its own";
+            return Err(vec![BindError::key("path", message).help(help)]);
+        }
         let root = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(&path).to_owned() };
         // A plan knows no storage but the disk.
         let schema = list(&LocalFiles, &path).and_then(|entries| tables::schema(&LocalFiles, &root, &entries));
@@ -63,6 +69,28 @@ impl Operator for Table {
 
 fn list(files: &dyn Files, path: &Path) -> Result<Vec<Entry>, Error> {
     tables::tables(path, files.list(path)?)
+}
+
+/// The store that a folder of parts, or one around it, belongs to: what lies there comes and goes, and is not one table.
+fn store_of(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    // STORE/PIPELINE/STAGE has a pointer and a folder of manifests.
+    let is_stage = |folder: &Path| folder.join("current").is_file() && folder.join("snapshots").is_dir();
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    if let Some(stage) = path.ancestors().take(3).find(|folder| is_stage(folder)) {
+        return stage.ancestors().nth(2).map(Path::to_owned);
+    }
+    if !path.is_dir() {
+        return None;
+    }
+    let pipelines = || below(&path).into_iter().filter(|folder| folder.is_dir());
+    if pipelines().any(|stage| is_stage(&stage)) {
+        return path.parent().map(Path::to_owned);
+    }
+    let is_store = path.join("lock").is_file() && pipelines().any(|pipeline| below(&pipeline).iter().any(|s| is_stage(s)));
+    is_store.then_some(path)
 }
 
 impl Source for Table {
@@ -122,6 +150,33 @@ mod tests {
             source.read(&LocalFiles, &prints, &mut emit).unwrap();
             assert_eq!(rows, ["0 x", "1 y"]);
         }
+    }
+
+    #[test]
+    fn a_store_is_no_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().canonicalize().unwrap().join("store");
+        let stage = store.join("pipeline/features");
+        for folder in ["parts", "snapshots"] {
+            std::fs::create_dir_all(stage.join(folder)).unwrap();
+        }
+        for file in ["current", "parts/a.parquet"] {
+            std::fs::write(stage.join(file), "").unwrap();
+        }
+        std::fs::write(store.join("lock"), "").unwrap();
+        for path in ["", "pipeline", "pipeline/features", "pipeline/features/parts", "pipeline/features/parts/a.parquet"] {
+            let error = refused(&store.join(path));
+            assert!(
+                error.message.contains(&format!("lies in the store `{}`", store.display())),
+                "{path}: {}",
+                error.message
+            );
+            assert!(error.help.unwrap().contains("tessera path"));
+        }
+        let plain = tempfile::tempdir().unwrap();
+        std::fs::write(plain.path().join("lock"), "").unwrap();
+        std::fs::write(plain.path().join("t.csv"), "word\nx\n").unwrap();
+        bind::<Table>(json!({"path": plain.path().join("t.csv")}), &[]).unwrap();
     }
 
     #[test]

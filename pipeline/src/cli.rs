@@ -5,6 +5,7 @@ mod diff;
 mod export;
 mod graph;
 mod init;
+mod path;
 mod prompt;
 mod report;
 mod session;
@@ -21,14 +22,15 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::{printable, printable_lines};
 
-use crate::faults::Faults;
-use crate::interrupt::{self, Interrupted};
-use crate::report::{Reporter, tell};
+use crate::ask::meanwhile;
+use crate::ask::sql::limits::Limits;
+use crate::ask::sql::output::{Format, print_all};
+use crate::declare::faults::Faults;
 use crate::run::{self, Options};
-use crate::sql;
-use crate::sql::output::{Format, print};
 use crate::store::gc;
-use session::{InFile, Namespace, Session};
+use crate::watch::interrupt::{self, Interrupt, Interrupted};
+use crate::watch::progress::{Reporter, tell};
+use session::{Bounds, InFile, Namespace, Session};
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
 ///
@@ -104,6 +106,8 @@ Without a query there is a prompt, where Tab completes names. Examples:
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
         #[command(flatten)]
+        bounds: Bounds,
+        #[command(flatten)]
         output: Output,
     },
     /// Draw the stages and what they read.
@@ -162,14 +166,21 @@ is whole. Examples:
   tessera export pipeline.toml assigned -o clusters.csv --columns image_id,cluster
   tessera export pipeline.toml pretext -o pretext.safetensors")]
     Export(export::Export),
+    /// Print the Parquet files of a stage's current table, for other programs to read in place.
+    #[command(after_help = "\
+The folder that they lie in has earlier files as well, so that reading all of it mixes tables. A run makes new files and leaves these as they
+are, until `tessera gc --delete`. Example, with DuckDB:
+  duckdb -c \"SELECT * FROM read_parquet([$(tessera path pipeline.toml assigned | sed \"s/.*/'&'/\" | paste -sd,)])\"")]
+    Path(path::Path),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
-Kept are the current snapshots and what the last runs made. Example:
+Kept are the current snapshots, what the last runs made that made anything, and what an interrupted run finished. Stages that the file
+does not name any more go, and so do the tables of `run --limit`. Example:
   tessera gc pipeline.toml --keep-runs 1 --delete")]
     Gc {
         #[command(flatten)]
         file: InFile,
-        /// Keep also what this many of the last runs made.
+        /// Keep also what this many of the last runs made, of those that made anything.
         #[arg(long, default_value_t = 3, value_name = "N")]
         keep_runs: usize,
         /// Delete it.
@@ -204,7 +215,7 @@ struct Choice {
     /// Make this stage anew, whether it changed or not; may be given several times.
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
-    /// Only the first N images, in a namespace of their own: the full tables stay as they are.
+    /// Only N of the images, chosen by their names' hashes, in a namespace of their own: the full tables stay as they are.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -224,6 +235,7 @@ impl Choice {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    quiet_workers();
     let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
     match command(arguments) {
         Ok(code) => code,
@@ -233,7 +245,9 @@ pub fn main() -> ExitCode {
             }
             match error.downcast_ref::<Faults>() {
                 // Its colours are meant for the terminal; what it quotes is made harmless there.
-                Some(faults) => eprintln!("{}", faults.render(io::stderr().is_terminal())),
+                Some(faults) => {
+                    let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
+                }
                 None => tell(format_args!("error: {error:#}")),
             }
             let usage = error.is::<Faults>() || error.is::<Usage>();
@@ -243,6 +257,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A panic on a worker's thread becomes an error of what it worked for, and is told as such; with RUST_BACKTRACE, where it was as well.
+fn quiet_workers() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let is_worker = thread.name().is_some_and(|name| name.starts_with("tokio") || name.starts_with("tessera-"));
+        if !is_worker || std::env::var_os("RUST_BACKTRACE").is_some() {
+            tell(panic);
+        }
+    }));
+}
+
 /// Says what is wrong with a command line, or what was asked for (help, version), and ends the process. What it quotes speaks to no
 /// terminal: colours are given up where there is something to hide.
 fn refuse(error: &clap::Error) -> ! {
@@ -250,7 +276,7 @@ fn refuse(error: &clap::Error) -> ! {
     if matches!(printable_lines(&text), Cow::Borrowed(_)) {
         error.exit();
     }
-    eprint!("{}", printable_lines(&text));
+    let _ = write!(io::stderr(), "{}", printable_lines(&text));
     std::process::exit(error.exit_code());
 }
 
@@ -292,6 +318,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let mut session = Session::limited(&file, threads, choice.limit)?;
             let options = check_names(&session, choice)?;
             let _lock = session.catalog.store.lock()?;
+            session.catalog.store.claim(&file.path)?;
             session.catalog.engine.interrupt.install()?;
             let report = session.run(&file, &options, Reporter::new(quiet));
             if report.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
@@ -304,20 +331,22 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 format => summary::run(&mut out, &report, format)?,
             }
         }
-        Command::Sql { file, query, limit, output } => {
+        Command::Sql { file, query, limit, bounds, output } => {
             let query = match query {
                 Some(query) => query,
                 None if prompt::possible() => {
-                    prompt::Prompt::open(&file, threads, limit, output.format)?.run(&mut out)?;
+                    prompt::Prompt::open(&file, threads, limit, bounds, output.format)?.run(&mut out)?;
                     return Ok(ExitCode::SUCCESS);
                 }
                 None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
             };
             let session = Session::reading(&file, threads, limit)?;
-            let answer = session.runtime.block_on(sql::query(&session.catalog, &query))?;
-            print(&mut out, &answer.schema, &answer.batches, output.format)?;
-            summary::left_out(&answer.dropped);
-            answer.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
+            let mut rows = session.ask(&query, bounds.limits(), &Interrupt::default())?;
+            print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
+            let end = rows.end();
+            out.flush()?;
+            summary::left_out(&end.dropped);
+            tell_notes(&end.notes);
         }
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
@@ -326,8 +355,9 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Status { file, output } => {
             let session = Session::reading(&file, threads, None)?;
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
-            let answer = session.runtime.block_on(sql::query(&session.catalog, query))?;
-            print(&mut out, &answer.schema, &answer.batches, output.format)?;
+            let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
+            print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
+            tell_notes(&meanwhile::of_each(&session.catalog));
             let damaged = session.catalog.damaged();
             out.flush()?;
             damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
@@ -339,12 +369,17 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Diff(diff) => diff.run(&mut out, threads)?,
         Command::Show(show) => show.run(&mut out, threads)?,
         Command::Export(export) => export.run(threads)?,
+        Command::Path(path) => path.run(&mut out, threads)?,
         Command::Gc { file, keep_runs, delete, output } => {
-            let session = Session::open(&file, threads)?;
-            let _lock = session.catalog.store.lock()?;
-            let garbage = gc::find(&session.catalog.store, keep_runs)?;
+            let (store, stages) = session::store_of(&file)?;
+            if stages.is_none() {
+                tell("note: the file has faults, so that all stages stay, whether it names them or not");
+            }
+            store.check_owner(&file.path)?;
+            let _lock = delete.then(|| store.lock()).transpose()?;
+            let garbage = gc::find(&store, keep_runs, stages.as_ref())?;
             if delete {
-                gc::delete(&garbage)?;
+                store.delete(&garbage)?;
             }
             match output.format {
                 Format::Json => writeln!(out, "{}", serde_json::to_string(&garbage)?)?,
@@ -359,10 +394,31 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
 
 /// Stage names of the command line, checked before anything runs.
 fn check_names(session: &Session, choice: Choice) -> Result<Options> {
-    for names in [&choice.to, &choice.force] {
-        session.stages(names)?;
+    let graph = &session.catalog.plan.graph;
+    let (to, forced) = (session.stages(&choice.to)?, session.stages(&choice.force)?);
+    let made = if to.is_empty() { (0..graph.nodes.len()).collect() } else { graph.upstream(&to) };
+    for node in forced {
+        let name = session.catalog.name(node);
+        if graph.nodes[node].view {
+            let readers = graph.readers(node);
+            let readers = if readers.is_empty() { String::new() } else { format!(": force {}", readers.join(" or ")) };
+            let message = format!(
+                "--force {name}: `{name}` is a view, computed whenever it is read; what reads it can be forced{readers}"
+            );
+            return Err(Usage(message).into());
+        }
+        if !made.contains(&node) {
+            let message =
+                format!("--force {name}: `{name}` is not among the stages that --to names and those that they read");
+            return Err(Usage(message).into());
+        }
     }
     Ok(choice.options())
+}
+
+/// Tells what is to be known of an answer.
+fn tell_notes(notes: &[String]) {
+    notes.iter().for_each(|note| tell(format_args!("note: {note}")));
 }
 
 /// A number of things, in words: `1 stage`, `7 stages`.

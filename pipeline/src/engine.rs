@@ -3,10 +3,13 @@
 //! One part of the upstream snapshot is one partition. [`OperatorExec`](operator_exec) runs a bound map on the pool's threads,
 //! [`SnapshotExec`](snapshot_exec) writes what comes out as one part. Views fuse: their maps stand in the same plan.
 
+pub mod catalog;
 pub mod convert;
 pub mod in_order;
 pub mod operator_exec;
 pub mod pool;
+pub mod recorded;
+pub mod request;
 pub mod scan;
 pub mod shuffle;
 pub mod snapshot_exec;
@@ -24,7 +27,7 @@ use datafusion::prelude::SessionContext;
 use tessera_datasets::Files;
 use tessera_operators::operator::RunError;
 
-use crate::interrupt::Interrupt;
+use crate::watch::interrupt::Interrupt;
 use pool::Pool;
 
 /// What all plans of a process share.

@@ -1,24 +1,16 @@
 //! TOML to graph to plan to run; the store, the engine, SQL and the command line.
 //!
 //! The phases are types, each made from the one before:
-//! [`PipelineFile`](file::PipelineFile) -> [`Graph`](graph::Graph) -> [`Plan`](plan::Plan) -> [`Report`](run::Report).
+//! [`PipelineFile`](declare::file::PipelineFile) -> [`Graph`](declare::graph::Graph) -> [`Plan`](declare::plan::Plan) ->
+//! [`Report`](run::Report).
+//!
+//! Each module here is a room of the house, and imports go down: [`cli`] -> [`run`] -> [`ask`] -> [`engine`] -> the ground, which is
+//! [`declare`] (what is wanted), [`store`] (what there is) and [`watch`] (what people see meanwhile), of which none knows another.
 
-pub mod catalog;
+pub mod ask;
 pub mod cli;
-pub mod diff;
+pub mod declare;
 pub mod engine;
-pub mod export;
-pub mod faults;
-pub mod file;
-pub mod graph;
-pub mod interrupt;
-pub mod keys;
-pub mod listing;
-pub mod means;
-pub mod plan;
-pub mod report;
 pub mod run;
-pub mod show;
-pub mod sql;
 pub mod store;
-pub mod sweep;
+pub mod watch;

@@ -4,25 +4,27 @@ mod adopt;
 mod carry;
 pub mod decide;
 mod execute;
+mod keys;
 mod last;
+pub mod listing;
 mod query;
+pub mod reason;
 mod source;
-pub mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 use tessera_schemas::printable;
 
-use crate::catalog::Catalog;
-use crate::faults::closest;
-use crate::interrupt::Interrupted;
-use crate::report::{Bar, Reporter, duration};
+use crate::engine::catalog::Catalog;
 use crate::store::DroppedRow;
+use crate::watch::events::{Event, Events};
+use crate::watch::interrupt::Interrupted;
+use crate::watch::progress::{Bar, Reporter, duration};
 use decide::{Action, Ask, Decision};
 
 /// How long an interrupted kernel may take to clear up.
@@ -90,44 +92,7 @@ fn selection(catalog: &Catalog, to: &[String]) -> Result<BTreeSet<usize>> {
     if to.is_empty() {
         return Ok((0..graph.nodes.len()).collect());
     }
-    Ok(graph.upstream(&named(catalog, to)?))
-}
-
-/// The stages of these names; a stage that is swept means its cells, `clusters@k=500` those with this value.
-///
-/// # Errors
-/// One names none; the message names those that there are.
-pub fn named(catalog: &Catalog, names: &[String]) -> Result<Vec<usize>> {
-    let mut found = Vec::new();
-    for name in names {
-        match catalog.plan.graph.matching(name) {
-            none if none.is_empty() => found.push(find(catalog, name)?),
-            cells => found.extend(cells),
-        }
-    }
-    Ok(found)
-}
-
-/// The stage of that name, or the only cell that it means.
-///
-/// # Errors
-/// There is none, or several cells; the message names those that there are.
-pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
-    let graph = &catalog.plan.graph;
-    let Some(node) = graph.find(name) else {
-        let cells = graph.matching(name);
-        if let [only] = cells[..] {
-            return Ok(only);
-        }
-        if !cells.is_empty() {
-            let cells: Vec<&str> = cells.into_iter().map(|node| catalog.name(node)).collect();
-            bail!("stage `{name}` is swept, and one cell is wanted here: {}", cells.join(", "));
-        }
-        let names: Vec<&str> = graph.families().into_iter().map(|(name, _)| name).collect();
-        let hint = closest(name, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
-        bail!("unknown stage `{name}`; {hint}stages: {}", names.join(", "));
-    };
-    Ok(node)
+    Ok(graph.upstream(&graph.named(to)?))
 }
 
 /// What a run would do, and why. Writes nothing but the cache of a source's digests.
@@ -135,7 +100,7 @@ pub fn find(catalog: &Catalog, name: &str) -> Result<usize> {
 /// # Errors
 /// An option names no stage, a data set cannot be listed, or the store is damaged.
 pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
-    let force: BTreeSet<usize> = named(catalog, &options.force)?.into_iter().collect();
+    let force: BTreeSet<usize> = catalog.plan.graph.named(&options.force)?.into_iter().collect();
     let mut pending = BTreeSet::new();
     let mut planned = Vec::new();
     for node in selection(catalog, &options.to)? {
@@ -154,11 +119,12 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
             }
         }
         let name = catalog.name(node);
+        let reasons = decision.reasons.iter().map(|reason| format!("{name}: {reason}"));
         let damaged = decision.damaged.iter().map(|damaged| format!("{name}: {damaged}"));
         planned.push(PlannedStage {
             stage: name.to_owned(),
             action: decision.action,
-            reasons: damaged.chain(decision.reasons).collect(),
+            reasons: damaged.chain(reasons).collect(),
             parts: decision.parts,
             stale_parts: decision.stale_parts,
         });
@@ -174,7 +140,8 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     let start = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let id = catalog.store.new_run()?;
-    let force: BTreeSet<usize> = named(catalog, &options.force)?.into_iter().collect();
+    let reporter = reporter.noting(catalog.store.events(&id).map_or_else(|_| Events::default(), Events::to));
+    let force: BTreeSet<usize> = catalog.plan.graph.named(&options.force)?.into_iter().collect();
     let mut stages = Vec::new();
     let mut nodes = Vec::new();
     let mut failures = Failures::default();
@@ -182,8 +149,8 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
         if failures.reach(catalog, node) {
             continue;
         }
-        let made = stage(catalog, node, force.contains(&node), &id, reporter);
-        match unless_interrupted(catalog, node, made, reporter).await {
+        let made = stage(catalog, node, force.contains(&node), &id, &reporter);
+        match unless_interrupted(catalog, node, made, &reporter).await {
             Ok(report) => {
                 stages.push(report);
                 nodes.push(node);
@@ -201,6 +168,9 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
         }
     }
     let failure = failures.error(catalog);
+    for (stage, path) in catalog.voided() {
+        listing::void(&catalog.store.stage(&stage), &path)?;
+    }
     let dropped: BTreeSet<_> = nodes
         .iter()
         .filter_map(|&node| catalog.table(node)?.manifest)
@@ -267,7 +237,7 @@ async fn unless_interrupted(
     catalog: &Catalog,
     node: usize,
     made: impl Future<Output = Result<StageReport>>,
-    reporter: Reporter,
+    reporter: &Reporter,
 ) -> Result<StageReport> {
     let interrupt = &catalog.engine.interrupt;
     let mut made = std::pin::pin!(made);
@@ -292,7 +262,7 @@ async fn unless_interrupted(
 }
 
 /// Says what a source could not list: the first few, and how many more.
-fn tell_left_out(decision: &Decision, reporter: Reporter) {
+fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     const SHOWN: usize = 5;
     for DroppedRow { stage, image_id, reason, .. } in decision.left_out.iter().take(SHOWN) {
         reporter.warn(&format!("stage `{stage}` leaves out `{}`: {}", printable(image_id), printable(reason)));
@@ -303,7 +273,7 @@ fn tell_left_out(decision: &Decision, reporter: Reporter) {
 }
 
 /// Decides about one stage and makes it.
-async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, reporter: Reporter) -> Result<StageReport> {
+async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, reporter: &Reporter) -> Result<StageReport> {
     let start = Instant::now();
     let name = catalog.name(node).to_owned();
     let mut report = StageReport {
@@ -320,7 +290,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     let mut decision = decided(catalog, node, force, false, &bar).await?;
     if let (Some(from), Some(found)) = (&decision.lies, &decision.reuse) {
         reporter.say(&format!("{name}: reuse (the snapshot of {} has the same key)", from.place()));
-        match adopt::adopt(&catalog.store.stage(&name), from, found, run) {
+        match adopt::adopt(catalog, node, from, found, run) {
             Ok(manifest) => decision.reuse = Some(Arc::new(manifest)),
             Err(error) => {
                 reporter.warn(&format!("stage `{name}`: {error:#}; it is made anew"));
@@ -343,7 +313,10 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
         }
         Action::Run | Action::Update => {
-            let reasons = if decision.reasons.is_empty() { "damaged".to_owned() } else { decision.reasons.join("; ") };
+            let reasons: Vec<String> = decision.reasons.iter().map(|reason| format!("{name}: {reason}")).collect();
+            let (stage, action) = (name.clone(), decision.action.name().to_owned());
+            reporter.events().add(Event::Begun { stage, action, reasons: reasons.clone() });
+            let reasons = if reasons.is_empty() { "damaged".to_owned() } else { reasons.join("; ") };
             reporter.say(&format!("{name}: {} ({reasons})", decision.action.name()));
             if let (true, Some((key, _))) = (force, &decision.key) {
                 catalog.store.stage(&name).checkpoint(key).remove()?;
@@ -360,6 +333,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             }
             let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
+            reporter.events().add(Event::Done { stage: name.clone(), rows, seconds });
             reporter.say(&format!("{name}: {rows} rows in {}", duration(seconds)));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use tessera_datasets::local::joined;
 use tessera_schemas::features;
 
 /// An input of an operator.
@@ -152,7 +153,7 @@ pub struct Binding<'a> {
 impl Binding<'_> {
     /// A config's path, from the folder of the pipeline file.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.base.join(path)
+        joined(self.base, path)
     }
 }
 

@@ -9,8 +9,8 @@ use tessera_schemas::printable;
 
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
-use crate::diff::{Difference, RowChange, diff};
-use crate::sql::output::Format;
+use crate::ask::diff::{Difference, RowChange, diff};
+use crate::ask::sql::output::Format;
 
 /// Which snapshots to compare, and what to say.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub struct Diff {
 
 impl Diff {
     pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<()> {
-        let session = Session::limited(&self.file, threads, self.namespace.limit)?;
+        let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let catalog = &session.catalog;
         let node = session.stage(&self.stage)?;
         if catalog.plan.graph.nodes[node].view {
@@ -46,8 +46,9 @@ impl Diff {
             );
             return Err(Usage(message).into());
         }
-        let store = catalog.store.stage(&self.stage);
-        let (old, new) = (store.resolve(&self.stage, &self.old)?, store.resolve(&self.stage, &self.new)?);
+        let stage = catalog.name(node);
+        let store = catalog.store.stage(stage);
+        let (old, new) = (store.resolve(stage, &self.old)?, store.resolve(stage, &self.new)?);
         let difference = diff(catalog, &old, &new)?;
         let listed = &difference.rows[..self.rows.unwrap_or(0).min(difference.rows.len())];
         match self.output.format {

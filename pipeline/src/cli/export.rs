@@ -1,5 +1,6 @@
 //! `tessera export`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -7,10 +8,11 @@ use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum};
 use tessera_schemas::IMAGE_ID;
 
-use super::{InFile, Namespace, Session, Usage, counted, summary};
-use crate::export::safetensors::{Columns, ids_path, is_weights};
-use crate::export::{self, NewFile, Rows, csv, safetensors};
-use crate::report::Reporter;
+use super::{InFile, Namespace, Session, Usage, counted, summary, tell_notes};
+use crate::ask::export::safetensors::{Columns, ids_path, is_weights};
+use crate::ask::export::{self, NewFile, Rows, csv, safetensors};
+use crate::ask::meanwhile;
+use crate::watch::progress::Reporter;
 
 /// Which table to write, and where to.
 #[derive(Debug, Args)]
@@ -70,9 +72,9 @@ impl Export {
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let catalog = &session.catalog;
         let node = session.stage(&self.stage)?;
-        let schema = &catalog.plan.stages[node].schema;
-        let schema = export::columns(schema, &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
+        let schema = export::columns(&catalog.schema(node), &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
         catalog.engine.interrupt.install()?;
+        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
         let open = |schema: &SchemaRef| session.runtime.block_on(Rows::open(catalog, node, schema));
         let reporter = Reporter::new(self.quiet);
         let bar = reporter.bar(&self.stage);

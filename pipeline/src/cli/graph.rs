@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use tessera_schemas::printable;
 
-use crate::plan::Plan;
+use crate::declare::plan::Plan;
 
 /// A way to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -12,7 +12,7 @@ use tessera_datasets::{Entry, Files as _, LeftOut, folder};
 use tessera_schemas::printable;
 
 use super::{Usage, counted};
-use crate::export::NewFile;
+use crate::ask::export::NewFile;
 
 /// The file that is filled in.
 const TEMPLATE: &str = include_str!("init.toml");

@@ -17,12 +17,12 @@ use arrow::array::RecordBatch;
 use clap::ValueEnum as _;
 use tessera_schemas::{printable, text};
 
-use super::{InFile, Session, summary};
-use crate::faults::{Faults, closest};
-use crate::interrupt::Interrupt;
-use crate::report::{duration, tell};
-use crate::sql::output::{Format, print};
-use crate::sql::{self, Answer};
+use super::{Bounds, InFile, Session, summary, tell_notes};
+use crate::ask::sql::output::{Format, print, print_all};
+use crate::ask::sql::streamed::Streamed;
+use crate::declare::faults::{Faults, closest};
+use crate::watch::interrupt::Interrupt;
+use crate::watch::progress::{duration, tell};
 use line::{History, Line};
 use terminal::{Key, Raw, key};
 use words::{COMMANDS, Words, common, statements};
@@ -52,6 +52,7 @@ pub struct Prompt<'a> {
     file: &'a InFile,
     threads: Option<u16>,
     limit: Option<u32>,
+    bounds: Bounds,
     format: Format,
     session: Session,
     interrupt: Interrupt,
@@ -64,13 +65,13 @@ impl<'a> Prompt<'a> {
     ///
     /// # Errors
     /// The file is wrong, or the store damaged.
-    pub fn open(file: &'a InFile, threads: Option<u16>, limit: Option<u32>, format: Format) -> Result<Self> {
+    pub fn open(file: &'a InFile, threads: Option<u16>, limit: Option<u32>, bounds: Bounds, format: Format) -> Result<Self> {
         let session = Session::reading(file, threads, limit)?;
         let interrupt = Interrupt::default();
         interrupt.install_asking()?;
         let history = history_path().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
         let (words, history) = (Words::default(), History::read(&history));
-        let mut prompt = Self { file, threads, limit, format, session, interrupt, words, history };
+        let mut prompt = Self { file, threads, limit, bounds, format, session, interrupt, words, history };
         prompt.words = prompt.names()?;
         Ok(prompt)
     }
@@ -214,29 +215,27 @@ impl<'a> Prompt<'a> {
     fn answer(&mut self, out: &mut dyn Write, query: &str) -> Result<()> {
         self.refresh()?;
         let start = Instant::now();
-        let answer = self.ask(query)?;
-        let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
-        let shown = if self.format == Format::Text { head(&answer.batches, SHOWN) } else { answer.batches };
-        print(out, &answer.schema, &shown, self.format)?;
+        let mut answer = self.ask(query)?;
+        let schema = answer.schema.clone();
         if self.format == Format::Text {
+            let (shown, rows) = head(&mut answer, SHOWN)?;
+            print(out, &schema, &shown, Format::Text)?;
             let note = if rows > SHOWN { format!(", {SHOWN} of them shown") } else { String::new() };
             let rows = super::counted(rows, "row");
             writeln!(out, "{rows} in {}{note}", duration(start.elapsed().as_secs_f64()))?;
+        } else {
+            print_all(out, &schema, &mut answer, self.format)?;
         }
         out.flush()?;
-        answer.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
-        summary::left_out(&answer.dropped);
+        let end = answer.end();
+        tell_notes(&end.notes);
+        summary::left_out(&end.dropped);
         Ok(())
     }
 
-    fn ask(&self, query: &str) -> Result<Answer> {
+    fn ask(&self, query: &str) -> Result<Streamed> {
         self.interrupt.clear();
-        self.session.runtime.block_on(async {
-            tokio::select! {
-                answer = sql::query(&self.session.catalog, query) => answer,
-                () = self.interrupt.wait() => bail!("interrupted"),
-            }
-        })
+        self.session.ask(query, self.bounds.limits(), &self.interrupt)
     }
 
     /// Looks at the pipeline anew if a run made other tables meanwhile.
@@ -259,7 +258,8 @@ impl<'a> Prompt<'a> {
         let query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' \
                      ORDER BY table_name, ordinal_position";
         let mut words = Words::default();
-        for batch in self.ask(query)?.batches {
+        for batch in self.ask(query)? {
+            let batch = batch?;
             let (tables, columns) = (text(&batch, "table_name")?, text(&batch, "column_name")?);
             for (table, column) in tables.iter().flatten().zip(columns.iter().flatten()) {
                 let columns = words.tables.entry(table.to_owned()).or_default();
@@ -271,21 +271,25 @@ impl<'a> Prompt<'a> {
     }
 }
 
-/// The first rows.
-fn head(batches: &[RecordBatch], rows: usize) -> Vec<RecordBatch> {
-    let mut left = rows;
-    let mut head = Vec::new();
+/// The first rows, and how many there are.
+fn head(batches: &mut dyn Iterator<Item = Result<RecordBatch>>, most: usize) -> Result<(Vec<RecordBatch>, usize)> {
+    let (mut head, mut rows) = (Vec::new(), 0);
     for batch in batches {
-        let taken = left.min(batch.num_rows());
-        head.push(batch.slice(0, taken));
-        left -= taken;
+        let batch = batch?;
+        let taken = most.saturating_sub(rows).min(batch.num_rows());
+        if taken > 0 {
+            head.push(batch.slice(0, taken));
+        }
+        rows += batch.num_rows();
     }
-    head
+    Ok((head, rows))
 }
 
 fn complain(error: &anyhow::Error) {
     match error.downcast_ref::<Faults>() {
-        Some(faults) => eprintln!("{}", faults.render(io::stderr().is_terminal())),
+        Some(faults) => {
+            let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
+        }
         None => tell(format_args!("error: {error:#}")),
     }
 }

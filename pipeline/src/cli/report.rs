@@ -10,14 +10,15 @@ use clap::Args;
 use glob::Pattern;
 
 use super::summary::{numbers, print_columns, texts};
-use super::{InFile, Namespace, Output, Session, Usage};
-use crate::catalog::Catalog;
-use crate::means::{self, Row, Spread, Summary};
-use crate::report::tell;
+use super::{InFile, Namespace, Output, Session, Usage, tell_notes};
+use crate::ask::means::{self, Row, Spread, Summary};
+use crate::ask::meanwhile;
+use crate::ask::sql::cells;
+use crate::ask::sql::output::Format;
+use crate::engine::catalog::Catalog;
 use crate::run;
 use crate::run::decide::Action;
-use crate::sql::cells;
-use crate::sql::output::Format;
+use crate::watch::progress::tell;
 
 /// Which stages and metrics to report.
 #[derive(Debug, Args)]
@@ -69,8 +70,9 @@ impl Report {
         }
         let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
         let reported: Vec<usize> = reported.flat_map(|(_, cells)| cells.iter().copied()).collect();
-        if let Some(note) = earlier(catalog, &reported) {
-            tell(format_args!("note: {note}"));
+        match earlier(catalog, &reported) {
+            Some(note) => tell_notes(&[note]),
+            None => tell_notes(&meanwhile::notes(catalog, &reported.into_iter().collect())),
         }
         Ok(())
     }

@@ -3,23 +3,29 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tessera_datasets::local::LocalFiles;
+use tessera_operators::memory::Memory;
 use tokio::runtime::Runtime;
 
 use super::Usage;
-use crate::catalog::Catalog;
-use crate::engine::Engine;
-use crate::faults::Faults;
-use crate::file::{Override, PipelineFile};
-use crate::graph::Graph;
-use crate::plan::Plan;
-use crate::report::Reporter;
+use crate::ask::sql::limits::{Exceeded, Limits};
+use crate::ask::sql::planner::Planner;
+use crate::ask::sql::streamed::Streamed;
+use crate::declare::faults::Faults;
+use crate::declare::file::{Override, PipelineFile};
+use crate::declare::graph::Graph;
+use crate::declare::plan::Plan;
+use crate::engine::catalog::Catalog;
+use crate::engine::{Engine, recorded};
 use crate::run::{self, Options};
-use crate::sql::provider::Planner;
 use crate::store::Store;
+use crate::store::generation::Generation;
+use crate::watch::interrupt::Interrupt;
+use crate::watch::progress::{Reporter, tell};
 
 /// The pipeline file that a command is about.
 #[derive(Debug, Args)]
@@ -40,7 +46,32 @@ pub struct Namespace {
     pub limit: Option<u32>,
 }
 
-/// A pipeline that is bound, its store and its engine.
+/// What a query may take.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Bounds {
+    /// Memory that a query may take, such as 2GiB: sorts and joins of more go to files [default: half of what is free].
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Memory>,
+    /// Seconds that a query may take [default: no end].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no number of seconds above 0");
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0).ok_or_else(wrong)?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+impl Bounds {
+    /// The limits of one query, of what is free now.
+    pub fn limits(self) -> Limits {
+        let rest = Limits::default();
+        Limits { memory: self.memory.unwrap_or(rest.memory), timeout: self.timeout }
+    }
+}
+
+/// A pipeline, its store and its engine.
 pub struct Session {
     /// The stages and their tables.
     pub catalog: Arc<Catalog>,
@@ -49,7 +80,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A pipeline whose tables are not looked at yet.
+    /// A pipeline that is bound, and whose tables are not looked at yet.
     ///
     /// # Errors
     /// The file is wrong, or the system gives no threads.
@@ -62,31 +93,51 @@ impl Session {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
-        let threads = match threads {
-            Some(threads) => usize::from(threads),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-        let runtime = runtime.context("cannot start threads")?;
+        let (threads, runtime) = start(threads)?;
         let plan = bind(&file.path, &file.overrides, &runtime)?;
-        let name = match limit {
-            Some(limit) => format!("{}@{limit}", plan.graph.file.name),
-            None => plan.graph.file.name.clone(),
+        let store = store(&plan.graph.file, limit);
+        store.check_owner(&file.path)?;
+        Self::over(plan, store, threads, runtime, limit)
+    }
+
+    /// A pipeline's tables as the store has them: one generation of snapshots, and the views that the file makes of them. A file that
+    /// cannot be bound (its images are gone, say) makes no views; that is told, and the snapshots are there all the same.
+    ///
+    /// # Errors
+    /// The file is wrong, and the store has nothing of it; the store is damaged, or the system gives no threads.
+    pub fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
+        let (threads, runtime) = start(threads)?;
+        let (plan, store, generation) = match bind(&file.path, &file.overrides, &runtime) {
+            Ok(mut plan) => {
+                let store = store(&plan.graph.file, limit);
+                let generation = Generation::read(&store)?;
+                recorded::extend(&mut plan, &generation);
+                (plan, store, generation)
+            }
+            // What the command line changes would not be answered for.
+            Err(error) if !file.overrides.is_empty() => return Err(error),
+            Err(error) => {
+                let Some(faults) = error.downcast_ref::<Faults>() else { return Err(error) };
+                let place = PipelineFile::read_place(&file.path)?;
+                let store = store(&place, limit);
+                let generation = Generation::read(&store)?;
+                if generation.is_empty() {
+                    return Err(error);
+                }
+                tell(format_args!("note: {}; answered is what the last runs made, without views", faults.summary()));
+                (recorded::plan(place, &generation), store, generation)
+            }
         };
-        let store = Store::new(&plan.graph.file.store, &name);
+        store.check_owner(&file.path)?;
+        let session = Self::over(plan, store, threads, runtime, limit)?;
+        session.catalog.load(&generation);
+        Ok(session)
+    }
+
+    fn over(plan: Plan, store: Store, threads: usize, runtime: Runtime, limit: Option<u32>) -> Result<Self> {
         let engine = Engine::new(threads, Arc::new(LocalFiles)).context("cannot start threads")?;
         let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
         Ok(Self { catalog: Arc::new(catalog), runtime })
-    }
-
-    /// The same over the snapshots that there are.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open); or the store is damaged.
-    pub fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
-        let session = Self::limited(file, threads, limit)?;
-        session.catalog.load_current()?;
-        Ok(session)
     }
 
     /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
@@ -96,7 +147,7 @@ impl Session {
     pub fn run(&mut self, file: &InFile, options: &Options, reporter: Reporter) -> Result<run::Report> {
         let mut blamed = BTreeSet::new();
         loop {
-            let error = match self.runtime.block_on(run::run(&self.catalog, options, reporter)) {
+            let error = match self.runtime.block_on(run::run(&self.catalog, options, reporter.clone())) {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
@@ -111,12 +162,24 @@ impl Session {
         }
     }
 
+    /// Answers a query as its rows come. One that exceeds its limits and does not see it takes the process with it.
+    ///
+    /// # Errors
+    /// As [`Streamed::open`].
+    pub fn ask(&self, query: &str, limits: Limits, interrupt: &Interrupt) -> Result<Streamed> {
+        let abandon = |why: Exceeded| {
+            tell(format_args!("error: {why}"));
+            std::process::exit(1);
+        };
+        Streamed::open(self.runtime.handle(), &self.catalog, query, limits, interrupt, abandon)
+    }
+
     /// The stages of these names, cells of swept ones included.
     ///
     /// # Errors
     /// One names none: a wrong argument.
     pub fn stages(&self, names: &[String]) -> Result<Vec<usize>> {
-        run::named(&self.catalog, names).map_err(|error| Usage(format!("{error:#}")).into())
+        self.catalog.plan.graph.named(names).map_err(|error| Usage(format!("{error:#}")).into())
     }
 
     /// The stage of that name.
@@ -124,8 +187,44 @@ impl Session {
     /// # Errors
     /// There is none: a wrong argument.
     pub fn stage(&self, name: &str) -> Result<usize> {
-        run::find(&self.catalog, name).map_err(|error| Usage(format!("{error:#}")).into())
+        self.catalog.plan.graph.only(name).map_err(|error| Usage(format!("{error:#}")).into())
     }
+}
+
+/// A pipeline's store, and the names of the stages that its file has, if the file can be read that far.
+///
+/// # Errors
+/// The file cannot be read, or does not say where its store is.
+pub fn store_of(file: &InFile) -> Result<(Store, Option<BTreeSet<String>>)> {
+    match PipelineFile::read(&file.path, &file.overrides) {
+        Ok(read) if read.faults.is_empty() => {
+            let names = read.stages.iter().map(|stage| stage.name.text.clone()).collect();
+            Ok((store(&read, None), Some(names)))
+        }
+        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, None), None)),
+        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, None), None)),
+        Err(error) => Err(Usage(format!("{error:#}")).into()),
+    }
+}
+
+/// Bytes of a thread's stack, of which only what is used takes memory: queries are trees that are walked by recursion.
+const STACK: usize = 64 << 20;
+
+/// How many threads may work, and what drives the engine.
+fn start(threads: Option<u16>) -> Result<(usize, Runtime)> {
+    let threads = match threads {
+        Some(threads) => usize::from(threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_stack_size(STACK).enable_all().build();
+    Ok((threads, runtime.context("cannot start threads")?))
+}
+
+/// Where a file's tables lie, or those of its first images.
+fn store(file: &PipelineFile, limit: Option<u32>) -> Store {
+    let name = limit.map_or_else(|| file.name.clone(), |limit| format!("{}@{limit}", file.name));
+    Store::new(&file.store, &name)
 }
 
 fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> {

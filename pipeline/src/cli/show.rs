@@ -1,5 +1,6 @@
 //! `tessera show`.
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 
 use super::summary::{self, numbers, print_columns, texts};
-use super::{InFile, Namespace, Output, Session};
-use crate::export::NewFile;
-use crate::report::tell;
-use crate::show::show;
-use crate::sql::output::Format;
+use super::{InFile, Namespace, Output, Session, tell_notes};
+use crate::ask::export::NewFile;
+use crate::ask::meanwhile;
+use crate::ask::show::show;
+use crate::ask::sql::output::Format;
+use crate::watch::progress::tell;
 
 /// Images that people are told the names of.
 const LISTED: usize = 32;
@@ -49,6 +51,7 @@ impl Show {
     pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<()> {
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let node = session.stage(&self.stage)?;
+        tell_notes(&meanwhile::notes(&session.catalog, &BTreeSet::from([node])));
         let file = NewFile::create(&self.picture, self.force)?;
         let shown = session.runtime.block_on(show(&session.catalog, node, self.count.map(usize::from), &self.clusters))?;
         let canvas = &shown.canvas;

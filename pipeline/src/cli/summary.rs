@@ -12,12 +12,12 @@ use tessera_operators::spec::Spec;
 use tessera_schemas::printable;
 
 use super::{Usage, counted};
-use crate::faults::closest;
-use crate::report::{duration, tell};
+use crate::ask::sql::output::{Format, print};
+use crate::declare::faults::closest;
 use crate::run::{PlannedStage, Report};
-use crate::sql::output::{Format, print};
 use crate::store::DroppedRow;
 use crate::store::gc::Garbage;
+use crate::watch::progress::{duration, tell};
 
 pub fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))

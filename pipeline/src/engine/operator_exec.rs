@@ -33,6 +33,8 @@ use crate::store::DroppedRow;
 
 /// Bytes of one batch: input and output rows together, unless a single row is larger.
 const BATCH_BYTES: usize = 8 << 20;
+/// The most bytes of a batch that has no more rows than a step works on at once.
+const BLOCK_BYTES: usize = 64 << 20;
 /// Rows of one batch, however small.
 const BATCH_ROWS: usize = 512;
 
@@ -337,10 +339,37 @@ fn cuts(batch: &RecordBatch, row_bytes: usize, block: usize) -> Vec<usize> {
             bytes += size(end);
             end += 1;
         }
+        // A step works on whole blocks: less than one costs as much.
+        while end < rows && end - start < block && bytes + size(end) <= BLOCK_BYTES {
+            bytes += size(end);
+            end += 1;
+        }
         let count = end - start;
         let whole = if end < rows && block > 1 && count > block { count - count % block } else { count };
         cuts.push(whole);
         start += whole;
     }
     cuts
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array};
+
+    use super::*;
+
+    #[test]
+    fn batches_are_cut_by_bytes_and_have_whole_blocks_of_rows() {
+        let cuts = |rows: i32, row_bytes: usize, block: usize| {
+            let column: ArrayRef = Arc::new((0..rows).collect::<Int32Array>());
+            super::cuts(&RecordBatch::try_from_iter([("n", column)]).unwrap(), row_bytes, block)
+        };
+        assert_eq!(cuts(100, 200 << 10, 1), [40, 40, 20], "8 MiB");
+        assert_eq!(cuts(100, 200 << 10, 32), [32, 32, 36], "the last has what is left");
+        // Wider than a block of 8 MiB: a step would pad 25 rows to 32, and the other 7 as well.
+        assert_eq!(cuts(32, 323 << 10, 32), [32]);
+        assert_eq!(cuts(70, 1 << 20, 32), [32, 32, 6]);
+        assert_eq!(cuts(5, 100 << 20, 32), [1; 5]);
+        assert_eq!(cuts(20, 8 << 20, 32)[0], 7, "64 MiB, but for the rest of the row");
+    }
 }

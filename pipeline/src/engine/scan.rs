@@ -1,6 +1,5 @@
 //! Plans that read a table: files or shuffled rows at the leaf, the views' maps on top.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,7 +8,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
@@ -17,49 +16,45 @@ use super::Engine;
 use super::operator_exec::{OperatorExec, ScanState};
 use super::sound::SoundFiles;
 use super::step::Step;
-use crate::store::{Health, Part, StageStore};
+use crate::store::PartReader;
 
-/// A part to read, and what is known of its bytes.
-#[derive(Debug, Clone)]
-pub struct PartFile {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// What the manifest says of it.
-    pub part: Part,
-    /// Whether it was looked at.
-    pub health: Arc<Health>,
-}
-
-impl PartFile {
-    /// A part of a stage's store.
-    pub fn of(store: &StageStore, part: &Part) -> Self {
-        Self { path: store.part(part), part: part.clone(), health: store.health().clone() }
+/// Deals parts out to at most so many partitions, in their order, about as many rows to each.
+pub fn grouped(parts: Vec<PartReader>, most: usize) -> Vec<Vec<PartReader>> {
+    let share = parts.iter().map(|part| part.part().rows).sum::<u64>().div_ceil(most.max(1) as u64).max(1);
+    let one_each = parts.len() <= most;
+    let mut groups: Vec<Vec<PartReader>> = Vec::new();
+    let (mut before, mut group) = (0, 0);
+    for part in parts {
+        let rows = part.part().rows;
+        let place = (before + rows / 2) / share;
+        match groups.last_mut() {
+            Some(last) if !one_each && place <= group => last.push(part),
+            _ => {
+                group = place;
+                groups.push(vec![part]);
+            }
+        }
+        before += rows;
     }
+    groups
 }
 
-/// Reads parts, each as one partition, rows in their order. A part that is damaged fails before its first row.
+/// Reads groups of parts, each group as one partition, rows in their order. A part that is damaged fails before its first row.
 pub fn files(
     schema: &SchemaRef,
-    parts: &[PartFile],
+    parts: &[Vec<PartReader>],
     projection: Option<Vec<usize>>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let mut source = ParquetSource::new(schema.clone()).with_parquet_file_reader_factory(Arc::new(SoundFiles::new()));
+    let mut source = ParquetSource::new(schema.clone()).with_parquet_file_reader_factory(Arc::new(SoundFiles));
     if let Some(predicate) = predicate {
         source = source.with_predicate(predicate);
     }
-    let groups = parts
-        .iter()
-        .map(|part| {
-            let path = std::path::absolute(&part.path)?;
-            let location =
-                object_store::path::Path::from_absolute_path(&path).map_err(|e| DataFusionError::External(e.into()))?;
-            let mut file = PartitionedFile::new(String::new(), part.part.bytes).with_extension(part.clone());
-            file.object_meta.location = location;
-            Ok(FileGroup::new(vec![file]))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    // The name is the plan's alone: the reader knows where the part lies.
+    let file =
+        |part: &PartReader| PartitionedFile::new(part.part().file.clone(), part.part().bytes).with_extension(part.clone());
+    let groups = parts.iter().map(|parts| FileGroup::new(parts.iter().map(file).collect())).collect();
     let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
         .with_file_groups(groups)
         .with_projection_indices(projection)?

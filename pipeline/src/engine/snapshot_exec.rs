@@ -196,7 +196,7 @@ async fn write(
     if !target.copies.is_empty() {
         let (copies, schema, store, key) = (target.copies, schema.clone(), store.clone(), key.clone());
         let job = move || -> anyhow::Result<PartWriter> {
-            let mut writer = PartWriter::new(store.new_part(&key)?, schema.clone())?;
+            let mut writer = store.write(&key, schema.clone())?;
             for copies in copies {
                 writer.write(&copied(&store, copies, &schema)?)?;
             }
@@ -212,7 +212,7 @@ async fn write(
         let job = move || -> anyhow::Result<PartWriter> {
             let mut writer = match current {
                 Some(writer) => writer,
-                None => PartWriter::new(store.new_part(&key)?, schema)?,
+                None => store.write(&key, schema)?,
             };
             writer.write(&batch)?;
             Ok(writer)
@@ -225,7 +225,7 @@ async fn write(
         // A part without rows is a part too: its file says what the columns are.
         let writer = match writer {
             Some(writer) => writer,
-            None => PartWriter::new(note.new_part(&key)?, schema)?,
+            None => note.write(&key, schema)?,
         };
         let part = writer.finish()?.entry(&key, &target.recipe, target.made_from, dropped);
         note.note(&part)?;

@@ -1,106 +1,66 @@
-//! Reading parts' files, each checked before its first byte is used.
-//!
-//! The check reads the whole file once a process; what is read after it comes out of the system's cache.
+//! Reading parts' files for DataFusion, each block checked before it is used.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::common::internal_datafusion_err;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::{DefaultParquetFileReaderFactory, ParquetFileReaderFactory};
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::Result;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use object_store::local::LocalFileSystem;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::scan::PartFile;
-use crate::store::Damaged;
+use crate::store::PartReader;
+use crate::store::health::external;
 
 /// Opens parts' files.
-#[derive(Debug)]
-pub struct SoundFiles {
-    files: DefaultParquetFileReaderFactory,
-}
-
-impl SoundFiles {
-    /// Over the local disk.
-    pub fn new() -> Self {
-        Self { files: DefaultParquetFileReaderFactory::new(Arc::new(LocalFileSystem::new())) }
-    }
-}
-
-impl Default for SoundFiles {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+#[derive(Debug, Default)]
+pub struct SoundFiles;
 
 impl ParquetFileReaderFactory for SoundFiles {
     fn create_reader(
         &self,
-        partition: usize,
+        _: usize,
         file: PartitionedFile,
-        hint: Option<usize>,
-        metrics: &ExecutionPlanMetricsSet,
+        _: Option<usize>,
+        _: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let unchecked = file.extension::<PartFile>().cloned();
-        let reader = self.files.create_reader(partition, file, hint, metrics)?;
-        Ok(Box::new(SoundFile { reader, unchecked }))
+        let part = file.extension::<PartReader>().cloned();
+        Ok(Box::new(SoundFile(part.ok_or_else(|| internal_datafusion_err!("a file is no part"))?)))
     }
 }
 
 /// One part's file.
-struct SoundFile {
-    reader: Box<dyn AsyncFileReader + Send>,
-    /// The part, until it is checked.
-    unchecked: Option<PartFile>,
-}
-
-impl SoundFile {
-    async fn check(&mut self) -> Result<(), ParquetError> {
-        let Some(PartFile { path, part, health }) = self.unchecked.clone() else { return Ok(()) };
-        // Hashing blocks.
-        let work = tokio::task::spawn_blocking(move || health.check(&path, &part));
-        let checked = work.await.map_err(|error| ParquetError::External(error.into()))?;
-        checked.map_err(|error| match error.downcast::<Damaged>() {
-            Ok(damaged) => ParquetError::External(damaged.into()),
-            Err(error) => ParquetError::External(format!("{error:#}").into()),
-        })?;
-        self.unchecked = None;
-        Ok(())
-    }
-}
+struct SoundFile(PartReader);
 
 impl AsyncFileReader for SoundFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         async move {
-            self.check().await?;
-            self.reader.get_bytes(range).await
+            let read = self.get_byte_ranges(vec![range]).await?;
+            read.into_iter().next().ok_or_else(|| ParquetError::General("nothing was read".into()))
         }
         .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move {
-            self.check().await?;
-            self.reader.get_byte_ranges(ranges).await
-        }
-        .boxed()
+        let part = self.0.clone();
+        // Reading and hashing block.
+        let work = move || ranges.into_iter().map(|range| part.read(range).map_err(external)).collect();
+        async move { tokio::task::spawn_blocking(work).await.map_err(|error| ParquetError::External(error.into()))? }.boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
+        _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        async move {
-            self.check().await?;
-            self.reader.get_metadata(options).await
-        }
-        .boxed()
+        let part = self.0.clone();
+        let work = move || ParquetMetaDataReader::new().parse_and_finish(&part).map(Arc::new);
+        async move { tokio::task::spawn_blocking(work).await.map_err(|error| ParquetError::External(error.into()))? }.boxed()
     }
 }

@@ -1,7 +1,7 @@
 //! A bound map, opened: what one [`OperatorExec`](super::operator_exec::OperatorExec) runs.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
@@ -12,8 +12,7 @@ use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
 
 use super::shuffle::original;
-use crate::keys;
-use crate::store::DroppedRow;
+use crate::store::{DroppedRow, key};
 
 /// Bytes of an encoded image that are read at most: more than any that is decoded, and far below what a column can hold.
 const MAX_BYTES: u64 = 1 << 30;
@@ -34,6 +33,8 @@ pub struct Step {
     pub map: Box<dyn Map>,
     sides: Inputs<Vec<RecordBatch>>,
     idle: Mutex<Vec<Box<dyn MapFn>>>,
+    /// Files whose bytes were not those that were listed, by the stages that may have listed them.
+    pub voided: Mutex<BTreeSet<(String, String)>>,
 }
 
 /// What a map made of a batch, or of a part of it.
@@ -63,7 +64,7 @@ impl Step {
         map: Box<dyn Map>,
         sides: Inputs<Vec<RecordBatch>>,
     ) -> Self {
-        Self { stage, schema, columns, roots, looks_back, map, sides, idle: Mutex::default() }
+        Self { stage, schema, columns, roots, looks_back, map, sides, idle: Mutex::default(), voided: Mutex::default() }
     }
 
     /// Whether it needs the images' bytes.
@@ -178,10 +179,16 @@ impl Step {
                 unread.push((row, format!("has {mib} MiB, and at most {most} MiB are read of an image")));
                 continue;
             }
+            if !is_within(source.path) {
+                bytes.append_null();
+                let path = printable(source.path);
+                unread.push((row, format!("cannot be read: its path `{path}` leads out of the data set's folder")));
+                continue;
+            }
             let whole = source.offset.is_none() && source.row.is_none();
             let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
             let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-            let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == keys::short(&blake3::hash(read)));
+            let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
             let mut outcome = Self::read(files, &roots[0].join(source.path), &source);
             let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
             for root in &roots[1..] {
@@ -197,6 +204,8 @@ impl Step {
             match outcome {
                 Ok(read) if fits => bytes.append_value(read),
                 Ok(_) => {
+                    let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
+                    voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
                     let path = roots[0].join(source.path);
                     let path = path.to_string_lossy();
                     return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
@@ -225,6 +234,11 @@ impl Step {
             (_, Some(_)) => Err(tessera_datasets::Error::format(path, "rows of table files hold no images yet")),
         }
     }
+}
+
+/// Whether a path stays in the folder that it starts from, as far as it says itself: a table of a user's may say anything.
+fn is_within(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// Walks along the order of a shuffled scan, and says for each row that comes which image stood before it.

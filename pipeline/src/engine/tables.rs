@@ -13,12 +13,13 @@ use tokio::runtime::Handle;
 use super::in_order::in_order;
 use super::operator_exec::ScanState;
 use super::shuffle::Ranks;
-use crate::catalog::{Catalog, Request};
-use crate::interrupt::Interrupt;
-use crate::report::Bar;
-use crate::run::writer::TableWriter;
+use crate::engine::catalog::Catalog;
+use crate::engine::request::{Request, Rows, Shuffled};
 use crate::store::checkpoint::{Checkpoint, CheckpointFile};
+use crate::store::writer::TableWriter;
 use crate::store::{DroppedRow, Manifest};
+use crate::watch::interrupt::Interrupt;
+use crate::watch::progress::Bar;
 
 /// An order that rows are looked up in: its input, epoch, and column of classes.
 pub type Asked = (String, u64, Option<String>);
@@ -62,11 +63,12 @@ impl KernelTables {
 
     fn request(&self, input: &str, order: Order<'_>) -> Result<Request, RunError> {
         let (_, columns) = self.input(input)?;
-        let mut request = Request { columns: Some(columns.clone()), seed: Some(self.seed), ..Request::ordered(order) };
-        if request.shuffled.is_some() {
-            request.rows = Some(self.shuffle_base(input)?);
+        let mut rows = Rows::ordered(order);
+        if let Rows::Shuffled(shuffled) = &mut rows {
+            shuffled.seed = Some(self.seed);
+            shuffled.rows = Some(self.shuffle_base(input)?);
         }
-        Ok(request)
+        Ok(Request { top: None, columns: Some(columns.clone()), rows })
     }
 
     /// The rows that an input's shuffled scans shuffle, read once.
@@ -106,7 +108,12 @@ impl Tables for KernelTables {
         let request = self.request(input, order)?;
         let (table, _) = self.input(input)?;
         let scan = self.runtime.block_on(self.catalog.scan(*table, request)).map_err(engine)?;
-        self.scans.lock().unwrap_or_else(PoisonError::into_inner).push(scan.state.clone());
+        // Of scans that are over, what they left out is kept, and not the order in which they read: that is a list of all ids.
+        self.dropped();
+        let mut scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        scans.retain(|scan| Arc::strong_count(scan) > 1);
+        scans.push(scan.state.clone());
+        drop(scans);
         let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
@@ -122,8 +129,9 @@ impl Tables for KernelTables {
         {
             return Ok(ranks.of(image_id));
         }
-        let (table, request) = (self.input(input)?.0, self.request(input, order)?);
-        let ranks = Arc::new(self.runtime.block_on(self.catalog.ranks(table, &request)).map_err(engine)?);
+        let (table, rows) = (self.input(input)?.0, self.shuffle_base(input)?);
+        let shuffled = Shuffled { epoch, seed: Some(self.seed), classes: asked.2.clone(), ..Shuffled::default() };
+        let ranks = Arc::new(self.runtime.block_on(self.catalog.ranks(table, &rows, &shuffled)).map_err(engine)?);
         let place = ranks.of(image_id);
         *known = Some((asked, ranks));
         Ok(place)
@@ -178,7 +186,9 @@ impl Sink for KernelSink<'_> {
     }
 
     fn metric(&mut self, epoch: usize, step: usize, name: &str, value: f64) {
-        self.metrics.push(Metric { epoch: epoch as i64, step: step as i64, name: name.to_owned(), value });
+        let metric = Metric { epoch: epoch as i64, step: step as i64, name: name.to_owned(), value };
+        self.bar.metric(&metric);
+        self.metrics.push(metric);
     }
 
     fn progress(&mut self, done: usize, total: usize, note: &str) {

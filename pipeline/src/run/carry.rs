@@ -18,7 +18,7 @@ use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, meta, text};
 
 use super::decide::{Reads, Refusal};
-use crate::catalog::Catalog;
+use crate::engine::catalog::Catalog;
 use crate::engine::snapshot_exec::{Copies, Target};
 use crate::store::{DroppedRow, Manifest, Part, StageStore};
 

@@ -1,24 +1,23 @@
 //! What a stage has to do, and why.
 
+mod listed;
 mod removed;
 mod targets;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use tessera_datasets::{Fingerprint, LeftOut};
-use tessera_operators::operator::Source;
 
 pub use targets::Reads;
 
-use super::last;
-use crate::catalog::{Catalog, Table};
+use super::listing::Listing;
+use super::reason::Reason;
+use super::{keys, last};
+use crate::engine::catalog::{Catalog, Table};
 use crate::engine::snapshot_exec::Target;
-use crate::keys::{self, Columns, KeyParts};
-use crate::listing::{self, Listing};
+use crate::store::key::{self, Change, KeyParts};
 use crate::store::{Damaged, DroppedRow, Manifest, Part, StageStore};
 
 /// What is done about a stage.
@@ -52,7 +51,7 @@ pub struct Decision {
     /// What is done.
     pub action: Action,
     /// Why, one reason a line.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
     /// How many parts the table has, as far as that is known before it is made.
     pub parts: usize,
     /// How many of them are to be made.
@@ -122,124 +121,30 @@ pub struct Ask<'a> {
 /// # Errors
 /// A data set cannot be listed, or the store is damaged.
 pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision> {
-    let graph = &catalog.plan.graph;
-    let this = &graph.nodes[node];
+    let this = &catalog.plan.graph.nodes[node];
     if this.view {
         return Ok(Decision::new(Action::View));
     }
     let store = catalog.store.stage(&this.name);
     let mut decision = Decision::new(Action::Run);
     let current = current(&store, &mut decision)?;
-    let waits: Vec<&str> = waits_for(catalog, node, ask.pending).into_iter().map(|at| catalog.name(at)).collect();
-    if !waits.is_empty() {
-        decision.reasons = waits.iter().map(|input| format!("{}: input {input} will be made first", this.name)).collect();
-        if let (Some(current), true) = (&current, catalog.stream_of(node).is_some()) {
-            decision.action = Action::Update;
-            decision.parts = current.parts.len();
-            decision.stale_parts = current.parts.len();
-        }
-        decision.reasons.extend(last::find(catalog, node, current.as_deref(), None, ask.force)?.reason);
+    if waits(catalog, node, ask, current.as_deref(), &mut decision)? {
         return Ok(decision);
     }
     let mut parts = key_parts(catalog, node)?;
     // Of a source, as many as its files may make.
     let mut rows = 0;
     if this.spec.inputs().is_empty() {
-        let source = catalog.source(node)?;
-        let since_ns = listing::now_ns();
-        let listed = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
-        let mut entries = listed.files;
-        decision.left_out = listed.left_out.into_iter().map(|one| left_out(&this.name, one)).collect();
-        let mut there = None;
-        if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
-            let rows = entries.iter().filter(|entry| source.makes_row(&entry.path));
-            there = Some(rows.map(|entry| entry.path.clone()).collect());
-            let mut seen = 0;
-            entries.retain(|entry| {
-                let makes_row = source.makes_row(&entry.path);
-                seen += usize::from(makes_row);
-                !makes_row || seen <= limit
-            });
-        }
-        rows = entries.iter().filter(|entry| source.makes_row(&entry.path)).count();
-        let known = match listing::load(&store.listing()) {
-            Ok(known) => known,
-            Err(damaged) => {
-                decision.damaged.push(damaged);
-                Listing::default()
-            }
-        };
-        let changes = listing::changes(&entries, &known.prints);
-        if known.outdated {
-            decision.reasons.push(format!("{}: an earlier version listed its files, which are read again once", this.name));
-        }
-        if known.prints.is_empty() && !entries.is_empty() && !ask.hash_all {
-            if !known.outdated {
-                decision.reasons.push(format!("{}: never run", this.name));
-            }
-            decision.parts = rows.div_ceil(graph.file.part_rows);
-            decision.stale_parts = decision.parts;
-            return Ok(decision);
-        }
-        let unsure = known.unsure();
-        let prints = listing::fingerprint(
-            catalog.engine.files.as_ref(),
-            source.root(),
-            entries,
-            &known,
-            catalog.engine.threads,
-            &|path| source.row_per_file() && source.makes_row(path),
-            ask.progress,
-        )?;
-        decision.listing = Listing { prints, since_ns, outdated: false };
-        if !changes.none() && !known.prints.is_empty() {
-            let count = |n: usize, what: &str| if n > 0 { format!(" {n} {what}") } else { String::new() };
-            let told = [count(changes.added, "added"), count(changes.removed, "removed"), count(changes.touched, "touched")];
-            let told: Vec<&str> = told.iter().filter(|t| !t.is_empty()).map(|t| t.trim()).collect();
-            decision.reasons.push(format!("{}: files {}", this.name, told.join(", ")));
-        }
-        parts.listing = Some(listing_key(source.as_ref(), &decision));
-        let prints = &decision.listing.prints;
-        if let Some(current) = current.as_deref().filter(|current| current.key != parts.key()) {
-            removed::check(&this.name, &store, source.as_ref(), current, prints, there.as_ref())?;
-        }
-        if !changes.none() || unsure {
-            listing::save(&store.listing(), &decision.listing)
-                .or_else(|error| if ask.hash_all { Err(error) } else { Ok(()) })?;
+        match listed::list(catalog, node, ask, &store, current.as_deref(), &mut parts, &mut decision)? {
+            Some(listed) => rows = listed,
+            None => return Ok(decision),
         }
     }
     let key = parts.key();
     decision.key = Some((key.clone(), parts.clone()));
     let refusal = Refusal::of(catalog, node);
     let fine = |part: &Part| !part.dropped.iter().any(|row| refusal.hits(row));
-    let held = |manifest: &Manifest| manifest.parts.iter().all(fine) && store.damage(manifest).is_none();
-    let damage = current.as_ref().filter(|current| current.key == key).and_then(|current| store.damage(current));
-    let candidate = match &current {
-        _ if ask.force => None,
-        Some(current) if current.key == key && held(current) => Some(current.clone()),
-        _ => store.find(&key).into_iter().find(held).map(Arc::new),
-    };
-    decision.damaged.extend(damage);
-    // What goes on from its own last table is not given another stage's.
-    let foreign = candidate.is_none()
-        && !(ask.force || ask.alone)
-        && (catalog.plan.stages[node].goes_on_from.is_none() || current.is_none());
-    let candidate = match candidate {
-        None if foreign => {
-            let others = catalog.store.elsewhere(&this.name, &key)?;
-            let held = |(from, manifest): &(StageStore, Manifest)| {
-                manifest.parts.iter().all(fine) && from.damage(manifest).is_none()
-            };
-            let others = others.into_iter().map(|(from, manifest)| (from, manifest.of_stage(&this.name)));
-            let found = others.filter(held).max_by_key(|(_, manifest)| manifest.created);
-            found.map(|(from, manifest)| {
-                decision.lies = Some(from);
-                Arc::new(manifest)
-            })
-        }
-        own => own,
-    };
-    if let Some(manifest) = candidate {
+    if let Some(manifest) = candidate(catalog, node, ask, &key, current.as_ref(), &fine, &mut decision)? {
         decision.action = Action::Reuse;
         decision.parts = manifest.parts.len();
         // Files that were only touched are no reason for anything.
@@ -247,61 +152,101 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
         if let (Some(then), Some(now)) = (&manifest.machine, catalog.machine(node))
             && *then != now
         {
-            let name = &this.name;
-            decision
-                .reasons
-                .push(format!("{name}: made on {then}, and here it is {now}: made anew, its last digits would differ"));
+            decision.reasons.push(Reason::Machine { then: then.clone(), now });
         }
         decision.reuse = Some(manifest);
         return Ok(decision);
     }
     decision.forced = ask.force;
     decision.previous = current.clone().filter(|_| !ask.force);
-    if ask.force {
-        decision.reasons.push(format!("{}: forced", this.name));
-    } else {
-        match &current {
-            None if decision.reasons.is_empty() && decision.damaged.is_empty() => {
-                decision.reasons.push(format!("{}: never run", this.name))
-            }
-            None => {}
-            Some(old) if old.key != key => {
-                let changes = parts.changes_since(&this.name, &old.parts_of_key);
-                let told = decision.reasons.iter().any(|reason| reason.contains(": files "));
-                decision.reasons.extend(changes.into_iter().filter(|c| !(told && c.ends_with(": files changed"))));
-            }
-            Some(_) if !decision.damaged.is_empty() => {}
-            Some(_) => decision.reasons.push(format!("{}: rows were dropped, and on_error is \"fail\"", this.name)),
-        }
-    }
+    explain(&parts, current.as_deref(), &mut decision);
     let start = last::find(catalog, node, current.as_deref(), Some(&key), ask.force)?;
     decision.reasons.extend(start.reason);
     decision.last = start.last;
     if catalog.stream_of(node).is_some() {
         targets::targets(catalog, node, current.as_deref(), ask.force, &fine, &mut decision)?;
     } else {
-        decision.parts = rows.div_ceil(graph.file.part_rows).max(1);
+        decision.parts = rows.div_ceil(catalog.plan.graph.file.part_rows).max(1);
         decision.stale_parts = decision.parts;
     }
     Ok(decision)
 }
 
-/// What cannot be listed, as a row of the table `dropped`.
-fn left_out(stage: &str, one: LeftOut) -> DroppedRow {
-    DroppedRow { stage: stage.to_owned(), image_id: one.path.clone(), path: Some(one.path), reason: one.reason }
+/// Whether stages that this one reads will be made first: then no more can be said.
+fn waits(
+    catalog: &Catalog,
+    node: usize,
+    ask: &Ask<'_>,
+    current: Option<&Manifest>,
+    decision: &mut Decision,
+) -> Result<bool> {
+    let inputs = waits_for(catalog, node, ask.pending);
+    if inputs.is_empty() {
+        return Ok(false);
+    }
+    decision.reasons = inputs.into_iter().map(|input| Reason::Waits(catalog.name(input).to_owned())).collect();
+    if let (Some(current), true) = (current, catalog.stream_of(node).is_some()) {
+        decision.action = Action::Update;
+        decision.parts = current.parts.len();
+        decision.stale_parts = current.parts.len();
+    }
+    decision.reasons.extend(last::find(catalog, node, current, None, ask.force)?.reason);
+    Ok(true)
 }
 
-/// All that a source's table says of its files: their digests, and of images their lengths and times.
-fn listing_key(source: &dyn Source, decision: &Decision) -> String {
-    let mut texts: Vec<Cow<'_, str>> = Vec::new();
-    for Fingerprint { entry, digest, .. } in &decision.listing.prints {
-        texts.extend([Cow::from(&entry.path), digest.into()]);
-        if source.row_per_file() && source.makes_row(&entry.path) {
-            texts.extend([entry.size.to_string().into(), entry.modified_ns.to_string().into()]);
-        }
+/// The snapshot to reuse: the current one, an earlier one, or another stage's of the same key.
+fn candidate(
+    catalog: &Catalog,
+    node: usize,
+    ask: &Ask<'_>,
+    key: &str,
+    current: Option<&Arc<Manifest>>,
+    fine: &dyn Fn(&Part) -> bool,
+    decision: &mut Decision,
+) -> Result<Option<Arc<Manifest>>> {
+    let name = catalog.name(node);
+    let store = catalog.store.stage(name);
+    let held = |store: &StageStore, manifest: &Manifest| manifest.parts.iter().all(fine) && store.damage(manifest).is_none();
+    let same = current.filter(|current| current.key == key);
+    decision.damaged.extend(same.and_then(|current| store.damage(current)));
+    if ask.force {
+        return Ok(None);
     }
-    texts.extend(decision.left_out.iter().flat_map(|row| ["left out".into(), (&row.image_id).into(), (&row.reason).into()]));
-    keys::hash(texts.iter().map(|text| text.as_ref()))
+    if let Some(current) = same.filter(|current| held(&store, current)) {
+        return Ok(Some(current.clone()));
+    }
+    if let Some(earlier) = store.find(key).into_iter().find(|manifest| held(&store, manifest)) {
+        return Ok(Some(Arc::new(earlier)));
+    }
+    // What goes on from its own last table is not given another stage's.
+    if ask.alone || (catalog.plan.stages[node].goes_on_from.is_some() && current.is_some()) {
+        return Ok(None);
+    }
+    let others = catalog.store.elsewhere(name, key)?.into_iter();
+    let others = others.map(|(from, manifest)| (from, manifest.of_stage(name)));
+    let newest = others.filter(|(from, manifest)| held(from, manifest)).max_by_key(|(_, manifest)| manifest.created);
+    Ok(newest.map(|(from, manifest)| {
+        decision.lies = Some(from);
+        Arc::new(manifest)
+    }))
+}
+
+/// Says why a stage is made.
+fn explain(parts: &KeyParts, current: Option<&Manifest>, decision: &mut Decision) {
+    let reasons = &mut decision.reasons;
+    match current {
+        _ if decision.forced => reasons.push(Reason::Forced),
+        None if reasons.is_empty() && decision.damaged.is_empty() => reasons.push(Reason::NeverRun),
+        None => {}
+        Some(old) if old.key != parts.key() => {
+            // Which files changed was counted.
+            let told = reasons.iter().any(|reason| matches!(reason, Reason::Files(_)));
+            let changes = parts.changes_since(&old.parts_of_key).into_iter();
+            reasons.extend(changes.filter(|change| !(told && *change == Change::Listing)).map(Reason::Changed));
+        }
+        Some(_) if !decision.damaged.is_empty() => {}
+        Some(_) => reasons.push(Reason::Dropped),
+    }
 }
 
 /// The snapshot that is there; one that cannot be read is as good as none.
@@ -340,9 +285,9 @@ fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
     let mut files = Vec::new();
     for path in &stage.files {
         let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
-        files.push(keys::short(&blake3::hash(&bytes)));
+        files.push(key::short(&blake3::hash(&bytes)));
     }
-    Ok(KeyParts::new(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
+    Ok(keys::parts(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
 }
 
 /// A view's table: fingerprints of its columns.
@@ -360,7 +305,7 @@ pub fn view(catalog: &Catalog, node: usize) -> Result<Table> {
 /// # Errors
 /// Its digests are damaged.
 pub fn snapshot(catalog: &Catalog, node: usize, manifest: Arc<Manifest>) -> Result<Table> {
-    let columns: Columns = keys::of_snapshot(&catalog.plan.stages[node].schema, &manifest.digest()?);
+    let columns = key::of_snapshot(&catalog.plan.stages[node].schema, &manifest)?;
     Ok(Table { manifest: Some(manifest), columns })
 }
 

@@ -10,24 +10,24 @@ use anyhow::{Context as _, Result, anyhow};
 use arrow::array::RecordBatch;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::{StreamExt as _, TryStreamExt as _};
-use parquet::arrow::ArrowWriter;
 use tessera_operators::operator::{Kernel, RunError, Whole};
 use tessera_schemas::metrics::{self, Metric};
 
 use super::carry;
 use super::decide::Decision;
-use super::writer::TableWriter;
 use super::{query, source};
-use crate::catalog::{Catalog, Request, Scan};
+use crate::engine::catalog::Catalog;
 use crate::engine::convert;
 use crate::engine::pool;
+use crate::engine::request::{Request, Rows, Scan, Shuffled};
 use crate::engine::snapshot_exec::{SnapshotExec, Target};
 use crate::engine::step::Step;
 use crate::engine::tables::{KernelSink, KernelTables};
-use crate::keys;
-use crate::report::Bar;
 use crate::store::checkpoint::CheckpointFile;
-use crate::store::{FORMAT, Manifest, Part, write_atomically};
+use crate::store::key::hash;
+use crate::store::writer::TableWriter;
+use crate::store::{FORMAT, Manifest, Part};
+use crate::watch::progress::Bar;
 
 /// A new snapshot, published.
 pub(super) struct Made {
@@ -96,7 +96,8 @@ pub(super) async fn execute(
     };
     let rows_reused = rows.saturating_sub(rows_computed);
     let id = store.new_snapshot(&key);
-    let metrics = if numbers.is_empty() { None } else { Some(save_metrics(&store.metrics(&id), &name, &id, &numbers)?) };
+    let metrics =
+        if numbers.is_empty() { None } else { Some(store.write_metrics(&id, &metrics::batch(&name, &id, &numbers))?) };
     let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seconds = start.elapsed().as_secs_f64();
     let manifest = Manifest {
@@ -112,34 +113,24 @@ pub(super) async fn execute(
         metrics,
         machine,
         started_from,
+        schema: Some(catalog.plan.stages[node].schema.clone()),
+        inputs: graph.inputs(node),
     };
     store.publish(&manifest)?;
     store.checkpoint(&manifest.key).remove()?;
     Ok(Made { manifest, parts_written, rows_computed, rows_reused })
 }
 
-/// Writes a snapshot's metrics; returns their file's checksum.
-pub(super) fn save_metrics(path: &std::path::Path, stage: &str, id: &str, numbers: &[Metric]) -> Result<String> {
-    let batch = metrics::batch(stage, id, numbers);
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
-    writer.write(&batch)?;
-    if let Some(dir) = path.parent() {
-        crate::store::make_dir(dir)?;
-    }
-    let bytes = writer.into_inner()?;
-    write_atomically(path, &bytes)?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
-}
-
 /// Runs a map over its stream's parts. Returns all parts in the order of the stream's.
 async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decision, bar: &Bar) -> Result<Vec<Part>> {
     let stream = catalog.stream_of(node).context("a map has a stream")?;
     let step = catalog.step(node).await?;
-    let request =
-        || Request { top: Some(step.clone()), chunk: Some(catalog.plan.graph.file.part_rows), ..Request::default() };
+    let request = |rows: Rows| Request { top: Some(step.clone()), columns: None, rows };
     if decision.targets.is_empty() {
-        let scan = catalog.scan(stream, request()).await?;
-        let numbered = |at: usize| Target { key: keys::hash([key, &at.to_string()]), ..Target::default() };
+        // It looks back: parts are cut in its order.
+        let chunk = Some(catalog.plan.graph.file.part_rows);
+        let scan = catalog.scan(stream, request(Rows::Shuffled(Shuffled { chunk, ..Shuffled::default() }))).await?;
+        let numbered = |at: usize| Target { key: hash([key, &at.to_string()]), ..Target::default() };
         let targets = (0..scan.plan.output_partitioning().partition_count()).map(numbered).collect();
         return write_parts(catalog, &step, scan, targets, bar).await;
     }
@@ -152,14 +143,12 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
     } else {
         let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
         let (current, reads, bar) = (decision.previous, decision.reads, bar.clone());
-        let work = move || {
-            carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads, &|text| bar.warn(text))
-        };
+        let work = move || carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads, &|text| bar.warn(text));
         tokio::task::spawn_blocking(work).await??
     };
     if !whole.is_empty() {
         let (places, targets): (Vec<usize>, Vec<Target>) = whole.into_iter().unzip();
-        let scan = catalog.scan(stream, Request { parts: Some(places.clone()), ..request() }).await?;
+        let scan = catalog.scan(stream, request(Rows::Parts(places.clone()))).await?;
         let made = write_parts(catalog, &step, scan, targets, bar).await?;
         places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
     }
@@ -167,7 +156,7 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
         let (places, rest): (Vec<usize>, Vec<(Target, RecordBatch)>) =
             partial.into_iter().map(|(at, t, b)| (at, (t, b))).unzip();
         let (targets, rows): (Vec<Target>, Vec<RecordBatch>) = rest.into_iter().unzip();
-        let scan = catalog.scan(stream, Request { given: Some(rows), ..request() }).await?;
+        let scan = catalog.scan(stream, request(Rows::Given(rows))).await?;
         let made = write_parts(catalog, &step, scan, targets, bar).await?;
         places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
     }
@@ -203,7 +192,11 @@ async fn write_parts(
     loop {
         tokio::select! {
             next = running.next() => match next {
-                Some(part) => made.push(part?),
+                Some(part) => {
+                    let part = part?;
+                    bar.part(part.rows);
+                    made.push(part);
+                }
                 None => return Ok(made),
             },
             _ = ticks.tick() => bar.at(scan.state.done.load(Ordering::Relaxed), scan.rows, ""),

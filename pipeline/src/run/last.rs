@@ -4,7 +4,8 @@
 
 use anyhow::Result;
 
-use crate::catalog::Catalog;
+use super::reason::Reason;
+use crate::engine::catalog::Catalog;
 use crate::store::snapshots::shown;
 use crate::store::{Manifest, StageStore};
 
@@ -14,7 +15,7 @@ pub struct Start {
     /// The snapshot; none if it starts afresh.
     pub last: Option<Manifest>,
     /// What `plan` says of it.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
 }
 
 /// Finds what a stage starts from. `key` is its key, if that is known yet.
@@ -28,23 +29,20 @@ pub fn find(catalog: &Catalog, node: usize, current: Option<&Manifest>, key: Opt
     let operator = catalog.plan.graph.nodes[node].spec.name();
     if force {
         let earlier = current.filter(|current| current.parts_of_key.operator == operator);
-        let reason = earlier.map(|_| format!("{name}: starts afresh and not from the last {what}"));
+        let reason = earlier.map(|_| Reason::StartsAfresh { what, why: None });
         return Ok(Start { last: None, reason });
     }
     let usable = |manifest: &Manifest| manifest.parts_of_key.operator == operator && store.damage(manifest).is_none();
     let Some(last) = candidates(&store, current, key)?.into_iter().find(usable) else { return Ok(Start::default()) };
-    let fits = match last.parts.first() {
-        Some(part) => store.schema(part).map_err(|error| format!("{error:#}")).and_then(|schema| stage.fits(&schema)),
-        None => Err("their table has no parts".to_owned()),
-    };
+    let fits = store.schema_of(&last).map_err(|error| format!("{error:#}")).and_then(|schema| stage.fits(&schema));
     let id = shown(&last.id);
     Ok(match fits {
         Ok(()) => {
-            let reason = format!("{name}: starts from the {what} of snapshot {id}");
+            let reason = Reason::StartsFrom { what, snapshot: id.to_owned() };
             Start { last: Some(last), reason: Some(reason) }
         }
         Err(why) => {
-            let reason = format!("{name}: starts afresh and not from the {what} of snapshot {id}: {why}");
+            let reason = Reason::StartsAfresh { what, why: Some((id.to_owned(), why)) };
             Start { last: None, reason: Some(reason) }
         }
     })

@@ -15,10 +15,10 @@ use tessera_schemas::IMAGE_ID;
 use tessera_schemas::metrics::Metric;
 use tokio::sync::mpsc;
 
-use super::writer::TableWriter;
-use crate::catalog::Catalog;
+use crate::ask::sql::provider::{self, Scans, StageTable};
+use crate::engine::catalog::Catalog;
 use crate::engine::convert;
-use crate::sql::provider::{self, Scans, StageTable};
+use crate::store::writer::TableWriter;
 use crate::store::{DroppedRow, Part};
 
 /// Runs a query stage. Returns its parts and what it counted.

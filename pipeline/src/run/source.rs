@@ -7,14 +7,13 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Field, SchemaRef};
 use tessera_datasets::Fingerprint;
 use tessera_operators::operator::RunError;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, text};
 
-use super::writer::TableWriter;
-use crate::catalog::Catalog;
+use crate::engine::catalog::{Catalog, has_columns};
+use crate::store::writer::TableWriter;
 use crate::store::{DroppedRow, Manifest, Part};
 
 /// Makes the parts of a source's table, and says how many rows are not those of earlier parts.
@@ -122,12 +121,6 @@ fn collect(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<Rec
     Ok(concat_batches(schema, &batches)?)
 }
 
-/// Whether a table has these columns, whatever more is noted of them.
-fn has_columns(rows: &RecordBatch, schema: &SchemaRef) -> bool {
-    let same = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
-    rows.num_columns() == schema.fields().len() && rows.schema().fields().iter().zip(schema.fields()).all(same)
-}
-
 /// Keeps the parts of which every row holds, unless they are damaged. Rows of the others that hold, rows of files that changed and
 /// of new ones, and rows of parts that have become small, form new parts.
 fn update(
@@ -145,7 +138,7 @@ fn update(
     let mut loose: Vec<RecordBatch> = Vec::new();
     for part in previous.parts.iter().filter(|part| store.holds(part)) {
         let rows = store.read(part)?;
-        if !has_columns(&rows, schema) {
+        if !has_columns(&rows.schema(), schema) {
             continue;
         }
         let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;

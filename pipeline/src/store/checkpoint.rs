@@ -4,15 +4,16 @@
 //! (numbers, left-out rows), then the length and the hash of all that. It is replaced by rename, so that a crash while one is written
 //! leaves the one before.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tessera_schemas::metrics::Metric;
 
-use super::{DroppedRow, StageStore, make_dir, write_atomically};
+use super::storage::Storage;
+use super::{CHECKPOINTS, DroppedRow, StageStore};
 
 /// The end of a checkpoint: the length of the engine's part, and the hash of everything before the hash.
 const LENGTH_BYTES: usize = 8;
@@ -40,25 +41,21 @@ struct Held {
 /// Where a stage keeps the checkpoint of one key.
 #[derive(Debug, Clone)]
 pub struct CheckpointFile {
-    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    name: String,
 }
 
 impl StageStore {
     /// The place of a key's checkpoint.
     pub fn checkpoint(&self, key: &str) -> CheckpointFile {
-        CheckpointFile { path: self.checkpoints().join(key) }
-    }
-
-    /// The folder of checkpoints.
-    pub(super) fn checkpoints(&self) -> PathBuf {
-        self.dir.join("checkpoints")
+        CheckpointFile { storage: self.storage.clone(), name: self.name(&format!("{CHECKPOINTS}/{key}")) }
     }
 }
 
 impl CheckpointFile {
     /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn place(&self) -> PathBuf {
+        self.storage.place(&self.name)
     }
 
     /// Reads it, if there is one.
@@ -66,12 +63,14 @@ impl CheckpointFile {
     /// # Errors
     /// It cannot be read, or is damaged; the message names it.
     pub fn read(&self) -> Result<Option<Checkpoint>> {
-        let bytes = match fs::read(&self.path) {
+        let bytes = match self.storage.read(&self.name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read the checkpoint {}", self.path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read the checkpoint {}", self.place().display()));
+            }
         };
-        decode(bytes).map(Some).with_context(|| format!("the checkpoint {} is damaged", self.path.display()))
+        decode(bytes).map(Some).with_context(|| format!("the checkpoint {} is damaged", self.place().display()))
     }
 
     /// Replaces it.
@@ -79,10 +78,7 @@ impl CheckpointFile {
     /// # Errors
     /// It cannot be written; the one before is still there.
     pub fn write(&self, checkpoint: Checkpoint) -> Result<()> {
-        if let Some(dir) = self.path.parent() {
-            make_dir(dir)?;
-        }
-        write_atomically(&self.path, &encode(checkpoint)?)
+        Ok(self.storage.replace(&self.name, &encode(checkpoint)?)?)
     }
 
     /// Removes it, if it is there.
@@ -90,9 +86,9 @@ impl CheckpointFile {
     /// # Errors
     /// It is there and cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_file(&self.path) {
+        match self.storage.remove(&self.name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot delete the checkpoint {}", self.path.display()))
+                Err(error).with_context(|| format!("cannot delete the checkpoint {}", self.place().display()))
             }
             _ => Ok(()),
         }
@@ -160,16 +156,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = Store::new(folder.path(), "p").stage("s").checkpoint("key");
         file.write(checkpoint()).unwrap();
-        let whole = fs::read(file.path()).unwrap();
+        let whole = std::fs::read(file.place()).unwrap();
         for at in [0, 100, 256, 300, whole.len() - 41, whole.len() - 40, whole.len() - 1] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
-            fs::write(file.path(), bytes).unwrap();
+            std::fs::write(file.place(), bytes).unwrap();
             let error = format!("{:#}", file.read().unwrap_err());
             assert!(error.contains("checkpoints/key is damaged: its "), "{at}: {error}");
         }
         for length in [0, 39, 40, whole.len() - 1] {
-            fs::write(file.path(), &whole[..length]).unwrap();
+            std::fs::write(file.place(), &whole[..length]).unwrap();
             assert!(file.read().is_err(), "{length}");
         }
     }

@@ -5,14 +5,11 @@
 //! folder of the stage that takes it, and a manifest of its own lists them. So each folder is whole by itself: what one pipeline
 //! collects or finds damaged, another still has, and a crash on the way leaves files that no manifest lists.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::disk::{attempted, make_dir, sync_dir, write_atomically};
-use super::{Manifest, Part, StageStore, Store, folders};
+use super::{Manifest, PARTS, Part, StageStore, Store, folders};
 
 impl Store {
     /// Readable snapshots of a key in the folders of other stages, of this pipeline or of others.
@@ -21,12 +18,11 @@ impl Store {
     /// A folder cannot be read.
     pub fn elsewhere(&self, stage: &str, key: &str) -> Result<Vec<(StageStore, Manifest)>> {
         let mut found = Vec::new();
-        for pipeline in folders(&self.root)? {
-            let pipeline = self.root.join(pipeline);
-            for name in folders(&pipeline)? {
-                let dir = pipeline.join(&name);
-                let here = StageStore { dir, health: self.health.clone() };
-                if here.dir == self.pipeline.join(stage) || !here.manifest_path(key).exists() {
+        for pipeline in folders(self.storage.as_ref(), "")? {
+            for name in folders(self.storage.as_ref(), &pipeline)? {
+                let here = self.at(&pipeline, &name);
+                let is_own = here.dir == format!("{}/{stage}", self.pipeline);
+                if is_own || self.storage.look(&here.manifest_name(key)).is_err() {
                     continue;
                 }
                 // One that cannot be read is that pipeline's to complain about.
@@ -39,9 +35,8 @@ impl Store {
 
 impl StageStore {
     /// Where the stage's folder lies in the store, as `PIPELINE/STAGE`.
-    pub fn place(&self) -> String {
-        let names: Vec<_> = self.dir.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
-        names.into_iter().rev().collect::<Vec<_>>().join("/")
+    pub fn place(&self) -> &str {
+        &self.dir
     }
 
     /// Takes over the parts of another stage's snapshot, under their names.
@@ -49,39 +44,39 @@ impl StageStore {
     /// # Errors
     /// One of them is damaged or gone, another file of its name is here, or the disk says no.
     pub fn take_over(&self, from: &Self, parts: &[Part]) -> Result<()> {
-        let dir = self.dir.join("parts");
-        make_dir(&dir)?;
         for part in parts {
-            let (theirs, ours) = (from.part(part), self.part(part));
-            if ours.exists() {
+            let (theirs, ours) = (from.part_name(&part.file), self.part_name(&part.file));
+            if self.storage.look(&ours).is_ok() {
                 if !self.holds(part) {
-                    bail!("{} is there and is another file", ours.display());
+                    bail!("{} is there and is another file", self.part(part).display());
                 }
                 continue;
             }
             if let Some(damaged) = from.health.glance(&theirs, part) {
                 return Err(damaged.into());
             }
-            link(&theirs, &ours, part).with_context(|| format!("cannot take over {}", theirs.display()))?;
+            self.link(&theirs, &ours, part).with_context(|| format!("cannot take over {}", from.part(part).display()))?;
         }
-        if let Some(part) = parts.last() {
-            sync_dir(&self.part(part))?;
+        if !parts.is_empty() {
+            self.storage.settle(&self.name(PARTS))?;
         }
         Ok(())
     }
-}
 
-/// Gives a part's file a second name, or copies it.
-fn link(theirs: &Path, ours: &Path, part: &Part) -> Result<()> {
-    match attempted("link", ours, part.bytes, || fs::hard_link(theirs, ours)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::AlreadyExists) => Err(error.into()),
-        Err(_) => {
-            let bytes = fs::read(theirs)?;
-            if blake3::hash(&bytes).to_hex().as_str() != part.checksum {
-                bail!("its bytes are not those that were written");
+    /// Gives a part's file a second name, or copies it.
+    fn link(&self, theirs: &str, ours: &str, part: &Part) -> Result<()> {
+        match self.storage.link(theirs, ours, part.bytes) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::AlreadyExists) => {
+                Err(error.into())
             }
-            write_atomically(ours, &bytes)
+            Err(_) => {
+                let bytes = self.storage.read(theirs)?;
+                if blake3::hash(&bytes).to_hex().as_str() != part.checksum {
+                    bail!("its bytes are not those that were written");
+                }
+                Ok(self.storage.replace(ours, &bytes)?)
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(()) => Ok(()),
     }
 }

@@ -1,124 +1,202 @@
 //! Finding what nothing needs any more.
 //!
-//! Needed are the current snapshots and those that the last few runs made; of parts, those that such a snapshot lists; of
-//! checkpoints, a stage's newest, unless the stage has published since. Everything else in a pipeline's folder (older snapshots,
-//! their parts, leftovers of interrupted runs) can go. The lock must be held, so that
-//! no run is at work.
+//! Needed are the current snapshots and those that were made in the last few runs that made any; of parts, those that such a snapshot
+//! lists, and those that an interrupted run finished for the next one; of checkpoints, a stage's newest, unless the stage has
+//! published since; of records, and events those since the oldest run that is kept, and no more than [`RECORDS`]. Everything else can go: older
+//! snapshots and their parts, leftovers, stages that the file names no more, and the tables that `run --limit` made.
+//! To find it changes nothing; to delete it, the lock must be held, so that no run is at work.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::health::SUSPECT;
 use super::manifest::Newer;
-use super::{Manifest, Store, files, folders};
+use super::storage::{Item, Storage};
+use super::{CHECKPOINTS, EVENTS, Manifest, PARTS, RUNS, SNAPSHOTS, StageStore, Store, files, folders, stem};
+
+/// Records of runs that are kept at most.
+const RECORDS: usize = 1000;
+/// Kinds of what goes as a whole, its folders as well.
+const WHOLES: [&str; 2] = ["stage", "limited"];
 
 /// A file that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Garbage {
-    /// Whose it was.
+    /// Whose it was: a stage's, a run's, or a limited table's.
     pub stage: String,
-    /// `snapshot`, `part`, or `leftover` of an interrupted run.
+    /// `snapshot`, `part`, `record`, or `leftover` of an interrupted run; of what goes as a whole, `stage` or `limited`.
     pub kind: &'static str,
     /// Where it lies.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// Its name in the store.
+    #[serde(skip)]
+    name: String,
 }
 
-/// Lists what nothing needs, in all stages that the store has of this pipeline, whether its file still names them or not.
+/// What was found so far.
+struct Found<'a> {
+    storage: &'a dyn Storage,
+    garbage: Vec<Garbage>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, stage: &str, kind: &'static str, item: Item) {
+        let path = self.storage.place(&item.name);
+        self.garbage.push(Garbage { stage: stage.to_owned(), kind, path, bytes: item.bytes, name: item.name });
+    }
+
+    /// All that lies in a folder and in those in it.
+    fn all(&mut self, stage: &str, kind: &'static str, folder: &str) -> Result<()> {
+        for item in self.storage.list(folder)? {
+            if item.is_folder {
+                self.all(stage, kind, &item.name)?;
+            } else {
+                self.add(stage, kind, item);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists what nothing needs. `stages` are those that the pipeline file names; none if that is not known: then all stages stay.
 ///
 /// # Errors
 /// A folder cannot be read, or a newer Tessera wrote here. A damaged manifest is garbage, unless it is current: then nothing is.
-pub fn find(store: &Store, keep_runs: usize) -> Result<Vec<Garbage>> {
-    let runs: Vec<String> = store.runs()?.into_iter().map(|(id, _)| id).collect();
-    let recent: BTreeSet<&String> = runs.iter().rev().take(keep_runs).collect();
-    let mut garbage = Vec::new();
-    for stage in folders(&store.pipeline)?.into_iter().filter(|name| name != "runs") {
-        let (here, mut needed) = (store.stage(&stage), BTreeSet::new());
-        let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
-        let (current, published) = current.map(|manifest| (manifest.id, manifest.created)).unwrap_or_default();
-        for path in files(&here.dir.join("snapshots"), "json")? {
-            let manifest = Manifest::read(&path);
-            match manifest {
-                Ok(manifest) if manifest.id == current || recent.contains(&manifest.run) => {
-                    needed.extend(manifest.parts.iter().map(|part| here.part(part)));
-                    needed.insert(here.metrics(&manifest.id));
-                    needed.insert(path);
-                }
-                Err(error) if error.is::<Newer>() => return Err(error),
-                _ => garbage.push(entry(&stage, "snapshot", path)?),
-            }
+pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) -> Result<Vec<Garbage>> {
+    let mut found = Found { storage: store.storage.as_ref(), garbage: Vec::new() };
+    let mut read = Vec::new();
+    for stage in store.stages()? {
+        let here = store.stage(&stage);
+        if stages.is_some_and(|known| !known.contains(&stage)) {
+            found.all(&stage, "stage", &here.dir)?;
+            continue;
         }
-        for (folder, extension, kind) in [("snapshots", "parquet", "snapshot"), ("parts", "parquet", "part")] {
-            let all = files(&here.dir.join(folder), extension)?;
-            for path in all.into_iter().filter(|path| !needed.contains(path)) {
-                garbage.push(entry(&stage, kind, path)?);
-            }
-        }
-        for path in files(&here.dir.join("parts"), "json")? {
-            garbage.push(entry(&stage, "leftover", path)?);
-        }
-        for path in stale_checkpoints(&here.checkpoints(), published)? {
-            garbage.push(entry(&stage, "leftover", path)?);
-        }
-        for path in files(&here.dir.join("parts"), SUSPECT)? {
-            if !needed.contains(&path.with_extension("parquet")) {
-                garbage.push(entry(&stage, "leftover", path)?);
-            }
-        }
-        for folder in [here.dir.clone(), here.dir.join("snapshots"), here.dir.join("parts"), here.checkpoints()] {
-            for path in files(&folder, "tmp")? {
-                garbage.push(entry(&stage, "leftover", path)?);
-            }
+        let manifests = here.files(SNAPSHOTS, "json")?.into_iter();
+        let manifests: Vec<(Item, Result<Manifest>)> =
+            manifests.map(|item| (item.clone(), here.read_manifest(&item))).collect();
+        read.push((stage, here, manifests));
+    }
+    let made = read.iter().flat_map(|(.., manifests)| manifests).filter_map(|(_, manifest)| manifest.as_ref().ok());
+    let runs: BTreeSet<String> = made.map(|manifest| manifest.run.clone()).collect();
+    let recent: BTreeSet<String> = runs.into_iter().rev().take(keep_runs).collect();
+    for (stage, here, manifests) in read {
+        of_stage(&stage, &here, manifests, &recent, &mut found)?;
+    }
+    records(store, recent.first(), &mut found)?;
+    for name in folders(found.storage, "")? {
+        let is_limited = |(base, limit): (&str, &str)| base == store.pipeline && limit.parse::<u32>().is_ok();
+        if name.split_once('@').is_some_and(is_limited) {
+            found.all(&name, "limited", &name)?;
         }
     }
-    for path in files(&store.pipeline.join("runs"), "tmp")? {
-        garbage.push(entry("runs", "leftover", path)?);
-    }
-    garbage.sort();
-    Ok(garbage)
+    found.garbage.sort();
+    Ok(found.garbage)
 }
 
-/// All checkpoints of a stage but the newest, and that one too if it is older than `published`, in seconds since 1970.
-fn stale_checkpoints(folder: &Path, published: u64) -> Result<Vec<PathBuf>> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let context = || format!("cannot read the folder {}", folder.display());
-    let mut found = Vec::new();
-    for item in fs::read_dir(folder).with_context(context)? {
-        let item = item.with_context(context)?;
-        if item.path().extension().is_none() {
-            let modified = item.metadata().and_then(|metadata| metadata.modified()).with_context(context)?;
-            let seconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            found.push((seconds, item.path()));
+/// What a stage that stays does not need.
+fn of_stage(
+    stage: &str,
+    here: &StageStore,
+    manifests: Vec<(Item, Result<Manifest>)>,
+    recent: &BTreeSet<String>,
+    found: &mut Found<'_>,
+) -> Result<()> {
+    let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
+    let (current, published) = current.map(|manifest| (manifest.id, manifest.created)).unwrap_or_default();
+    let mut needed = BTreeSet::new();
+    for (item, manifest) in manifests {
+        match manifest {
+            Ok(manifest) if manifest.id == current || recent.contains(&manifest.run) => {
+                needed.extend(manifest.parts.iter().map(|part| here.part_name(&part.file)));
+                needed.insert(here.metrics_name(&manifest.id));
+            }
+            Err(error) if error.is::<Newer>() => return Err(error),
+            _ => found.add(stage, "snapshot", item),
         }
     }
-    found.sort();
-    if found.last().is_some_and(|(seconds, _)| seconds.as_secs() >= published) {
-        found.pop();
+    let part_of = |item: &Item| here.part_name(&format!("{}.parquet", stem(&item.name)));
+    for note in here.files(PARTS, "json")? {
+        // What an interrupted run finished, the next one takes.
+        if seconds(note.modified) >= published {
+            needed.insert(part_of(&note));
+        } else {
+            found.add(stage, "leftover", note);
+        }
     }
-    Ok(found.into_iter().map(|(_, path)| path).collect())
-}
-
-/// Deletes what was found.
-///
-/// # Errors
-/// A file cannot be deleted; those before it are gone.
-pub fn delete(garbage: &[Garbage]) -> Result<()> {
-    // Manifests go first: one without its parts would be a damaged snapshot.
-    let manifests = garbage.iter().filter(|file| file.kind == "snapshot");
-    for file in manifests.chain(garbage.iter().filter(|file| file.kind != "snapshot")) {
-        fs::remove_file(&file.path).with_context(|| format!("cannot delete {}", file.path.display()))?;
+    for (folder, kind) in [(SNAPSHOTS, "snapshot"), (PARTS, "part")] {
+        for item in here.files(folder, "parquet")?.into_iter().filter(|item| !needed.contains(&item.name)) {
+            found.add(stage, kind, item);
+        }
+    }
+    stale_checkpoints(here, published)?.into_iter().for_each(|item| found.add(stage, "leftover", item));
+    for item in here.files(PARTS, SUSPECT)?.into_iter().filter(|item| !needed.contains(&part_of(item))) {
+        found.add(stage, "leftover", item);
+    }
+    for folder in [here.dir.clone(), here.name(SNAPSHOTS), here.name(PARTS), here.name(CHECKPOINTS)] {
+        files(found.storage, &folder, "tmp")?.into_iter().for_each(|item| found.add(stage, "leftover", item));
     }
     Ok(())
 }
 
-fn entry(stage: &str, kind: &'static str, path: PathBuf) -> Result<Garbage> {
-    let bytes = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    Ok(Garbage { stage: stage.to_owned(), kind, path, bytes })
+/// Records and events of runs before the oldest one that is kept, and those that are too many.
+fn records(store: &Store, oldest: Option<&String>, found: &mut Found<'_>) -> Result<()> {
+    let folder = store.runs_dir();
+    for ending in ["json", EVENTS] {
+        let all = files(found.storage, &folder, ending)?;
+        let surplus = all.len().saturating_sub(RECORDS);
+        for (at, item) in all.into_iter().enumerate() {
+            if at < surplus || oldest.is_some_and(|oldest| stem(&item.name) < oldest.as_str()) {
+                found.add(RUNS, "record", item);
+            }
+        }
+    }
+    files(found.storage, &folder, "tmp")?.into_iter().for_each(|item| found.add(RUNS, "leftover", item));
+    Ok(())
+}
+
+/// A time in seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// All checkpoints of a stage but the newest, and that one too if it is older than `published`, in seconds since 1970.
+fn stale_checkpoints(here: &StageStore, published: u64) -> Result<Vec<Item>> {
+    let mut found = here.storage.list(&here.name(CHECKPOINTS))?;
+    found.retain(|item| !item.is_folder && !item.name.rsplit('/').next().unwrap_or_default().contains('.'));
+    found.sort_by_key(|item| item.modified);
+    if found.last().is_some_and(|item| seconds(item.modified) >= published) {
+        found.pop();
+    }
+    Ok(found)
+}
+
+impl Store {
+    /// Deletes what was found.
+    ///
+    /// # Errors
+    /// A file cannot be deleted; those before it are gone.
+    pub fn delete(&self, garbage: &[Garbage]) -> Result<()> {
+        // Manifests go first: one without its parts would be a damaged snapshot.
+        let manifests = garbage.iter().filter(|file| file.kind == "snapshot");
+        for file in manifests.chain(garbage.iter().filter(|file| file.kind != "snapshot")) {
+            self.storage.remove(&file.name).with_context(|| format!("cannot delete {}", file.path.display()))?;
+        }
+        // Folders of what went as a whole; one that is not empty stays.
+        for file in garbage.iter().filter(|file| WHOLES.contains(&file.kind)) {
+            let mut name = file.name.as_str();
+            while let Some((folder, _)) = name.rsplit_once('/') {
+                if self.storage.remove(folder).is_err() {
+                    break;
+                }
+                name = folder;
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,23 +1,30 @@
 //! Whether files of the store are what they were when they were written.
 //!
-//! Size and presence of a part are looked at whenever a stage is decided about; its bytes are hashed when they are read, once a
-//! process and part. What is found damaged is noted in a file beside the part, `KEY-ATTEMPT.damaged`, so that the next run looks
+//! Size and presence of a part are looked at whenever a stage is decided about; its bytes are hashed when they are read, block by block,
+//! once a process and block: who reads a column of a wide table pays for that column. (Parts of earlier versions have one hash of
+//! the whole.) What is found damaged is noted in a file beside the part, `KEY-ATTEMPT.damaged`, so that the next run looks
 //! again and makes it anew, whoever found it. A part that was mended (from a backup, say) loses the note.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
+use arrow::error::ArrowError;
+use bytes::{Buf as _, Bytes};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
-use super::disk::write_atomically;
+use super::key::short;
 use super::manifest::Part;
+use super::storage::{Ranges, Storage};
 
+/// Bytes of a part's file that have a hash of their own.
+pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
 /// Bytes that are hashed at once.
-const BLOCK_BYTES: usize = 1 << 20;
+const HASHED_BYTES: u64 = 1 << 20;
 /// Hexadecimal digits of a checksum in messages.
 const SHOWN: usize = 16;
 /// Ending of the note beside a part that was found damaged.
@@ -46,112 +53,182 @@ impl Damaged {
 
 type Verdict = Result<(), Damaged>;
 
-/// What a process knows of parts' bytes.
+/// What a process knows of one part's bytes.
 #[derive(Debug, Default)]
+struct Known {
+    /// Whether all of it is sound; not known until somebody looked, or met a damaged block.
+    whole: OnceLock<Verdict>,
+    /// Blocks that were looked at and are sound.
+    sound: Mutex<HashSet<u64>>,
+}
+
+/// What a process knows of parts' bytes.
+#[derive(Debug)]
 pub struct Health {
-    verdicts: Mutex<HashMap<PathBuf, Arc<OnceLock<Verdict>>>>,
+    storage: Arc<dyn Storage>,
+    verdicts: Mutex<HashMap<String, Arc<Known>>>,
 }
 
 impl Health {
+    /// Of a storage's parts, of which nothing is known yet.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, verdicts: Mutex::default() }
+    }
+
     /// Hashes a part's file, unless that was done. Blocks.
     ///
     /// # Errors
     /// It is [`Damaged`] or gone, or cannot be read.
-    pub fn check(&self, path: &Path, part: &Part) -> Result<()> {
-        let verdict = self.verdict(path);
-        if verdict.get().is_none() {
-            let seen = match File::open(path).and_then(hash) {
+    pub fn check(&self, name: &str, part: &Part) -> Result<()> {
+        let known = self.known(name);
+        if known.whole.get().is_none() {
+            let seen = match self.storage.open(name).and_then(|file| self.hash(file.as_ref(), name)) {
                 Ok(seen) => Some(seen),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error).with_context(|| format!("cannot read the part {}", path.display())),
+                Err(error) => return Err(error).with_context(|| self.unreadable(name)),
             };
-            verdict.get_or_init(|| self.judge(path, part, seen));
+            known.whole.get_or_init(|| self.judge(name, part, seen));
         }
-        self.speak(&verdict)
+        self.speak(&known.whole)
     }
 
-    /// Reads a part's file, and hashes what was read, unless that was done.
-    ///
-    /// # Errors
-    /// It is [`Damaged`] or gone, or cannot be read.
-    pub fn read(&self, path: &Path, part: &Part) -> Result<Bytes> {
-        let verdict = self.verdict(path);
-        let bytes = match fs::read(path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read the part {}", path.display())),
+    fn unreadable(&self, name: &str) -> String {
+        format!("cannot read the part {}", self.storage.place(name).display())
+    }
+
+    /// Reads bytes of a part's file, and checks the blocks that they lie in, unless that was done. Blocks.
+    fn read(&self, file: &dyn Ranges, name: &str, part: &Part, range: Range<u64>) -> Result<Bytes> {
+        let known = self.known(name);
+        if part.blocks.is_empty() {
+            self.check(name, part)?;
+        }
+        let (first, last) = (range.start / BLOCK_BYTES, range.end.saturating_sub(1) / BLOCK_BYTES);
+        let is_checked = || {
+            let sound = known.sound.lock().unwrap_or_else(PoisonError::into_inner);
+            (first..=last).all(|block| sound.contains(&block))
         };
-        let sum = |bytes: &Vec<u8>| (bytes.len() as u64, blake3::hash(bytes));
-        verdict.get_or_init(|| self.judge(path, part, bytes.as_ref().map(sum)));
-        self.speak(&verdict)?;
-        // A file that went away behind its verdict.
-        let bytes = bytes.with_context(|| format!("the part {} is gone", path.display()))?;
-        Ok(Bytes::from(bytes))
+        let unchecked = match known.whole.get() {
+            Some(Err(damaged)) => return Err(damaged.clone().into()),
+            Some(Ok(())) => false,
+            None => !is_checked(),
+        };
+        // Whole blocks, where one has to be checked.
+        let read = if unchecked {
+            first * BLOCK_BYTES..((last + 1) * BLOCK_BYTES).min(part.bytes.max(range.end))
+        } else {
+            range.clone()
+        };
+        let start = read.start;
+        let bytes = match file.read(read) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    // It is shorter than it was.
+                    self.check(name, part)?;
+                }
+                return Err(error).with_context(|| self.unreadable(name));
+            }
+        };
+        if unchecked {
+            for (number, block) in (first..).zip(bytes.chunks(BLOCK_BYTES as usize)) {
+                if part.blocks.get(number as usize).is_none_or(|sum| *sum != short(&blake3::hash(block))) {
+                    // What is damaged is told of the file as a whole.
+                    self.check(name, part)?;
+                    let found = format!("another at byte {}", number * BLOCK_BYTES);
+                    return Err(Damaged::new("part", &self.storage.place(name), sum(part), found).into());
+                }
+            }
+            known.sound.lock().unwrap_or_else(PoisonError::into_inner).extend(first..=last);
+        }
+        let skipped = (range.start - start) as usize;
+        Ok(bytes.slice(skipped..skipped + (range.end - range.start) as usize))
     }
 
     /// What can be seen without reading: the part is gone, has another size, or was found damaged and still is.
-    pub fn glance(&self, path: &Path, part: &Part) -> Option<Damaged> {
-        let size = match fs::metadata(path) {
-            Ok(metadata) => metadata.len(),
-            Err(_) => return Some(missing(path, part)),
+    pub fn glance(&self, name: &str, part: &Part) -> Option<Damaged> {
+        let size = match self.storage.look(name) {
+            Ok(item) => item.bytes,
+            Err(_) => return Some(self.missing(name, part)),
         };
+        let place = || self.storage.place(name);
         if size != part.bytes {
-            return Some(Damaged::new("part", path, bytes(part.bytes), bytes(size)));
+            return Some(Damaged::new("part", &place(), bytes(part.bytes), bytes(size)));
         }
-        if !path.with_extension(SUSPECT).exists() {
+        if self.storage.look(&suspect(name)).is_err() {
             return None;
         }
-        match self.check(path, part) {
+        match self.check(name, part) {
             Ok(()) => None,
-            Err(error) => Some(error.downcast().unwrap_or_else(|e| Damaged::new("part", path, sum(part), format!("{e:#}")))),
+            Err(error) => {
+                let other = |error: anyhow::Error| Damaged::new("part", &place(), sum(part), format!("{error:#}"));
+                Some(error.downcast().unwrap_or_else(other))
+            }
         }
     }
 
     /// A part that this process wrote needs no check.
-    pub fn wrote(&self, path: &Path) {
-        let _ = self.verdict(path).set(Ok(()));
+    pub fn wrote(&self, name: &str) {
+        let _ = self.known(name).whole.set(Ok(()));
     }
 
     /// The damaged part that an error's text names. (On its way through DataFusion and operators an error becomes text.)
     pub fn blamed(&self, error: &str) -> Option<Damaged> {
         let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut damaged = verdicts.values().filter_map(|verdict| verdict.get()?.clone().err());
+        let mut damaged = verdicts.values().filter_map(|known| known.whole.get()?.clone().err());
         damaged.find(|damaged| error.contains(&damaged.to_string()))
     }
 
-    fn verdict(&self, path: &Path) -> Arc<OnceLock<Verdict>> {
+    fn known(&self, name: &str) -> Arc<Known> {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        verdicts.entry(path.to_owned()).or_default().clone()
+        verdicts.entry(name.to_owned()).or_default().clone()
     }
 
     fn speak(&self, verdict: &OnceLock<Verdict>) -> Result<()> {
         Ok(verdict.get().cloned().unwrap_or(Ok(()))?)
     }
 
-    fn judge(&self, path: &Path, part: &Part, seen: Option<(u64, blake3::Hash)>) -> Verdict {
-        let suspect = path.with_extension(SUSPECT);
+    fn judge(&self, name: &str, part: &Part, seen: Option<(u64, blake3::Hash)>) -> Verdict {
+        let place = self.storage.place(name);
         let damaged = match seen {
-            None => missing(path, part),
-            Some((size, _)) if size != part.bytes => Damaged::new("part", path, bytes(part.bytes), bytes(size)),
+            None => self.missing(name, part),
+            Some((size, _)) if size != part.bytes => Damaged::new("part", &place, bytes(part.bytes), bytes(size)),
             Some((_, hash)) if hash.to_hex().as_str() == part.checksum => {
                 // There is hardly ever such a note; where there is one, it no longer holds.
-                let _ = fs::remove_file(&suspect);
+                let _ = self.storage.remove(&suspect(name));
                 return Ok(());
             }
             Some((_, hash)) => {
                 let found = format!("checksum {}", &hash.to_hex()[..SHOWN]);
-                let damaged = Damaged::new("part", path, sum(part), found);
+                let damaged = Damaged::new("part", &place, sum(part), found);
                 // Whoever found it may have no right to write here; then the next reader finds it as well.
-                let _ = write_atomically(&suspect, damaged.to_string().as_bytes());
+                let _ = self.storage.replace(&suspect(name), damaged.to_string().as_bytes());
                 damaged
             }
         };
         Err(damaged)
     }
+
+    fn missing(&self, name: &str, part: &Part) -> Damaged {
+        Damaged::new("part", &self.storage.place(name), bytes(part.bytes), "no file")
+    }
+
+    /// A file's size and hash.
+    fn hash(&self, file: &dyn Ranges, name: &str) -> io::Result<(u64, blake3::Hash)> {
+        let size = self.storage.look(name)?.bytes;
+        let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+        while at < size {
+            let end = (at + HASHED_BYTES).min(size);
+            hasher.update(&file.read(at..end)?);
+            at = end;
+        }
+        Ok((size, hasher.finalize()))
+    }
 }
 
-fn missing(path: &Path, part: &Part) -> Damaged {
-    Damaged::new("part", path, bytes(part.bytes), "no file")
+/// The name of the note beside a part that was found damaged.
+fn suspect(name: &str) -> String {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    format!("{stem}.{SUSPECT}")
 }
 
 fn bytes(count: u64) -> String {
@@ -162,70 +239,188 @@ fn sum(part: &Part) -> String {
     format!("checksum {}", part.checksum.get(..SHOWN).unwrap_or(&part.checksum))
 }
 
-/// A file's size and hash.
-fn hash(mut file: File) -> io::Result<(u64, blake3::Hash)> {
-    let (mut hasher, mut block, mut size) = (blake3::Hasher::new(), vec![0; BLOCK_BYTES], 0);
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok((size, hasher.finalize())),
-            read => {
-                hasher.update(&block[..read]);
-                size += read as u64;
-            }
-        }
+/// A part's file, open for reading; what is read of it is checked. Two handles share what they know.
+#[derive(Debug, Clone)]
+pub struct PartReader {
+    name: String,
+    part: Arc<Part>,
+    health: Arc<Health>,
+    file: Arc<OnceLock<Box<dyn Ranges>>>,
+}
+
+impl PartReader {
+    /// A part's file; it is opened when it is read.
+    pub fn new(name: String, part: Part, health: Arc<Health>) -> Self {
+        Self { name, part: Arc::new(part), health, file: Arc::default() }
     }
+
+    /// What the manifest says of it.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// Some of its bytes. Blocks.
+    ///
+    /// # Errors
+    /// It is [`Damaged`] or gone, or cannot be read.
+    pub fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let file = match self.file.get() {
+            Some(file) => file,
+            None => match self.health.storage.open(&self.name) {
+                Ok(file) => self.file.get_or_init(|| file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.health.check(&self.name, &self.part)?;
+                    return Err(self.health.missing(&self.name, &self.part).into());
+                }
+                Err(error) => return Err(error).with_context(|| self.health.unreadable(&self.name)),
+            },
+        };
+        self.health.read(file.as_ref(), &self.name, &self.part, range)
+    }
+}
+
+impl Length for PartReader {
+    fn len(&self) -> u64 {
+        self.part.bytes
+    }
+}
+
+impl ChunkReader for PartReader {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        // Read ahead is for headers of pages.
+        let end = (start + BLOCK_BYTES).min(self.part.bytes);
+        Ok(self.read(start..end.max(start)).map_err(external)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.read(start..start + length as u64).map_err(external)
+    }
+}
+
+/// A refusal on its way through Parquet's reader.
+pub(crate) fn external(error: anyhow::Error) -> ParquetError {
+    match error.downcast::<Damaged>() {
+        Ok(damaged) => ParquetError::External(damaged.into()),
+        Err(error) => ParquetError::External(format!("{error:#}").into()),
+    }
+}
+
+/// The damage that an error tells of, wherever it went through.
+pub(super) fn damage_in(error: &anyhow::Error) -> Option<Damaged> {
+    let mut found = error.downcast_ref::<Damaged>().cloned();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
+    while let (None, Some(at)) = (&found, cause) {
+        found = match at.downcast_ref::<ParquetError>() {
+            Some(ParquetError::External(inner)) => inner.downcast_ref::<Damaged>().cloned(),
+            _ => match at.downcast_ref::<ArrowError>() {
+                Some(ArrowError::ExternalError(inner)) => inner.downcast_ref::<Damaged>().cloned(),
+                _ => at.downcast_ref::<Damaged>().cloned(),
+            },
+        };
+        cause = at.source();
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::storage::disk::Disk;
+
+    const NAME: &str = "a.parquet";
 
     fn part(path: &Path) -> Part {
         let bytes = fs::read(path).unwrap();
         let text = serde_json::json!({
-            "file": "a.parquet", "key": "k", "rows": 1, "bytes": bytes.len(), "checksum": blake3::hash(&bytes).to_hex().as_str(),
+            "file": NAME, "key": "k", "rows": 1, "bytes": bytes.len(), "checksum": blake3::hash(&bytes).to_hex().as_str(),
             "digests": {}, "ids": null, "recipe": "", "made_from": [], "dropped": []
         });
         serde_json::from_value(text).unwrap()
     }
 
+    fn fresh(dir: &tempfile::TempDir) -> Arc<Health> {
+        Arc::new(Health::new(Arc::new(Disk::new(dir.path()))))
+    }
+
+    fn open(health: &Arc<Health>, part: &Part) -> PartReader {
+        PartReader::new(NAME.to_owned(), part.clone(), health.clone())
+    }
+
     #[test]
     fn damage_is_found_once_and_forgotten_when_mended() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.parquet");
-        let whole = vec![7u8; 3 * BLOCK_BYTES / 2];
+        let (path, note) = (dir.path().join(NAME), dir.path().join("a.damaged"));
+        let whole = vec![7u8; 3 * BLOCK_BYTES as usize / 2];
         fs::write(&path, &whole).unwrap();
         let part = part(&path);
-        let sound = Health::default();
-        sound.check(&path, &part).unwrap();
-        assert_eq!(sound.read(&path, &part).unwrap().len(), whole.len());
-        assert_eq!((sound.glance(&path, &part), sound.blamed("an error")), (None, None));
+        let sound = fresh(&dir);
+        sound.check(NAME, &part).unwrap();
+        assert_eq!(open(&fresh(&dir), &part).read(0..part.bytes).unwrap(), whole);
+        assert_eq!((sound.glance(NAME, &part), sound.blamed("an error")), (None, None));
 
         let mut flipped = whole.clone();
-        flipped[BLOCK_BYTES] ^= 1;
+        flipped[BLOCK_BYTES as usize] ^= 1;
         fs::write(&path, &flipped).unwrap();
-        sound.check(&path, &part).expect("once a process");
-        let health = Health::default();
-        assert_eq!(health.glance(&path, &part), None, "its size is right, and nobody looked yet");
-        let message = health.read(&path, &part).unwrap_err().to_string();
+        sound.check(NAME, &part).expect("once a process");
+        let health = fresh(&dir);
+        assert_eq!(health.glance(NAME, &part), None, "its size is right, and nobody looked yet");
+        let message = open(&health, &part).read(0..1).unwrap_err().to_string();
         assert!(message.contains("a.parquet is damaged: expected checksum"), "{message}");
-        assert!(health.check(&path, &part).is_err());
-        assert_eq!(health.blamed(&format!("stage `x`: {message}")).unwrap().path, path);
+        assert!(health.check(NAME, &part).is_err());
+        assert!(health.blamed(&format!("stage `x`: {message}")).unwrap().path.ends_with(NAME));
         assert_eq!(health.blamed("stage `x`: another error"), None);
-        assert!(Health::default().glance(&path, &part).is_some(), "another process knows");
+        assert!(note.exists() && fresh(&dir).glance(NAME, &part).is_some(), "another process knows");
         fs::write(&path, &whole).unwrap();
-        assert_eq!(Health::default().glance(&path, &part), None, "it was mended");
-        assert!(!path.with_extension(SUSPECT).exists());
+        assert_eq!(fresh(&dir).glance(NAME, &part), None, "it was mended");
+        assert!(!note.exists());
 
         for (cut, said) in [(Some(10), "found 10 bytes"), (None, "found no file")] {
             match cut {
                 Some(cut) => fs::write(&path, &whole[..cut]).unwrap(),
                 None => fs::remove_file(&path).unwrap(),
             }
-            let health = Health::default();
-            assert!(health.glance(&path, &part).unwrap().to_string().contains(said));
-            assert!(health.check(&path, &part).unwrap_err().to_string().contains(said));
-            assert!(health.read(&path, &part).is_err());
+            let health = fresh(&dir);
+            assert!(health.glance(NAME, &part).unwrap().to_string().contains(said));
+            assert!(health.check(NAME, &part).unwrap_err().to_string().contains(said));
+            assert!(open(&health, &part).read(0..1).is_err());
         }
+    }
+
+    #[test]
+    fn blocks_are_checked_when_they_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, note) = (dir.path().join(NAME), dir.path().join("a.damaged"));
+        let whole: Vec<u8> = (0..3 * BLOCK_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        fs::write(&path, &whole).unwrap();
+        let blocks = whole.chunks(BLOCK_BYTES as usize).map(|block| short(&blake3::hash(block))).collect();
+        let part = Part { blocks, ..part(&path) };
+        let end = part.bytes;
+        let ranges = [0..1, 5..BLOCK_BYTES, BLOCK_BYTES - 1..BLOCK_BYTES + 1, 3..end, 3 * BLOCK_BYTES..end, 7..7];
+        let shared = open(&fresh(&dir), &part);
+        for range in ranges {
+            let expected = &whole[range.start as usize..range.end as usize];
+            assert_eq!(open(&fresh(&dir), &part).read(range.clone()).unwrap(), expected, "{range:?}");
+            assert_eq!(shared.read(range.clone()).unwrap(), expected, "{range:?}");
+            assert_eq!(shared.get_bytes(range.start, expected.len()).unwrap(), expected, "{range:?}");
+        }
+        let mut flipped = whole.clone();
+        flipped[2 * BLOCK_BYTES as usize + 9] ^= 1;
+        fs::write(&path, &flipped).unwrap();
+        assert!(shared.read(0..end).is_ok(), "once a process");
+        let other = open(&fresh(&dir), &part);
+        other.read(0..2 * BLOCK_BYTES).unwrap();
+        other.read(3 * BLOCK_BYTES..end).unwrap();
+        assert!(!note.exists(), "nobody read the damaged block");
+        let error = other.read(2 * BLOCK_BYTES..2 * BLOCK_BYTES + 1).unwrap_err();
+        assert!(error.to_string().contains("a.parquet is damaged") && note.exists(), "{error}");
+        assert_eq!(damage_in(&ParquetError::from(std::io::Error::other("no")).into()), None);
+        assert!(damage_in(&anyhow::Error::from(external(error)).context("a part")).is_some());
+        fs::write(&path, &whole[..100]).unwrap();
+        let error = open(&fresh(&dir), &part).read(BLOCK_BYTES..BLOCK_BYTES + 2).unwrap_err().to_string();
+        assert!(error.contains("found 100 bytes"), "{error}");
     }
 }

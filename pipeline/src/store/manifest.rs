@@ -1,14 +1,16 @@
 //! Manifests: what a snapshot is made of.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::digest::{Digest, TableDigest};
 
+use super::key::KeyParts;
 use super::seal;
-use crate::keys::KeyParts;
+use super::storage::Storage;
 
 /// The store's format; a store with a higher number is left alone.
 pub const FORMAT: u32 = 1;
@@ -42,6 +44,39 @@ pub struct Manifest {
     /// The snapshot of the same stage whose table it goes on from. No part of the key.
     #[serde(default)]
     pub started_from: Option<String>,
+    /// Its columns; not known of snapshots of earlier versions, whose parts have them.
+    #[serde(default, with = "columns")]
+    pub schema: Option<SchemaRef>,
+    /// The stages whose snapshots it was made from, through views as well, by input; none of snapshots of earlier versions.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Vec<String>>,
+}
+
+/// A schema as an Arrow IPC stream without rows, in base64.
+mod columns {
+    use std::io::Cursor;
+
+    use arrow::datatypes::SchemaRef;
+    use arrow::ipc::reader::StreamReader;
+    use arrow::ipc::writer::StreamWriter;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(schema: &Option<SchemaRef>, to: S) -> Result<S::Ok, S::Error> {
+        let encode = |schema: &SchemaRef| StreamWriter::try_new(Vec::new(), schema)?.into_inner();
+        let bytes = schema.as_ref().map(encode).transpose().map_err(S::Error::custom)?;
+        bytes.map(|bytes| BASE64_STANDARD.encode(bytes)).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SchemaRef>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
+        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(D::Error::custom)?;
+        Ok(Some(reader.schema()))
+    }
 }
 
 /// What the last digits of a snapshot depend on beside its key.
@@ -73,6 +108,10 @@ pub struct Part {
     pub bytes: u64,
     /// Hash of the file.
     pub checksum: String,
+    /// Hashes of its blocks of [`BLOCK_BYTES`](super::health::BLOCK_BYTES), so that who reads some columns checks no more than what is
+    /// read; none of parts of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<String>,
     /// Column digests of its rows.
     pub digests: BTreeMap<String, String>,
     /// Its smallest and largest `image_id`.
@@ -121,8 +160,9 @@ pub struct Newer {
 }
 
 impl Manifest {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read the manifest {}", path.display()))?;
+    pub(super) fn read(storage: &dyn Storage, name: &str) -> Result<Self> {
+        let bytes = seal::read_file(storage, "manifest", name)?;
+        let path = storage.place(name);
         #[derive(Deserialize)]
         struct Version {
             format: u32,
@@ -131,9 +171,9 @@ impl Manifest {
         if let Ok(Version { format }) = serde_json::from_slice(&bytes)
             && format > FORMAT
         {
-            return Err(Newer { path: path.to_owned(), format }.into());
+            return Err(Newer { path, format }.into());
         }
-        Ok(seal::parse("manifest", path, &bytes)?)
+        Ok(seal::parse("manifest", &path, &bytes)?)
     }
 
     /// The same under another stage's name; rows that the stage left out are that one's.

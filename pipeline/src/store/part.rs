@@ -1,14 +1,12 @@
 //! Writing a part: Parquet, its digests, its checksum, all in one pass.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use arrow::array::{Array, RecordBatch, RecordBatchReader as _};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
-use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
@@ -18,14 +16,19 @@ use parquet::schema::types::ColumnPath;
 use tessera_schemas::digest::TableDigest;
 use tessera_schemas::{IMAGE_ID, text};
 
-use super::disk::{Output, sync_dir};
+use super::health::{BLOCK_BYTES, PartReader};
+use super::key::short;
 use super::manifest::{DroppedRow, Part};
+use super::storage::Upload;
 
 /// Bytes of a row group: readers hold at least one.
 pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// Writes one part. Dropped before [`finish`](Self::finish), it leaves nothing behind.
 pub struct PartWriter {
+    /// The name of its file.
+    file: String,
+    /// Where that lies, for messages.
     path: PathBuf,
     schema: SchemaRef,
     writer: Option<ArrowWriter<Hashing>>,
@@ -35,25 +38,48 @@ pub struct PartWriter {
 
 /// What was written.
 pub struct WrittenPart {
-    path: PathBuf,
+    file: String,
     checksum: String,
+    blocks: Vec<String>,
     bytes: u64,
     digest: TableDigest,
     ids: Option<(String, String)>,
 }
 
-/// Hashes what goes by.
+/// Hashes what goes by: the whole, and block by block.
 struct Hashing {
-    file: BufWriter<Output>,
+    file: BufWriter<Box<dyn Upload>>,
     hasher: blake3::Hasher,
+    block: blake3::Hasher,
+    blocks: Vec<String>,
     bytes: u64,
+}
+
+impl Hashing {
+    fn hash(&mut self, mut buffer: &[u8]) {
+        self.hasher.update(buffer);
+        while !buffer.is_empty() {
+            let room = (BLOCK_BYTES - self.bytes % BLOCK_BYTES) as usize;
+            let (now, later) = buffer.split_at(room.min(buffer.len()));
+            self.block.update(now);
+            self.bytes += now.len() as u64;
+            if self.bytes.is_multiple_of(BLOCK_BYTES) {
+                self.close_block();
+            }
+            buffer = later;
+        }
+    }
+
+    fn close_block(&mut self) {
+        self.blocks.push(short(&self.block.finalize()));
+        self.block.reset();
+    }
 }
 
 impl Write for Hashing {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
-        self.hasher.update(&buffer[..written]);
-        self.bytes += written as u64;
+        self.hash(&buffer[..written]);
         Ok(written)
     }
 
@@ -63,16 +89,21 @@ impl Write for Hashing {
 }
 
 impl PartWriter {
-    /// Starts a part at a path that [`new_part`](super::StageStore::new_part) gave.
+    /// Starts a part in a new file of that name, which lies at `path`.
     ///
     /// # Errors
-    /// The file cannot be made.
-    pub fn new(path: PathBuf, schema: SchemaRef) -> Result<Self> {
-        let file = Output::create(&path)?;
-        let sink = Hashing { file: BufWriter::with_capacity(1 << 20, file), hasher: blake3::Hasher::new(), bytes: 0 };
+    /// Parquet has no such columns.
+    pub(super) fn new(upload: Box<dyn Upload>, file: String, path: PathBuf, schema: SchemaRef) -> Result<Self> {
+        let sink = Hashing {
+            file: BufWriter::with_capacity(1 << 20, upload),
+            hasher: blake3::Hasher::new(),
+            block: blake3::Hasher::new(),
+            blocks: Vec::new(),
+            bytes: 0,
+        };
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)))
             .with_context(|| format!("cannot write the part {}", path.display()))?;
-        Ok(Self { path, schema, writer: Some(writer), digest: TableDigest::default(), ids: None })
+        Ok(Self { file, path, schema, writer: Some(writer), digest: TableDigest::default(), ids: None })
     }
 
     /// Adds rows.
@@ -115,48 +146,39 @@ impl PartWriter {
     /// The disk says no.
     pub fn finish(mut self) -> Result<WrittenPart> {
         let writer = self.writer.take().context("the part is finished already")?;
-        let path = std::mem::take(&mut self.path);
-        let close = || -> Result<(blake3::Hash, u64)> {
-            let sink = writer.into_inner().map_err(plain)?;
-            let bytes = sink.bytes;
-            let file = sink.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync()?;
-            sync_dir(&path)?;
-            Ok((sink.hasher.finalize(), bytes))
-        };
-        match close() {
-            Ok((hash, bytes)) => Ok(WrittenPart {
-                path,
-                checksum: hash.to_hex().to_string(),
-                bytes,
-                digest: std::mem::take(&mut self.digest),
-                ids: self.ids.take(),
-            }),
-            Err(error) => {
-                let _ = fs::remove_file(&path);
-                Err(error.context(format!("cannot finish the part {}", path.display())))
+        let close = || -> Result<Hashed> {
+            let mut sink = writer.into_inner().map_err(plain)?;
+            if !sink.bytes.is_multiple_of(BLOCK_BYTES) {
+                sink.close_block();
             }
-        }
+            let upload = sink.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            upload.finish()?;
+            Ok(Hashed { checksum: sink.hasher.finalize(), blocks: sink.blocks, bytes: sink.bytes })
+        };
+        let Hashed { checksum, blocks, bytes } =
+            close().with_context(|| format!("cannot finish the part {}", self.path.display()))?;
+        let (checksum, digest) = (checksum.to_hex().to_string(), std::mem::take(&mut self.digest));
+        Ok(WrittenPart { file: self.file, checksum, blocks, bytes, digest, ids: self.ids })
     }
 }
 
-impl Drop for PartWriter {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// What is known of a file that was written.
+struct Hashed {
+    checksum: blake3::Hash,
+    blocks: Vec<String>,
+    bytes: u64,
 }
 
 impl WrittenPart {
     /// Its entry in a manifest.
     pub fn entry(self, key: &str, recipe: &str, made_from: Vec<String>, dropped: Vec<DroppedRow>) -> Part {
         Part {
-            file: self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: self.file,
             key: key.to_owned(),
             rows: self.digest.rows,
             bytes: self.bytes,
             checksum: self.checksum,
+            blocks: self.blocks,
             digests: self.digest.columns.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect(),
             ids: self.ids,
             recipe: recipe.to_owned(),
@@ -174,28 +196,29 @@ fn plain(error: ParquetError) -> anyhow::Error {
     }
 }
 
-/// A part's rows, whole and in order, from its file's bytes.
-pub(super) fn decode(bytes: Bytes) -> Result<RecordBatch> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let schema = reader.schema().clone();
-    let batches = reader.build()?.collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(concat_batches(&schema, &batches)?)
+/// A part's rows, whole and in order.
+pub(super) fn read(reader: PartReader) -> Result<RecordBatch> {
+    collect(ParquetRecordBatchReaderBuilder::try_new(reader)?)
 }
 
 /// The same of some columns; of those that it has.
-pub(super) fn decode_columns(bytes: Bytes, columns: &[&str]) -> Result<RecordBatch> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let roots = reader.schema().fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
-    let mask = ProjectionMask::roots(reader.parquet_schema(), roots.map(|(at, _)| at));
-    let reader = reader.with_projection(mask).build()?;
+pub(super) fn read_columns(reader: PartReader, columns: &[&str]) -> Result<RecordBatch> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(reader)?;
+    let roots = builder.schema().fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots.map(|(at, _)| at));
+    collect(builder.with_projection(mask))
+}
+
+fn collect(builder: ParquetRecordBatchReaderBuilder<PartReader>) -> Result<RecordBatch> {
+    let reader = builder.build()?;
     let schema = reader.schema();
     let batches = reader.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(concat_batches(&schema, &batches)?)
 }
 
 /// The schema of a part's file.
-pub(super) fn schema(path: &Path) -> Result<SchemaRef> {
-    Ok(ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?)?.schema().clone())
+pub(super) fn schema(reader: PartReader) -> Result<SchemaRef> {
+    Ok(ParquetRecordBatchReaderBuilder::try_new(reader)?.schema().clone())
 }
 
 /// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.

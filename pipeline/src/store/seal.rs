@@ -1,6 +1,5 @@
 //! Sealed JSON: an object whose first key, `seal`, is the checksum of the rest, so that a flipped bit is seen, and not only a missing half.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -8,8 +7,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::disk::write_atomically;
 use super::health::Damaged;
+use super::storage::Storage;
 
 /// What stands before the checksum, and behind it.
 const BEFORE: &str = "{\"seal\":\"";
@@ -17,22 +16,37 @@ const BEHIND: &str = "\",";
 /// Hexadecimal digits of a checksum.
 const DIGITS: usize = 64;
 
-/// Writes a value, atomically; `what` is its name in messages.
+/// Writes a value, atomically; `what` is what messages call it.
 ///
 /// # Errors
 /// The disk says no.
-pub(crate) fn write(what: &str, path: &Path, value: &impl Serialize) -> Result<()> {
+pub(super) fn write(storage: &dyn Storage, what: &str, name: &str, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec_pretty(value).with_context(|| what.to_owned())?;
-    write_atomically(path, &seal(&json))
+    Ok(storage.replace(name, &seal(&json))?)
 }
 
 /// Reads a value back.
 ///
 /// # Errors
-/// The file cannot be read, or it is [`Damaged`].
-pub(crate) fn read<T: DeserializeOwned>(what: &'static str, path: &Path) -> Result<T> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read the {what} {}", path.display()))?;
-    Ok(parse(what, path, &bytes)?)
+/// It cannot be read, or it is [`Damaged`].
+pub(super) fn read<T: DeserializeOwned>(storage: &dyn Storage, what: &'static str, name: &str) -> Result<T> {
+    let bytes = read_file(storage, what, name)?;
+    Ok(parse(what, &storage.place(name), &bytes)?)
+}
+
+/// The bytes under a name.
+///
+/// # Errors
+/// There are none, they cannot be read, or a folder lies in their place: then it is [`Damaged`].
+pub(super) fn read_file(storage: &dyn Storage, what: &'static str, name: &str) -> Result<Vec<u8>> {
+    let place = || storage.place(name);
+    match storage.read(name) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            Err(Damaged::new(what, &place(), "a file", "a folder").into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read the {what} {}", place().display())),
+    }
 }
 
 /// The value in a file's bytes.
@@ -71,15 +85,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::store::storage::disk::Disk;
 
     #[test]
     fn every_flipped_bit_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.json");
+        let (disk, path) = (Disk::new(dir.path()), dir.path().join("a.json"));
         let value = json!({"format": 1, "list": [1.5, "x"], "none": null, "checksum": "a key of its own"});
-        write("thing", &path, &value).unwrap();
-        let whole = fs::read(&path).unwrap();
-        let mut back: Value = read("thing", &path).unwrap();
+        write(&disk, "thing", "a.json", &value).unwrap();
+        let whole = disk.read("a.json").unwrap();
+        let mut back: Value = read(&disk, "thing", "a.json").unwrap();
         assert!(back.as_object_mut().unwrap().shift_remove("seal").is_some(), "it is JSON as before");
         assert_eq!(back, value);
         for at in 0..whole.len() {

@@ -1,11 +1,8 @@
 //! A stage's snapshots, current or not, and how people name them.
 
-use std::fs;
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, bail};
 
-use super::{Manifest, StageStore, files};
+use super::{Manifest, SNAPSHOTS, StageStore};
 
 /// Digits of a snapshot's name that messages show.
 const SHOWN: usize = 12;
@@ -16,8 +13,8 @@ impl StageStore {
     /// # Errors
     /// The folder cannot be read.
     pub fn snapshots(&self) -> Result<Vec<Manifest>> {
-        let all = files(&self.dir.join("snapshots"), "json")?;
-        let mut all: Vec<Manifest> = all.iter().filter_map(|path| Manifest::read(path).ok()).collect();
+        let all = self.files(SNAPSHOTS, "json")?;
+        let mut all: Vec<Manifest> = all.iter().filter_map(|item| self.read_manifest(item).ok()).collect();
         // Runs' names sort by time, and finer than seconds.
         all.sort_by(|a, b| (b.created, &b.run, &b.id).cmp(&(a.created, &a.run, &a.id)));
         Ok(all)
@@ -29,10 +26,9 @@ impl StageStore {
     /// # Errors
     /// The folder cannot be read.
     pub fn newest_first(&self) -> Result<impl Iterator<Item = Manifest>> {
-        let modified = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        let mut all = files(&self.dir.join("snapshots"), "json")?;
-        all.sort_by_cached_key(|path| std::cmp::Reverse(modified(path)));
-        Ok(all.into_iter().filter_map(|path| Manifest::read(&path).ok()))
+        let mut all = self.files(SNAPSHOTS, "json")?;
+        all.sort_by_key(|item| std::cmp::Reverse(item.modified));
+        Ok(all.into_iter().filter_map(|item| self.read_manifest(&item).ok()))
     }
 
     /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`, the newest of the others.
@@ -97,7 +93,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::keys::KeyParts;
+    use crate::store::key::KeyParts;
     use crate::store::{FORMAT, Store};
 
     fn manifest(id: &str, created: u64) -> Manifest {
@@ -122,6 +118,8 @@ mod tests {
             metrics: None,
             machine: None,
             started_from: None,
+            schema: None,
+            inputs: BTreeMap::new(),
         }
     }
 

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 use tessera_operators::operator::PortKind;
 use tessera_schemas::{BYTES, IMAGE_ID};
 
+use super::super::reason::Reason;
 use super::{Action, Decision, key_parts};
-use crate::catalog::Catalog;
+use crate::engine::catalog::Catalog;
 use crate::engine::snapshot_exec::Target;
-use crate::keys;
-use crate::store::{Manifest, Part, StageStore};
+use crate::store::{Manifest, Part, StageStore, key};
 
 /// Earlier snapshots in which parts are looked for.
 const EARLIER: usize = 8;
@@ -52,7 +52,7 @@ pub(super) fn targets(
         }
         recipe.push(parts.key());
     }
-    let whole_recipe = keys::hash(recipe.iter().map(|key| key.as_str()));
+    let whole_recipe = key::hash(recipe.iter().map(String::as_str));
     let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
     let needed: BTreeSet<String> = catalog.base_columns(&steps, &wanted).into_iter().map(digested).collect();
     for part in &manifest.parts {
@@ -62,9 +62,11 @@ pub(super) fn targets(
         }
         let rows = part.rows.to_string();
         texts.push(&rows);
-        let key = keys::hash(texts);
+        let part_key = key::hash(texts);
         let (made_from, ids) = (vec![part.file.clone()], part.ids.clone());
-        decision.targets.push((Target { key, recipe: whole_recipe.clone(), made_from, ids, ..Target::default() }, None));
+        decision
+            .targets
+            .push((Target { key: part_key, recipe: whole_recipe.clone(), made_from, ids, ..Target::default() }, None));
     }
     if !force {
         finish(&catalog.store.stage(catalog.name(node)), current, fine, decision)?;
@@ -74,8 +76,7 @@ pub(super) fn targets(
     decision.stale_parts = decision.targets.iter().filter(|(_, done)| done.is_none()).count();
     if decision.stale_parts < decision.parts {
         decision.action = Action::Update;
-        let name = catalog.name(node);
-        decision.reasons.push(format!("{name}: {} of {} parts changed", decision.stale_parts, decision.parts));
+        decision.reasons.push(Reason::Parts { stale: decision.stale_parts, of: decision.parts });
     }
     Ok(())
 }

@@ -1,0 +1,188 @@
+//! A table as one file, for other programs: Parquet, CSV or safetensors.
+//!
+//! A file is written under another name and gets its own when it is whole. Rows come in the table's order, and memory holds some
+//! batches of them, whatever their number; only a table of weights is held whole.
+
+pub mod csv;
+pub mod safetensors;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+
+use crate::engine::catalog::Catalog;
+use crate::engine::in_order::in_order;
+use crate::engine::operator_exec::ScanState;
+use crate::engine::request::Request;
+use crate::store::{DroppedRow, attempt, part};
+use crate::watch::interrupt::Interrupted;
+use crate::watch::progress::Bar;
+
+/// A table's rows, batch by batch and in order.
+pub struct Rows {
+    /// Their columns.
+    pub schema: SchemaRef,
+    /// Rows at the table's base: what progress counts.
+    pub expected: u64,
+    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
+    state: Arc<ScanState>,
+}
+
+impl Rows {
+    /// Begins to read some columns of a stage's table.
+    ///
+    /// # Errors
+    /// A stage has no snapshot, or an operator lacks something.
+    pub async fn open(catalog: &Arc<Catalog>, node: usize, schema: &SchemaRef) -> Result<Self> {
+        let names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let scan = catalog.scan(node, Request { columns: Some(names), ..Request::default() }).await?;
+        let task = catalog.engine.context.task_ctx();
+        let found = in_order(scan.plan, task, catalog.engine.threads, &tokio::runtime::Handle::current());
+        let (wanted, interrupt) = (schema.clone(), catalog.engine.interrupt.clone());
+        let batches = found.map(move |batch| {
+            if interrupt.asked() {
+                return Err(Interrupted.into());
+            }
+            let batch = batch?;
+            let column = |name: &String| {
+                batch.column_by_name(name).cloned().with_context(|| format!("the scan gives no column `{name}`"))
+            };
+            let columns = wanted.fields().iter().map(|field| column(field.name())).collect::<Result<Vec<_>>>()?;
+            // The declared schema is the table's: metadata that the engine lost on the way is put back.
+            Ok(RecordBatch::try_new(wanted.clone(), columns)?)
+        });
+        Ok(Self { schema: schema.clone(), expected: scan.rows, batches: Box::new(batches), state: scan.state })
+    }
+
+    /// Images that views could not handle, once all rows were read.
+    pub fn dropped(&self) -> Vec<DroppedRow> {
+        let mut rows: Vec<DroppedRow> = (0..self.state.dropped.len()).flat_map(|at| self.state.take_dropped(at)).collect();
+        rows.sort();
+        rows.dedup();
+        rows
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
+
+/// The columns of a stage's table that are asked for, in that order; none named: all.
+///
+/// # Errors
+/// The table has no such column.
+pub fn columns(schema: &SchemaRef, names: &[String]) -> Result<SchemaRef> {
+    if names.is_empty() {
+        return Ok(schema.clone());
+    }
+    let one = |name: &String| match schema.field_with_name(name) {
+        Ok(field) => Ok(field.clone()),
+        Err(_) => {
+            let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            bail!("there is no column `{name}`; columns: {}", known.join(", "))
+        }
+    };
+    Ok(Arc::new(Schema::new(names.iter().map(one).collect::<Result<Vec<_>>>()?)))
+}
+
+/// A file that gets its name when it is whole; dropped before, it leaves nothing behind.
+pub struct NewFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: Option<File>,
+    force: bool,
+}
+
+impl NewFile {
+    /// Begins a file that is to have that path.
+    ///
+    /// # Errors
+    /// There is one already and `force` is not given, or the folder cannot be written to.
+    pub fn create(path: &Path, force: bool) -> Result<Self> {
+        refuse_existing(path, force)?;
+        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.{}.tmp", attempt()));
+        let file = File::create_new(&temporary).with_context(|| format!("cannot write to {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), temporary, file: Some(file), force })
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// Its handle cannot be had twice.
+    pub fn file(&self) -> Result<File> {
+        let file = self.file.as_ref().with_context(|| format!("{} is finished already", self.path.display()))?;
+        file.try_clone().with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    /// Waits for the disk and gives the file its name. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// The disk says no, or another file took the name meanwhile.
+    pub fn finish(mut self) -> Result<u64> {
+        let file = self.file.take().with_context(|| format!("{} is finished already", self.path.display()))?;
+        let close = || -> io::Result<u64> {
+            file.sync_all()?;
+            let bytes = file.metadata()?.len();
+            fs::rename(&self.temporary, &self.path)?;
+            File::open(std::path::absolute(&self.path)?.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+            Ok(bytes)
+        };
+        let closed = refuse_existing(&self.path, self.force)
+            .and_then(|()| close().with_context(|| format!("cannot finish {}", self.path.display())));
+        if closed.is_err() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+        closed
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+fn refuse_existing(path: &Path, force: bool) -> Result<()> {
+    // A rename would put a file in the place of a device, a pipe or a link.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        bail!("{} is no plain file: name another; `tessera sql --format csv` writes to a pipe", path.display());
+    }
+    if !force && path.exists() {
+        bail!("{} is there already: --force overwrites it", path.display());
+    }
+    Ok(())
+}
+
+/// Writes rows as Parquet: text and numbers compressed, vectors as they are. Returns how many there were.
+///
+/// # Errors
+/// A row cannot be made or written.
+pub fn parquet(rows: &mut Rows, file: &NewFile, bar: &Bar) -> Result<u64> {
+    let sink = BufWriter::with_capacity(1 << 20, file.file()?);
+    let mut writer = ArrowWriter::try_new(sink, rows.schema.clone(), Some(part::properties(&rows.schema)))?;
+    let (mut count, expected) = (0, rows.expected);
+    for batch in rows {
+        let batch = batch?;
+        writer.write(&batch)?;
+        if writer.in_progress_size() > part::ROW_GROUP_BYTES {
+            writer.flush()?;
+        }
+        count += batch.num_rows() as u64;
+        bar.at(count, expected, "");
+    }
+    writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok(count)
+}

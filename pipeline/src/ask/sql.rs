@@ -1,0 +1,125 @@
+//! SQL over a pipeline's tables.
+
+pub mod agreement;
+pub mod cells;
+pub mod limits;
+pub mod output;
+pub mod planner;
+pub mod provider;
+pub mod snapshot;
+pub mod streamed;
+pub mod system;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
+
+use super::meanwhile;
+use crate::engine::catalog::Catalog;
+use crate::engine::convert;
+use crate::store::DroppedRow;
+use limits::Limits;
+use provider::Scans;
+
+/// A context in which every stage and every system table is a table; `scans` gets to know what its queries leave out.
+///
+/// # Errors
+/// The store is damaged.
+pub fn context(catalog: &Arc<Catalog>, scans: &Scans, limits: Limits) -> Result<SessionContext> {
+    let runtime = limits.runtime().map_err(convert::unwrap)?;
+    let context = provider::context_in(catalog.engine.threads, runtime);
+    for node in 0..catalog.plan.stages.len() {
+        let table = provider::StageTable::new(catalog.clone(), node, scans.clone());
+        // A cell's name may have points, which are no schema's.
+        context.register_table(TableReference::bare(catalog.name(node)), Arc::new(table)).map_err(convert::unwrap)?;
+    }
+    cells::register(catalog, &context, scans).map_err(convert::unwrap)?;
+    context.register_udtf(snapshot::FUNCTION, Arc::new(snapshot::Snapshot::new(catalog.clone())));
+    for kind in system::TABLES {
+        let table = system::SystemTable::new(kind, catalog.clone(), scans.clone())?;
+        context.register_table(kind.name, Arc::new(table)).map_err(convert::unwrap)?;
+    }
+    Ok(context)
+}
+
+/// What a query gave.
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// Images that views could not handle, and left out.
+    pub dropped: Vec<DroppedRow>,
+    /// What else is to be known of it: cells that are not made yet.
+    pub notes: Vec<String>,
+}
+
+/// A query that is being answered.
+pub struct Asked {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows, as they come.
+    pub rows: SendableRecordBatchStream,
+    catalog: Arc<Catalog>,
+    scans: Scans,
+    tables: BTreeSet<String>,
+}
+
+impl Asked {
+    /// Images that views could not handle, once all rows were read.
+    pub fn dropped(&self) -> Vec<DroppedRow> {
+        self.scans.dropped()
+    }
+
+    /// What else is to be known of the answer: cells that are not made yet, and what the file says meanwhile.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.scans.notes();
+        notes.extend(cells::missing(&self.catalog, &self.tables));
+        let graph = &self.catalog.plan.graph;
+        let asked = self.tables.iter().flat_map(|name| graph.matching(name)).collect();
+        notes.extend(meanwhile::notes(&self.catalog, &asked));
+        notes
+    }
+}
+
+/// Begins to answer a query.
+///
+/// # Errors
+/// The query is wrong, writes, or reads a stage that was never made.
+pub async fn ask(catalog: &Arc<Catalog>, sql: &str, limits: Limits) -> Result<Asked> {
+    let scans = Scans::default();
+    let context = context(catalog, &scans, limits)?;
+    let frame = provider::read_only(&context, sql).await.map_err(convert::unwrap)?;
+    let tables = tables(&context, sql);
+    let rows = frame.execute_stream().await.map_err(convert::unwrap)?;
+    Ok(Asked { schema: rows.schema(), rows, catalog: catalog.clone(), scans, tables })
+}
+
+/// Answers a query, its rows in memory.
+///
+/// # Errors
+/// As [`ask`]; or it fails.
+pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<Answer> {
+    let mut asked = ask(catalog, sql, Limits::default()).await?;
+    let mut batches = Vec::new();
+    while let Some(batch) = asked.rows.next().await {
+        batches.push(batch.map_err(convert::unwrap)?);
+    }
+    Ok(Answer { schema: asked.schema.clone(), batches, dropped: asked.dropped(), notes: asked.notes() })
+}
+
+/// The tables that a query names.
+fn tables(context: &SessionContext, sql: &str) -> BTreeSet<String> {
+    let state = context.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect);
+    let tables = statement.and_then(|statement| state.resolve_table_references(&statement)).unwrap_or_default();
+    tables.iter().map(|table| table.table().to_owned()).collect()
+}

@@ -1,0 +1,69 @@
+//! Keys: the fingerprints that decide whether a snapshot or a part can be reused, and why not.
+//!
+//! A stage's key covers its operator and version, its config after defaults less what cannot change the result, the columns
+//! that it reads of each input (and, of a map that keeps its table, those that it hands on), and the seed if it draws random numbers.
+//! A column of a snapshot is known by its digest; a column of a view by the key of the view (its recipe), or, where the view hands it
+//! on, by the input's column. To a query, a column without a digest is known by the snapshot that stores it.
+
+use std::collections::BTreeMap;
+
+use tessera_operators::operator::PortKind;
+use tessera_schemas::BYTES;
+
+use crate::declare::graph::{Edge, Node};
+use crate::declare::plan::BoundStage;
+use crate::store::key::{self, Columns, KeyParts};
+
+/// The parts of a stage's key, given its inputs' columns.
+pub fn parts(
+    node: &Node,
+    stage: &BoundStage,
+    seed: u64,
+    files: Vec<String>,
+    inputs: &BTreeMap<String, Columns>,
+) -> KeyParts {
+    let read = |(input, columns): (&String, &Columns)| {
+        let names = stage.reads.get(input).into_iter().flatten();
+        let streamed = |edge: &Edge| edge.name == *input && edge.port.kind == PortKind::Stream;
+        // A view's columns are known one by one; a snapshot has copies of what it hands on.
+        let copied = (!node.view && node.edges.iter().any(streamed)).then_some(&stage.passes);
+        // The bytes of an image are known by the digest that its listing has.
+        let source = |name: &String| if name == BYTES { "digest".to_owned() } else { name.clone() };
+        let mut names: Vec<String> = names.chain(copied.into_iter().flatten()).map(source).collect();
+        let asked = |edge: &Edge| edge.name == *input && matches!(edge.port.kind, PortKind::Named | PortKind::Table);
+        if node.edges.iter().any(asked) {
+            let stored: Vec<String> = names.iter().map(|name| key::stored(name)).collect();
+            names.extend(stored);
+        }
+        let read = names.into_iter().filter_map(|name| Some((name.clone(), columns.get(&name)?.clone()))).collect();
+        (input.clone(), read)
+    };
+    KeyParts {
+        operator: node.spec.name().to_owned(),
+        version: node.spec.version(),
+        config: key::sorted(&stage.config),
+        seed: node.spec.seeded().then_some(seed),
+        files,
+        inputs: inputs.iter().map(read).collect(),
+        listing: None,
+    }
+}
+
+/// The columns of a view: its recipe, or what it hands on.
+pub fn of_view(recipe: &str, stage: &BoundStage, stream: &Columns) -> Columns {
+    let mut columns = Columns::new();
+    for field in stage.schema.fields() {
+        let name = field.name();
+        let passed = |name: &str, under: &str| {
+            let column = stage.passes.contains(name).then(|| stream.get(under)).flatten();
+            column.map(|column| key::hash(["passed", recipe, column]))
+        };
+        let known = passed(name, name).unwrap_or_else(|| key::hash(["computed", recipe, name, &key::kind(field)]));
+        columns.insert(name.clone(), known);
+        let stored = key::stored(name);
+        if let Some(known) = passed(name, &stored) {
+            columns.insert(stored, known);
+        }
+    }
+    columns
+}
