@@ -76,7 +76,8 @@ fn nothing_but_the_store_is_needed() {
     let stages = status.json();
     let names: Vec<&str> = stages.as_array().unwrap().iter().map(|row| row["stage"].as_str().unwrap()).collect();
     assert_eq!(names, ["images", "gradients", "clusters", "assigned", "sizes"], "{}", status.err);
-    assert_eq!(stages[3]["inputs"], "clusters, gradients");
+    let inputs = place.tessera("sql", &["--format", "csv", "SELECT inputs FROM stages WHERE stage = 'assigned'"]);
+    assert_eq!(inputs.out, "inputs\n\"clusters, gradients\"\n");
     let report = place.tessera("report", &["clusters", "--format", "json"]);
     assert_eq!(report.json()[0]["stage"], "clusters", "{}", report.err);
     let out = place.path("assigned.csv");

@@ -52,9 +52,9 @@ fn queries_that_take_all_memory_are_refused() {
         assert!(peak < 4 << 30, "{query}: {} MiB", peak >> 20);
     }
     // What fits is answered by spilling.
-    let sorted = "SELECT value, repeat('z', 100) AS z FROM generate_series(1, 3000000) ORDER BY value % 1009, value DESC LIMIT 3000000";
-    let counted = format!("SELECT count(*) AS n FROM (SELECT *, row_number() OVER () FROM ({sorted}))");
-    let answer = place.tessera("sql", &["--format", "csv", "--memory", "200MB", &counted]);
+    let sorted = "SELECT max(place) AS n FROM (SELECT row_number() OVER (ORDER BY repeat('z', 100) || CAST(value % 1009 AS VARCHAR)) \
+                  AS place FROM generate_series(1, 3000000))";
+    let answer = place.tessera("sql", &["--format", "csv", "--memory", "200MB", sorted]);
     assert_eq!((answer.code, answer.out.as_str()), (0, "n\n3000000\n"), "{}", answer.err);
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use image::{Rgb, RgbImage};
 use serde_json::json;
+use tessera_pipeline::run::listing;
 use tessera_pipeline::store::Store;
 use tessera_tests::Place;
 
@@ -35,6 +36,96 @@ fn bitmap(path: &Path, shade: u8, time: SystemTime) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     RgbImage::from_pixel(32, 32, Rgb([shade, 9, 200])).save(path).unwrap();
     fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// A file whose bytes are others than its listing says, though its size, times and inode are what they were: an image that was swapped on a
+/// disk that keeps no times, say.
+#[test]
+fn a_listing_that_the_bytes_belie_is_forgotten() {
+    let place = Place::new();
+    place.images(6).write("pipeline.toml", file(true));
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let pixels = place.rows("decoded");
+    let store = Store::new(&place.path(".tessera"), "pipeline").stage("images");
+    let lie = || {
+        let mut known = listing::load(&store).unwrap();
+        known.prints[1].digest = "0".repeat(32);
+        // Old enough to be believed.
+        known.since_ns = i64::MAX / 2;
+        listing::save(&store, &known).unwrap();
+    };
+    lie();
+    let refused = place.tessera("run", &["-q"]);
+    assert!(refused.code == 1 && refused.err.contains("changed after it was listed; run again"), "{}", refused.err);
+    let again = place.tessera("run", &["-q"]);
+    assert_eq!(again.code, 0, "{}", again.err);
+    assert_eq!(place.rows("decoded"), pixels);
+    // Nobody need wait for that: --force believes nothing.
+    lie();
+    let forced = place.tessera("run", &["-q", "--force", "images"]);
+    assert_eq!(forced.code, 0, "{}", forced.err);
+    assert_eq!(place.rows("decoded"), pixels);
+}
+
+/// A link that is led to another file of the same size and time.
+#[test]
+fn another_file_under_the_same_name() {
+    let place = Place::new();
+    place.images(3).write("pipeline.toml", file(true));
+    let time = SystemTime::now() - Duration::from_secs(3600);
+    for (name, shade) in [("one", 1), ("two", 2)] {
+        bitmap(&place.path(&format!("{name}.bmp")), shade, time);
+    }
+    let link = place.path("photos/red/link.bmp");
+    let lead = |to: &str| {
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(place.path(to), &link).unwrap();
+    };
+    lead("one.bmp");
+    // What was listed within two seconds of its last change is looked at again in any case.
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    lead("two.bmp");
+    let run = place.tessera("run", &["--format", "json"]);
+    assert_eq!(run.stage("decoded")["rows_computed"], 1, "{}", run.err);
+    let shade = place.sql("SELECT CAST(pixels[1] AS INT) AS shade FROM decoded WHERE image_id = 'red/link.bmp'");
+    assert_eq!(shade, [json!({"shade": 2})]);
+}
+
+/// Paths of a user's table lead nowhere but into the data set.
+#[test]
+fn a_table_reaches_no_other_files() {
+    let place = Place::new();
+    place.images(3).write("secret.png", fs::read(place.path("photos/red/0001.png")).unwrap());
+    place.write(
+        "pipeline.toml",
+        r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.changed]
+op = "sql"
+input = "images"
+query = """SELECT image_id, digest, label, named_struct('path', CASE label
+    WHEN 'red' THEN '../secret.png' WHEN 'blue' THEN '/dev/zero' ELSE source['path'] END, 'offset', source['offset'],
+    'length', source['length'], 'row', source['row']) AS source FROM images"""
+
+[stage.decoded]
+op = "decode"
+input = "changed"
+side = 24
+on_error = "drop"
+keep = true
+"#,
+    );
+    let run = place.tessera("run", &["-q", "--format", "json"]);
+    assert_eq!(run.stage("decoded")["rows_out"], 1, "{}", run.err);
+    let dropped = place.sql("SELECT image_id, reason FROM dropped ORDER BY image_id");
+    assert_eq!(dropped.len(), 2, "{dropped:?}");
+    for row in dropped {
+        assert!(row["reason"].as_str().unwrap().contains("leads out of the data set"), "{row}");
+    }
 }
 
 #[test]
