@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -231,22 +232,30 @@ pub fn digest(manifest: &Manifest) -> TableDigest {
     digest
 }
 
-/// Where `cargo build` put the binary: above the tests' own. One that is older than the library would be tested in its place,
-/// and is refused.
+/// Where `cargo build` put the binary: above the tests' own. One that is older than its sources would be tested in their place, and is
+/// refused.
 pub fn binary() -> PathBuf {
-    let tests = std::env::current_exe().expect("the test binary's path");
-    let deps = tests.parent().expect("target/release/deps");
-    let path = deps.parent().expect("target/release").join("tessera");
-    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let is_library = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("libtessera_pipeline-") && name.ends_with(".rlib")
-    };
-    let files = fs::read_dir(deps).expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
-    let library = files.filter(is_library).filter_map(|path| modified(&path)).max();
-    let made = modified(&path).unwrap_or_else(|| panic!("{} is not built: `make test` builds it first", path.display()));
-    assert!(Some(made) >= library, "{} is older than its library: `make test` builds it first", path.display());
-    path
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let tests = std::env::current_exe().expect("the test binary's path");
+        let deps = tests.parent().expect("target/release/deps");
+        let path = deps.parent().expect("target/release").join("tessera");
+        let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let made = modified(&path).unwrap_or_else(|| panic!("{} is not built: `make test` builds it first", path.display()));
+        let mut open: Vec<PathBuf> =
+            ["schemas", "datasets", "operators", "pipeline"].map(|name| checkout(name).join("src")).to_vec();
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder of sources") {
+                let entry = entry.expect("an entry").path();
+                if entry.is_dir() {
+                    open.push(entry);
+                } else if modified(&entry) > Some(made) {
+                    panic!("{} is older than {}: `make test` builds it first", path.display(), entry.display());
+                }
+            }
+        }
+        path
+    });
+    BINARY.clone()
 }
 
 /// Runs a command to its end, or kills it.
