@@ -7,6 +7,30 @@ use std::process::{Command, Stdio};
 
 use tessera_tests::{Place, binary};
 
+/// A training that does not end by itself.
+const TRAINING: &str = r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 48
+
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+permutations = 20
+
+[stage.pretext]
+op = "train"
+input = "puzzles"
+network = "small"
+epochs = 100000
+batch = 12
+"#;
+
 /// Runs until `stage` is being made, presses ^C, and returns the exit code and what was said from then on.
 fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
     let mut child = Command::new(binary())
@@ -77,31 +101,7 @@ keep = true
 #[test]
 fn an_interrupted_run_keeps_what_it_finished() {
     let place = Place::new();
-    place.images(24).write(
-        "pipeline.toml",
-        r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 48
-
-[stage.puzzles]
-op = "jigsaw"
-input = "decoded"
-permutations = 20
-
-[stage.pretext]
-op = "train"
-input = "puzzles"
-network = "small"
-epochs = 100000
-batch = 12
-"#,
-    );
+    place.images(24).write("pipeline.toml", TRAINING);
     let (code, said) = interrupt(&place, "pretext");
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("interrupted: what was finished is kept, and the next run goes on from there"), "{said}");
@@ -119,31 +119,7 @@ batch = 12
 #[test]
 fn a_run_can_be_watched() {
     let place = Place::new();
-    place.images(12).write(
-        "pipeline.toml",
-        r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 48
-
-[stage.puzzles]
-op = "jigsaw"
-input = "decoded"
-permutations = 20
-
-[stage.pretext]
-op = "train"
-input = "puzzles"
-network = "small"
-epochs = 100000
-batch = 6
-"#,
-    );
+    place.images(24).write("pipeline.toml", TRAINING);
     let mut child = Command::new(binary())
         .args(["run", "pipeline.toml", "-q"])
         .current_dir(place.path(""))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tessera_datasets::local::LocalFiles;
 use tessera_operators::memory::Memory;
@@ -77,6 +77,8 @@ pub struct Session {
     pub catalog: Arc<Catalog>,
     /// What drives the engine.
     pub runtime: Runtime,
+    /// Whether the file could not be bound, so that there are the tables that were made, and no views.
+    made_alone: bool,
 }
 
 impl Session {
@@ -107,12 +109,12 @@ impl Session {
     /// The file is wrong, and the store has nothing of it; the store is damaged, or the system gives no threads.
     pub fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
-        let (plan, store, generation) = match bind(&file.path, &file.overrides, &runtime) {
+        let (plan, store, generation, made_alone) = match bind(&file.path, &file.overrides, &runtime) {
             Ok(mut plan) => {
                 let store = store(&plan.graph.file, limit);
                 let generation = Generation::read(&store)?;
                 recorded::extend(&mut plan, &generation);
-                (plan, store, generation)
+                (plan, store, generation, false)
             }
             // What the command line changes would not be answered for.
             Err(error) if !file.overrides.is_empty() => return Err(error),
@@ -125,11 +127,11 @@ impl Session {
                     return Err(error);
                 }
                 tell(format_args!("note: {}; answered is what the last runs made, without views", faults.summary()));
-                (recorded::plan(place, &generation), store, generation)
+                (recorded::plan(place, &generation), store, generation, true)
             }
         };
         store.check_owner(&file.path)?;
-        let session = Self::over(plan, store, threads, runtime, limit)?;
+        let session = Self { made_alone, ..Self::over(plan, store, threads, runtime, limit)? };
         session.catalog.load(&generation);
         Ok(session)
     }
@@ -137,7 +139,7 @@ impl Session {
     fn over(plan: Plan, store: Store, threads: usize, runtime: Runtime, limit: Option<u32>) -> Result<Self> {
         let engine = Engine::new(threads, Arc::new(LocalFiles)).context("cannot start threads")?;
         let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
-        Ok(Self { catalog: Arc::new(catalog), runtime })
+        Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }
 
     /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
@@ -171,7 +173,15 @@ impl Session {
             tell(format_args!("error: {why}"));
             std::process::exit(1);
         };
-        Streamed::open(self.runtime.handle(), &self.catalog, query, limits, interrupt, abandon)
+        let asked = Streamed::open(self.runtime.handle(), &self.catalog, query, limits, interrupt, abandon);
+        asked.map_err(|error| {
+            if !self.made_alone {
+                return error;
+            }
+            let nodes = &self.catalog.plan.graph.nodes;
+            let names = nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+            anyhow!("{error:#}; while the file has faults, there is what was made: {names}")
+        })
     }
 
     /// The stages of these names, cells of swept ones included.

@@ -115,9 +115,14 @@ impl Catalog {
     /// # Errors
     /// A stage of it has no snapshot, or fails.
     pub async fn collect(&self, table: usize, columns: Option<Vec<String>>) -> Result<Vec<RecordBatch>> {
-        let scan = self.scan(table, Request { columns, ..Request::default() }).await?;
+        let scan = self.scan(table, Request { columns, rows: self.few(), top: None }).await?;
         let partitions = collect_partitioned(scan.plan, self.engine.context.task_ctx()).await.map_err(convert::unwrap)?;
         Ok(partitions.into_iter().flatten().collect())
+    }
+
+    /// All rows, for who reads all partitions at once.
+    fn few(&self) -> Rows {
+        Rows::Few { partitions: self.engine.threads, predicate: None, limit: None }
     }
 
     /// A plan that reads a table.
@@ -239,7 +244,7 @@ impl Catalog {
         let columns = above.first().map(|step| step.columns.clone());
         let columns = if below.is_empty() { columns } else { None };
         // The leaf's columns are the first step's, also if that is one of those above.
-        let scan = self.stored(base, below, columns, Rows::Stored)?;
+        let scan = self.stored(base, below, columns, self.few())?;
         let schema = scan.plan.schema();
         let parts = execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
         let held = Arc::new(AtomicUsize::new(0));

@@ -206,3 +206,51 @@ impl Manifest {
         self.parts.iter().flat_map(|part| &part.dropped).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+    use serde_json::json;
+
+    use super::*;
+
+    /// As the first versions wrote it.
+    fn earlier() -> serde_json::Value {
+        json!({
+            "format": 1, "id": "a", "stage": "s", "key": "k", "created": 7, "run": "r", "seconds": 0.5, "metrics": null,
+            "parts_of_key": {
+                "operator": "table", "version": 1, "config": {}, "seed": null, "files": [], "inputs": {}, "listing": null,
+            },
+            "parts": [{
+                "file": "p.parquet", "key": "k", "rows": 1, "bytes": 9, "checksum": "c", "digests": {}, "ids": null,
+                "recipe": "", "made_from": [], "dropped": [],
+            }],
+        })
+    }
+
+    #[test]
+    fn manifests_of_earlier_versions_are_read() {
+        let manifest: Manifest = serde_json::from_value(earlier()).unwrap();
+        assert_eq!((&manifest.schema, manifest.inputs.len(), manifest.parts[0].blocks.len()), (&None, 0, 0));
+        assert_eq!((manifest.machine, manifest.started_from), (None, None));
+    }
+
+    #[test]
+    fn a_schema_comes_back_with_all_that_is_noted_of_it() {
+        let noted = |key: &str| [(key.to_owned(), "value".to_owned())].into();
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let fields = vec![
+            Field::new("image_id", DataType::Utf8, false),
+            Field::new("feature", DataType::FixedSizeList(item, 3), true).with_metadata(noted("tessera.of")),
+        ];
+        let schema = Arc::new(Schema::new_with_metadata(fields, noted("tessera.network")));
+        let mut manifest: Manifest = serde_json::from_value(earlier()).unwrap();
+        manifest.schema = Some(schema.clone());
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap().schema, Some(schema));
+        let broken = text.replace("\"schema\":\"/////", "\"schema\":\"AAAA/");
+        assert!(broken != text && serde_json::from_str::<Manifest>(&broken).is_err());
+    }
+}
