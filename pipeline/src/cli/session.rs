@@ -90,7 +90,7 @@ impl Session {
         Self::limited(file, threads, None)
     }
 
-    /// The same over the first images of each data set.
+    /// The same over a sample of the images of each data set.
     ///
     /// # Errors
     /// As [`open`](Self::open).
