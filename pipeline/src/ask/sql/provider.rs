@@ -14,8 +14,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::{CastExpr, col};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -130,6 +130,18 @@ impl Scans {
     }
 }
 
+/// What a scan is told of the rows that its reader will not look at: a predicate, and how many are enough. A limit behind a filter that is
+/// not exact could be reached too early.
+pub(super) fn pushed_down(
+    state: &dyn Session,
+    schema: &SchemaRef,
+    filters: &[Expr],
+    limit: Option<usize>,
+) -> Result<(Option<Arc<dyn PhysicalExpr>>, Option<usize>)> {
+    let Some(filter) = conjunction(filters.to_vec()) else { return Ok((None, limit)) };
+    Ok((Some(state.create_physical_expr(filter, &DFSchema::try_from(schema.clone())?)?), None))
+}
+
 /// A stage as a table.
 pub struct StageTable {
     catalog: Arc<Catalog>,
@@ -188,12 +200,7 @@ impl TableProvider for StageTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let names = |places: &Vec<usize>| places.iter().map(|&at| schema.field(at).name().clone()).collect::<Vec<String>>();
-        let predicate = match conjunction(filters.to_vec()) {
-            Some(filter) => Some(state.create_physical_expr(filter, &DFSchema::try_from(schema.clone())?)?),
-            None => None,
-        };
-        // A limit behind a filter that is not exact could be reached too early.
-        let limit = if filters.is_empty() { limit } else { None };
+        let (predicate, limit) = pushed_down(state, &schema, filters, limit)?;
         let partitions = state.config().target_partitions();
         let rows = Rows::Few { partitions, predicate, limit };
         let request = Request { top: None, columns: projection.map(names), rows };

@@ -6,12 +6,12 @@ use anyhow::bail;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::provider::pushed_down;
 use crate::engine::catalog::Catalog;
 use crate::engine::scan;
 use crate::store::PartReader;
@@ -96,12 +96,7 @@ impl TableProvider for SnapshotTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let predicate = match conjunction(filters.to_vec()) {
-            Some(filter) => Some(state.create_physical_expr(filter, &DFSchema::try_from(self.schema.clone())?)?),
-            None => None,
-        };
-        // A limit behind a filter that is not exact could be reached too early.
-        let limit = if filters.is_empty() { limit } else { None };
+        let (predicate, limit) = pushed_down(state, &self.schema, filters, limit)?;
         let groups = scan::grouped(self.files.clone(), state.config().target_partitions());
         scan::files(&self.schema, &groups, projection.cloned(), predicate, limit)
     }

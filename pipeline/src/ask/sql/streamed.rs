@@ -88,9 +88,8 @@ impl Streamed {
     }
 
     /// What is known of the answer, once all rows were read; nothing before.
-    pub fn end(self) -> End {
-        let mut this = self;
-        this.end.take().unwrap_or_default()
+    pub fn end(mut self) -> End {
+        self.end.take().unwrap_or_default()
     }
 
     fn receive(&mut self) -> Result<Message> {
@@ -112,9 +111,7 @@ impl Streamed {
             }
         }
     }
-}
 
-impl Streamed {
     /// Why the task went away without a word.
     fn panic(&mut self) -> String {
         match self.runtime.block_on(&mut self.task).map_err(JoinError::try_into_panic) {
