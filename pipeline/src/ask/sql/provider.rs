@@ -130,6 +130,9 @@ impl Scans {
     }
 }
 
+/// A predicate and a number of rows.
+pub(super) type PushedDown = (Option<Arc<dyn PhysicalExpr>>, Option<usize>);
+
 /// What a scan is told of the rows that its reader will not look at: a predicate, and how many are enough. A limit behind a filter that is
 /// not exact could be reached too early.
 pub(super) fn pushed_down(
@@ -137,7 +140,7 @@ pub(super) fn pushed_down(
     schema: &SchemaRef,
     filters: &[Expr],
     limit: Option<usize>,
-) -> Result<(Option<Arc<dyn PhysicalExpr>>, Option<usize>)> {
+) -> Result<PushedDown> {
     let Some(filter) = conjunction(filters.to_vec()) else { return Ok((None, limit)) };
     Ok((Some(state.create_physical_expr(filter, &DFSchema::try_from(schema.clone())?)?), None))
 }
