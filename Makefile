@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CACHE := $(if $(TESSERA_CACHE),$(TESSERA_CACHE),)
 LIBTORCH_DIR := $(if $(CACHE),$(CACHE)/libtorch,$(CURDIR)/.libtorch)
 TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
+# The S3 server that tests talk to.
+export TESSERA_MOTO := $(if $(CACHE),$(CACHE)/moto,$(CURDIR)/.moto)
 PHOTOS := $(if $(CACHE),$(CACHE)/photos,$(CURDIR)/.photos)
 # A LIBTORCH of your own (say, of a full CUDA install of the same version) is taken as it is.
 OWN_LIBTORCH := $(LIBTORCH)
@@ -13,7 +15,6 @@ ifeq ($(OWN_LIBTORCH),)
 export LIBTORCH := $(LIBTORCH_DIR)/torch
 endif
 export CARGO_TARGET_DIR := $(TARGET_DIR)
-export PHOTOS
 
 TORCH_VERSION := 2.11.0
 BIN := $(TARGET_DIR)/release/tessera
@@ -22,7 +23,7 @@ CRATES := schemas datasets operators pipeline tests
 CHECKS := opt-level=1 debug=false debug-assertions=true overflow-checks=true
 CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.release.package.tessera-$(crate).$(check)))
 
-.PHONY: help setup build test assertions lint bench demo
+.PHONY: help setup moto build test assertions lint bench demo
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,11 +35,14 @@ build: setup ## Build the release binary; its path is the last line.
 	cargo build --release --workspace
 	@echo $(BIN)
 
-test: setup ## Run all tests.
+moto:
+	@tests/moto.sh "$(TESSERA_MOTO)"
+
+test: setup moto ## Run all tests.
 	cargo build --release --workspace
 	cargo test --release --workspace
 
-assertions: setup ## Run the libraries' tests with debug assertions and checked arithmetic.
+assertions: setup moto ## Run the libraries' tests with debug assertions and checked arithmetic.
 	cargo test --release $(CHECKED) --workspace --lib
 
 lint: setup ## Check format, clippy and the import order.
@@ -48,7 +52,7 @@ lint: setup ## Check format, clippy and the import order.
 
 demo: build ## Cluster the tiles of some photographs, then ask how clusters and photographs agree.
 	@pipeline/demo/photos.sh "$(PHOTOS)"
-	@pipeline/demo/run.sh "$(BIN)"
+	@PHOTOS="$(PHOTOS)" pipeline/demo/run.sh "$(BIN)"
 
-bench: build ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
+bench: build moto ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
 	cargo test --release --workspace -- --ignored --nocapture --test-threads 1

@@ -8,7 +8,7 @@ use tessera_tests::{Answer, Place, run};
 const PIPELINE: &str = r#"
 [stage.images]
 op = "images"
-path = "${PHOTOS}"
+path = "${ASKED_PHOTOS}"
 
 [stage.decoded]
 op = "decode"
@@ -46,7 +46,7 @@ fn made() -> Place {
 /// A call that knows where the photos are.
 fn with(place: &Place, command: &str, arguments: &[&str]) -> Answer {
     let mut call = place.command(command, "pipeline.toml", arguments);
-    call.env("PHOTOS", "photos");
+    call.env("ASKED_PHOTOS", "photos");
     run(call)
 }
 
@@ -66,12 +66,12 @@ fn nothing_but_the_store_is_needed() {
     edit(&place, "k = 3", "k = 4");
     for command in ["plan", "check"] {
         let refused = place.tessera(command, &[]);
-        assert!(refused.code == 2 && refused.err.contains("PHOTOS"), "{command}: {}", refused.err);
+        assert!(refused.code == 2 && refused.err.contains("ASKED_PHOTOS"), "{command}: {}", refused.err);
     }
     let note = "note: pipeline.toml: ";
     let answer = ask(&place);
     assert_eq!((answer.code, &answer.out), (0, &before.out), "{}", answer.err);
-    assert!(answer.err.starts_with(note) && answer.err.contains("PHOTOS"), "{}", answer.err);
+    assert!(answer.err.starts_with(note) && answer.err.contains("ASKED_PHOTOS"), "{}", answer.err);
     let status = place.tessera("status", &["--format", "json"]);
     let stages = status.json();
     let names: Vec<&str> = stages.as_array().unwrap().iter().map(|row| row["stage"].as_str().unwrap()).collect();

@@ -1,5 +1,8 @@
 //! What tests share: folders of made images, and the binary as its users call it.
 
+pub mod bucket;
+pub mod moto;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;

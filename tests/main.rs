@@ -2,6 +2,7 @@
 
 mod asking;
 mod bounds;
+mod buckets;
 mod cluster_numbers;
 mod command_line;
 mod content;

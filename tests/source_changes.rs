@@ -244,7 +244,7 @@ k = 3
 fn the_holder_of_a_store_is_named() {
     let place = Place::new();
     place.images(3).write("pipeline.toml", file(true));
-    let held = Store::new(&place.path(".tessera"), "pipeline").lock().unwrap();
+    let held = Store::new(&place.path(".tessera"), "pipeline").lock(&|_| {}).unwrap();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     for call in [&["run"][..], &["gc", "--delete"]] {
         let answer = place.tessera(call[0], &call[1..]);

@@ -29,17 +29,37 @@ pub struct Entry {
     pub changed_ns: i64,
     /// The file's number on its disk: another one that takes its name has another. 0 where it is not known.
     pub inode: u64,
+    /// Of an object: what its store changes whenever its bytes are written.
+    pub e_tag: Option<Box<str>>,
 }
 
 impl Entry {
     /// Whether both are the same version of a file: then its bytes are the same.
     pub fn is(&self, other: &Self) -> bool {
-        let Self { path, size, modified_ns, changed_ns, inode } = self;
+        let Self { path, size, modified_ns, changed_ns, inode, e_tag } = self;
+        if let (Some(one), Some(other_tag)) = (e_tag, &other.e_tag) {
+            return one == other_tag && *path == other.path && *size == other.size;
+        }
         let same_file = *inode == other.inode || *inode == 0 || other.inode == 0;
         same_file
+            && e_tag.is_none()
+            && other.e_tag.is_none()
             && *path == other.path
             && (*size, *modified_ns, *changed_ns) == (other.size, other.modified_ns, other.changed_ns)
     }
+}
+
+/// Schemes of the object stores that are known.
+pub const URL_SCHEMES: [&str; 7] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
+/// What URLs of them look like.
+pub const URL_EXAMPLES: &str = "s3://bucket/folder, gs://bucket/folder or az://container/folder";
+
+/// A path that is a URL, of a kind that is known or not: it is kept as it was written.
+pub fn as_url(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_scheme.then_some(text)
 }
 
 /// What a folder holds.
@@ -96,6 +116,30 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// It cannot be read, or ends before the range does.
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, Error>;
+
+    /// Reads of many files, in their order; several at once where each takes its time.
+    fn read_each(&self, reads: &[Read]) -> Vec<Result<Vec<u8>, Error>> {
+        let read = |read: &Read| match read.range {
+            None => self.read(&read.path),
+            Some((offset, length)) => self.read_range(&read.path, offset, length),
+        };
+        reads.iter().map(read).collect()
+    }
+
+    /// How many reads of files below a folder should be under way at once, so that none waits for another.
+    fn at_once(&self, root: &Path) -> usize {
+        let _ = root;
+        1
+    }
+}
+
+/// A file, or a part of one, that is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Which file.
+    pub path: PathBuf,
+    /// Offset and length; all of it if none.
+    pub range: Option<(u64, u64)>,
 }
 
 /// A data set could not be listed or read.

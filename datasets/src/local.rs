@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::Utf8Chunk;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::{Entry, Error, Files, LeftOut, Listed};
+use crate::{Entry, Error, Files, LeftOut, Listed, as_url};
 
 /// Threads that list folders: they wait for the disk more than they compute.
 const LISTERS: usize = 4;
@@ -67,11 +67,15 @@ fn entry(path: String, metadata: &fs::Metadata) -> Entry {
         modified_ns: time(metadata.mtime(), metadata.mtime_nsec()),
         changed_ns: time(metadata.ctime(), metadata.ctime_nsec()),
         inode: metadata.ino(),
+        e_tag: None,
     }
 }
 
-/// A path as people write it, from a folder on: `~/photos` is in their home.
+/// A path as people write it, from a folder on: `~/photos` is in their home; a URL is where it says.
 pub fn joined(base: &Path, path: &Path) -> PathBuf {
+    if as_url(path).is_some() {
+        return path.to_owned();
+    }
     match (path.strip_prefix("~"), std::env::var_os("HOME")) {
         (Ok(below), Some(home)) if !home.is_empty() => Path::new(&home).join(below),
         _ => base.join(path),

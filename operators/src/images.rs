@@ -21,8 +21,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, voc};
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, URL_EXAMPLES, URL_SCHEMES, as_url, folder, voc};
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
 use crate::config::Limits;
@@ -34,7 +33,7 @@ use allowance::Allowance;
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The data set's folder, from the pipeline file's.
+    /// The data set's folder, from the pipeline file's; or its URL, such as s3://bucket/photos.
     path: PathBuf,
     /// How the data set is laid out. Default `"folder"`.
     #[serde(default)]
@@ -91,14 +90,21 @@ impl Operator for Images {
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let Config { path, format, on_error, max_removed } = config;
         let root = inputs.resolve(&path);
-        if !root.is_dir() {
+        if let Some(url) = as_url(&root) {
+            // What lies in a bucket is asked when it is listed.
+            let scheme = url.split("://").next().unwrap_or_default();
+            if !URL_SCHEMES.contains(&scheme) {
+                let error = BindError::key("path", format!("`{url}` is of no object store that is known"));
+                return Err(vec![error.help(format!("a data set is a folder, or {URL_EXAMPLES}"))]);
+            }
+        } else if !root.is_dir() {
             let what = if root.exists() { "is no folder" } else { "does not exist" };
             let error = BindError::key("path", format!("the folder `{}` {what}", root.display()));
             return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
         }
         let layout = match format {
             Format::Folder => Layout::Folder,
-            Format::Voc => Layout::Voc { classes: classes(&path, &root)? },
+            Format::Voc => Layout::Voc { classes: classes(&path, &root, inputs.files)? },
         };
         Ok(Self { root, layout, on_error, max_removed })
     }
@@ -120,8 +126,10 @@ impl Operator for Images {
 }
 
 /// The classes of a data set as VOC has it, or what is wrong with it.
-fn classes(path: &Path, root: &Path) -> Result<Vec<String>, Vec<BindError>> {
-    let lacking: Vec<&str> = [voc::IMAGES, voc::SETS].into_iter().filter(|folder| !root.join(folder).is_dir()).collect();
+fn classes(path: &Path, root: &Path, files: &dyn Files) -> Result<Vec<String>, Vec<BindError>> {
+    let is_remote = as_url(root).is_some();
+    let is_lacking = |folder: &&str| !is_remote && !root.join(folder).is_dir();
+    let lacking: Vec<&str> = [voc::IMAGES, voc::SETS].into_iter().filter(is_lacking).collect();
     if !lacking.is_empty() {
         let message = format!("the folder `{}` has no {}", root.display(), lacking.join(" and no "));
         let help = match within(root) {
@@ -130,8 +138,7 @@ fn classes(path: &Path, root: &Path) -> Result<Vec<String>, Vec<BindError>> {
         };
         return Err(vec![BindError::key("path", message).help(help)]);
     }
-    // A plan knows no storage but the disk.
-    let classes = voc::classes(&LocalFiles, root).map_err(|error| {
+    let classes = voc::classes(files, root).map_err(|error| {
         vec![BindError::key("path", error.to_string()).help("format = \"folder\" lists images without classes")]
     })?;
     let schema = images::schema();

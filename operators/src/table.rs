@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::local::LocalFiles;
-use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, tables};
+use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
@@ -41,7 +40,8 @@ impl Operator for Table {
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let path = inputs.resolve(&config.path);
-        if !path.exists() {
+        let is_remote = as_url(&path).is_some();
+        if !is_remote && !path.exists() {
             let error = BindError::key("path", format!("the file or folder `{}` does not exist", path.display()));
             return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
         }
@@ -51,10 +51,15 @@ impl Operator for Table {
             let help = "`tessera path FILE STAGE` prints those of the current table, and `tessera export` writes it to a file of its own";
             return Err(vec![BindError::key("path", message).help(help)]);
         }
-        let root = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(&path).to_owned() };
-        // A plan knows no storage but the disk.
-        let schema = list(&LocalFiles, &path).and_then(|entries| tables::schema(&LocalFiles, &root, &entries));
-        let schema = schema.map_err(|error| vec![BindError::key("path", error.to_string())])?;
+        let faulty = |error: Error| vec![BindError::key("path", error.to_string())];
+        let entries = list(inputs.files, &path).map_err(faulty)?;
+        let is_file = match &entries[..] {
+            // A file lists itself, by its name.
+            [only] if is_remote => path.ends_with(&only.path),
+            _ => path.is_file(),
+        };
+        let root = if is_file { path.parent().unwrap_or(&path).to_owned() } else { path.clone() };
+        let schema = tables::schema(inputs.files, &root, &entries).map_err(faulty)?;
         Ok(Self { path, root, schema })
     }
 
@@ -115,6 +120,7 @@ impl Source for Table {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tessera_datasets::local::LocalFiles;
     use tessera_schemas::text;
 
     use super::*;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use tessera_datasets::local::LocalFiles;
 use tessera_schemas::features;
 
 use crate::config;
@@ -27,7 +28,10 @@ impl QueryPlanner for NoQueries {
 pub fn bind<O: Operator>(config: serde_json::Value, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
     let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
-    O::bind(config::parse(keys, O::LIMITS)?, &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries })
+    O::bind(
+        config::parse(keys, O::LIMITS)?,
+        &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries, files: &LocalFiles },
+    )
 }
 
 /// A table of features.
@@ -70,7 +74,9 @@ pub fn run(
 ) -> Result<Vec<RecordBatch>, RunError> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
     let schemas = Inputs(inputs.iter().map(|(name, table)| ((*name).to_owned(), table.schema())).collect());
-    let bound = spec.bind(keys, &Binding { inputs: &schemas, base: Path::new(""), planner: &NoQueries }).unwrap();
+    let bound = spec
+        .bind(keys, &Binding { inputs: &schemas, base: Path::new(""), planner: &NoQueries, files: &LocalFiles })
+        .unwrap();
     match bound.kernel(&Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() })? {
         Kernel::Map(map) => {
             let sides = inputs[1..].iter().map(|(name, table)| ((*name).to_owned(), vec![table.clone()]));

@@ -317,7 +317,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Run { file, choice, output, quiet } => {
             let mut session = Session::limited(&file, threads, choice.limit)?;
             let options = check_names(&session, choice)?;
-            let _lock = session.catalog.store.lock()?;
+            let _lock = session.catalog.store.lock(&|line| tell(line))?;
             session.catalog.store.claim(&file.path)?;
             session.catalog.engine.interrupt.install()?;
             let report = session.run(&file, &options, Reporter::new(quiet));
@@ -358,7 +358,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
             print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
             tell_notes(&meanwhile::of_each(&session.catalog));
-            let damaged = session.catalog.damaged();
+            let damaged = session.catalog.damaged()?;
             out.flush()?;
             damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
             if !damaged.is_empty() {
@@ -375,8 +375,8 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             if stages.is_none() {
                 tell("note: the file has faults, so that all stages stay, whether it names them or not");
             }
-            store.check_owner(&file.path)?;
-            let _lock = delete.then(|| store.lock()).transpose()?;
+            session::tell_owner(&store, &file.path)?;
+            let _lock = delete.then(|| store.lock(&|line| tell(line))).transpose()?;
             let garbage = gc::find(&store, keep_runs, stages.as_ref())?;
             if delete {
                 store.delete(&garbage)?;

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod convert;
+pub mod files;
 pub mod in_order;
 pub mod operator_exec;
 pub mod pool;

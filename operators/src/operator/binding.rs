@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use tessera_datasets::Files;
 use tessera_datasets::local::joined;
 use tessera_schemas::features;
 
@@ -148,6 +149,8 @@ pub struct Binding<'a> {
     pub base: &'a Path,
     /// Finds a query's schema.
     pub planner: &'a dyn QueryPlanner,
+    /// Reaches files of data sets, on a disk or in buckets.
+    pub files: &'a dyn Files,
 }
 
 impl Binding<'_> {

@@ -33,7 +33,7 @@ impl Path {
             return Err(Usage(message).into());
         }
         let (manifest, store) = (catalog.manifest(node)?, catalog.store.stage(name));
-        if let Some(damaged) = store.damage(&manifest) {
+        if let Some(damaged) = store.shelf()?.damage(&manifest) {
             return Err(damaged.into());
         }
         let paths: Vec<String> = manifest.parts.iter().map(|part| store.part(part).to_string_lossy().into_owned()).collect();

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
-use tessera_datasets::local::LocalFiles;
 use tessera_operators::memory::Memory;
 use tokio::runtime::Runtime;
 
@@ -20,6 +19,7 @@ use crate::declare::file::{Override, PipelineFile};
 use crate::declare::graph::Graph;
 use crate::declare::plan::Plan;
 use crate::engine::catalog::Catalog;
+use crate::engine::files::AnyFiles;
 use crate::engine::{Engine, recorded};
 use crate::run::{self, Options};
 use crate::store::Store;
@@ -97,8 +97,8 @@ impl Session {
     pub fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
         let plan = bind(&file.path, &file.overrides, &runtime)?;
-        let store = store(&plan.graph.file, limit);
-        store.check_owner(&file.path)?;
+        let store = store(&plan.graph.file, limit)?;
+        tell_owner(&store, &file.path)?;
         Self::over(plan, store, threads, runtime, limit)
     }
 
@@ -111,7 +111,7 @@ impl Session {
         let (threads, runtime) = start(threads)?;
         let (plan, store, generation, made_alone) = match bind(&file.path, &file.overrides, &runtime) {
             Ok(mut plan) => {
-                let store = store(&plan.graph.file, limit);
+                let store = store(&plan.graph.file, limit)?;
                 let generation = Generation::read(&store)?;
                 recorded::extend(&mut plan, &generation);
                 (plan, store, generation, false)
@@ -121,7 +121,7 @@ impl Session {
             Err(error) => {
                 let Some(faults) = error.downcast_ref::<Faults>() else { return Err(error) };
                 let place = PipelineFile::read_place(&file.path)?;
-                let store = store(&place, limit);
+                let store = store(&place, limit)?;
                 let generation = Generation::read(&store)?;
                 if generation.is_empty() {
                     return Err(error);
@@ -130,14 +130,14 @@ impl Session {
                 (recorded::plan(place, &generation), store, generation, true)
             }
         };
-        store.check_owner(&file.path)?;
+        tell_owner(&store, &file.path)?;
         let session = Self { made_alone, ..Self::over(plan, store, threads, runtime, limit)? };
         session.catalog.load(&generation);
         Ok(session)
     }
 
     fn over(plan: Plan, store: Store, threads: usize, runtime: Runtime, limit: Option<u32>) -> Result<Self> {
-        let engine = Engine::new(threads, Arc::new(LocalFiles)).context("cannot start threads")?;
+        let engine = Engine::new(threads, Arc::new(AnyFiles::default())).context("cannot start threads")?;
         let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
         Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }
@@ -209,12 +209,23 @@ pub fn store_of(file: &InFile) -> Result<(Store, Option<BTreeSet<String>>)> {
     match PipelineFile::read(&file.path, &file.overrides) {
         Ok(read) if read.faults.is_empty() => {
             let names = read.stages.iter().map(|stage| stage.name.text.clone()).collect();
-            Ok((store(&read, None), Some(names)))
+            Ok((store(&read, None)?, Some(names)))
         }
-        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, None), None)),
-        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, None), None)),
+        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
+        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
         Err(error) => Err(Usage(format!("{error:#}")).into()),
     }
+}
+
+/// Makes sure that a store's tables are a file's, and tells what a person should know of that.
+///
+/// # Errors
+/// They are another file's.
+pub fn tell_owner(store: &Store, file: &Path) -> Result<()> {
+    if let Some(note) = store.check_owner(file)? {
+        tell(format_args!("note: {note}"));
+    }
+    Ok(())
 }
 
 /// Bytes of a thread's stack, of which only what is used takes memory: queries are trees that are walked by recursion.
@@ -232,9 +243,9 @@ fn start(threads: Option<u16>) -> Result<(usize, Runtime)> {
 }
 
 /// Where a file's tables lie, or those of its first images.
-fn store(file: &PipelineFile, limit: Option<u32>) -> Store {
+fn store(file: &PipelineFile, limit: Option<u32>) -> Result<Store> {
     let name = limit.map_or_else(|| file.name.clone(), |limit| format!("{}@{limit}", file.name));
-    Store::new(&file.store, &name)
+    Store::at_place(&file.store, &name)
 }
 
 fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> {
@@ -242,5 +253,5 @@ fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> 
         // A file that cannot be read is a wrong argument.
         if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
     })?;
-    Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() })?)
+    Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() }, &AnyFiles::default())?)
 }

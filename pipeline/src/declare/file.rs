@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tessera_datasets::local::joined;
+use tessera_datasets::{URL_EXAMPLES, URL_SCHEMES, as_url};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -265,12 +266,14 @@ impl Reader {
             }
             "store" => {
                 if let Some(store) = self.text(key, value) {
-                    if store.text.contains("://") {
-                        let message =
-                            format!("the store `{}` is not a folder; object stores are not supported yet", store.text);
-                        self.fault(store.span, message);
-                    } else {
-                        file.store = joined(&file.base, Path::new(&store.text));
+                    let known = |url: &str| URL_SCHEMES.contains(&url.split("://").next().unwrap_or_default());
+                    match as_url(Path::new(&store.text)) {
+                        Some(url) if !known(url) => {
+                            let fault =
+                                Fault::new(store.span, format!("the store `{url}` is of no object store that is known"));
+                            self.faults.push(fault.help(format!("a store is a folder, or {URL_EXAMPLES}")));
+                        }
+                        _ => file.store = joined(&file.base, Path::new(&store.text)),
                     }
                 }
             }

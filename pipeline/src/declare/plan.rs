@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
+use tessera_datasets::Files;
 use tessera_operators::operator::{Binding, ColumnKind, Inputs, QueryPlanner};
 use tessera_operators::spec::Bound;
 use tessera_schemas::meta;
@@ -50,7 +51,7 @@ impl Plan {
     ///
     /// # Errors
     /// Everything that is wrong with the file, its names, its edges and its stages.
-    pub fn bind(mut graph: Graph, planner: &dyn QueryPlanner) -> Result<Self, Faults> {
+    pub fn bind(mut graph: Graph, planner: &dyn QueryPlanner, files: &dyn Files) -> Result<Self, Faults> {
         let mut faults = std::mem::take(&mut graph.faults);
         let faulty: BTreeSet<usize> = (0..graph.nodes.len())
             .filter(|&node| {
@@ -62,7 +63,8 @@ impl Plan {
             .collect();
         let mut stages: Vec<Option<BoundStage>> = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
-            let bound = if faulty.contains(&index) { None } else { bind(&graph, node, &stages, planner, &mut faults) };
+            let bound =
+                if faulty.contains(&index) { None } else { bind(&graph, node, &stages, (planner, files), &mut faults) };
             stages.push(bound);
         }
         if faults.is_empty() {
@@ -106,7 +108,7 @@ fn bind(
     graph: &Graph,
     node: &Node,
     stages: &[Option<BoundStage>],
-    planner: &dyn QueryPlanner,
+    (planner, files): (&dyn QueryPlanner, &dyn Files),
     faults: &mut Vec<Fault>,
 ) -> Option<BoundStage> {
     let stage = &graph.file.stages[node.declared];
@@ -123,7 +125,7 @@ fn bind(
     if !fits || missing {
         return None;
     }
-    let binding = Binding { inputs: &inputs, base: &graph.file.base, planner };
+    let binding = Binding { inputs: &inputs, base: &graph.file.base, planner, files };
     match node.spec.bind(stage.config.clone(), &binding) {
         Ok(bound) => Some(BoundStage {
             schema: rooted(bound.schema(), &node.name),

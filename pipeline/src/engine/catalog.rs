@@ -99,13 +99,15 @@ impl Catalog {
 
     /// Pointers and manifests that are damaged, and parts of the known tables that are gone or damaged, as far as that is seen without
     /// reading them; one a stage.
-    pub fn damaged(&self) -> Vec<Damaged> {
-        let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
-        let manifests = (0..self.plan.stages.len()).filter_map(|node| self.table(node)?.manifest);
-        broken
-            .into_iter()
-            .chain(manifests.filter_map(|manifest| self.store.stage(&manifest.stage).damage(&manifest)))
-            .collect()
+    ///
+    /// # Errors
+    /// A folder of parts cannot be read.
+    pub fn damaged(&self) -> Result<Vec<Damaged>> {
+        let mut found: Vec<Damaged> = self.broken.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for manifest in (0..self.plan.stages.len()).filter_map(|node| self.table(node)?.manifest) {
+            found.extend(self.store.stage(&manifest.stage).shelf()?.damage(&manifest));
+        }
+        Ok(found)
     }
 
     /// A stage's snapshot.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tessera_datasets::{Files, UNREADABLE};
+use tessera_datasets::{Files, Read, UNREADABLE};
 use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
@@ -172,51 +172,53 @@ impl Step {
         let mut unread = Vec::new();
         let digests = text(batch, "digest").ok();
         let ids = text(batch, IMAGE_ID)?;
-        for (row, source) in images::sources(batch)?.enumerate() {
-            if let Some(length) = source.length.filter(|&length| length > MAX_BYTES) {
-                bytes.append_null();
-                let (mib, most) = (length >> 20, MAX_BYTES >> 20);
-                unread.push((row, format!("has {mib} MiB, and at most {most} MiB are read of an image")));
-                continue;
-            }
-            if !is_within(source.path) {
-                bytes.append_null();
-                let path = printable(source.path);
-                unread.push((row, format!("cannot be read: its path `{path}` leads out of the data set's folder")));
-                continue;
-            }
-            let whole = source.offset.is_none() && source.row.is_none();
-            let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
-            let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-            let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
-            let mut outcome = Self::read(files, &roots[0].join(source.path), &source);
-            let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
-            for root in &roots[1..] {
-                if fits {
-                    break;
-                }
-                match Self::read(files, &root.join(source.path), &source) {
-                    Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
-                    Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
-                    _ => {}
-                }
-            }
-            match outcome {
-                Ok(read) if fits => bytes.append_value(read),
-                Ok(_) => {
-                    let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
-                    voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
-                    let path = roots[0].join(source.path);
-                    let path = path.to_string_lossy();
-                    return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
-                }
-                Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
-                    let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
-                    return Err(changed(reason));
-                }
-                Err(error) => {
+        let sources: Vec<Source<'_>> = images::sources(batch)?.collect();
+        let wanted: Vec<Result<Read, String>> = sources.iter().map(|source| located(roots[0], source)).collect();
+        let lanes = files.at_once(roots[0]).max(1);
+        for (chunk, wanted) in wanted.chunks(lanes).enumerate() {
+            let reads: Vec<Read> = wanted.iter().filter_map(|read| read.as_ref().ok().cloned()).collect();
+            let mut outcomes = files.read_each(&reads).into_iter();
+            for (row, wanted) in (chunk * lanes..).zip(wanted) {
+                if let Err(reason) = wanted {
                     bytes.append_null();
-                    unread.push((row, format!("cannot be read: {error}")));
+                    unread.push((row, reason.clone()));
+                    continue;
+                }
+                let mut outcome = outcomes.next().unwrap_or_else(|| Err(cut_short(roots[0])));
+                let source = &sources[row];
+                let whole = source.offset.is_none();
+                let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
+                let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
+                let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
+                let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
+                for root in &roots[1..] {
+                    if fits {
+                        break;
+                    }
+                    let Ok(elsewhere) = located(root, source) else { break };
+                    match files.read_each(&[elsewhere]).pop().unwrap_or_else(|| Err(cut_short(root))) {
+                        Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
+                        Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
+                        _ => {}
+                    }
+                }
+                match outcome {
+                    Ok(read) if fits => bytes.append_value(read),
+                    Ok(_) => {
+                        let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
+                        voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
+                        let path = roots[0].join(source.path);
+                        let path = path.to_string_lossy();
+                        return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
+                    }
+                    Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
+                        let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
+                        return Err(changed(reason));
+                    }
+                    Err(error) => {
+                        bytes.append_null();
+                        unread.push((row, format!("cannot be read: {error}")));
+                    }
                 }
             }
         }
@@ -226,14 +228,26 @@ impl Step {
         columns.push(Arc::new(bytes.finish()));
         Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, unread))
     }
+}
 
-    fn read(files: &dyn Files, path: &Path, source: &Source<'_>) -> Result<Vec<u8>, tessera_datasets::Error> {
-        match (source.offset, source.row) {
-            (None, None) => files.read(path),
-            (Some(offset), None) => files.read_range(path, offset, source.length.unwrap_or(0)),
-            (_, Some(_)) => Err(tessera_datasets::Error::format(path, "rows of table files hold no images yet")),
-        }
+/// Where a row's bytes are, or why they are not read.
+fn located(root: &Path, source: &Source<'_>) -> Result<Read, String> {
+    if let Some(length) = source.length.filter(|&length| length > MAX_BYTES) {
+        return Err(format!("has {} MiB, and at most {} MiB are read of an image", length >> 20, MAX_BYTES >> 20));
     }
+    if !is_within(source.path) {
+        let path = printable(source.path);
+        return Err(format!("cannot be read: its path `{path}` leads out of the data set's folder"));
+    }
+    if source.row.is_some() {
+        return Err("cannot be read: rows of table files hold no images yet".to_owned());
+    }
+    let range = source.offset.map(|offset| (offset, source.length.unwrap_or(0)));
+    Ok(Read { path: root.join(source.path), range })
+}
+
+fn cut_short(root: &Path) -> tessera_datasets::Error {
+    tessera_datasets::Error::format(root, "fewer files were read than were asked for")
 }
 
 /// Whether a path stays in the folder that it starts from, as far as it says itself: a table of a user's may say anything.

@@ -20,7 +20,7 @@ use tessera_schemas::{IMAGE_ID, images, meta, text};
 use super::decide::{Reads, Refusal};
 use crate::engine::catalog::Catalog;
 use crate::engine::snapshot_exec::{Copies, Target};
-use crate::store::{DroppedRow, Manifest, Part, StageStore};
+use crate::store::{DroppedRow, Manifest, Part, Shelf, StageStore};
 
 /// Bytes of sources' parts that are read in search of rows outside of the parts that are replaced, where a changed row seldom is.
 const SEARCHED_BYTES: u64 = 256 << 20;
@@ -62,6 +62,7 @@ pub fn carry(
         parts: Vec::new(),
         found: HashMap::new(),
         listed: None,
+        shelves: [None, None],
     };
     search.run(current, kept)?;
     if search.found.is_empty() {
@@ -112,6 +113,17 @@ struct Search<'a> {
     found: HashMap<Digest, Found>,
     /// All parts of the stage below, by their files.
     listed: Option<BTreeMap<String, Part>>,
+    /// What lies among this stage's parts, and among those below; looked at when that is asked.
+    shelves: [Option<Shelf>; 2],
+}
+
+/// Whether a part is whole, as far as that is seen without reading it.
+fn holds(store: &StageStore, shelf: &mut Option<Shelf>, part: &Part) -> Result<bool> {
+    let shelf = match shelf {
+        Some(shelf) => shelf,
+        None => shelf.insert(store.shelf()?),
+    };
+    Ok(shelf.holds(part))
 }
 
 impl Search<'_> {
@@ -157,14 +169,22 @@ impl Search<'_> {
         let digested = |field: &&Arc<Field>| !field.metadata().contains_key(meta::UNDIGESTED);
         let has_all = || self.schema.fields().iter().filter(digested).all(|f| part.digests.contains_key(f.name()));
         let [from] = &part.made_from[..] else { return Ok(0) };
-        if part.recipe != self.recipe || !has_all() || self.is_over() || !self.store.holds(part) {
+        let [own, below] = &mut self.shelves;
+        if part.recipe != self.recipe
+            || !has_all()
+            || self.missing.as_ref().is_some_and(HashSet::is_empty)
+            || !holds(self.store, own, part)?
+        {
             return Ok(0);
         }
         let source = match &self.listed {
             Some(listed) => listed.get(from),
             None => self.listed.insert(self.base.listed()?).get(from),
         };
-        let Some(source) = source.filter(|source| self.base.holds(source)).cloned() else { return Ok(0) };
+        let Some(source) = source.cloned() else { return Ok(0) };
+        if !holds(self.base, below, &source)? {
+            return Ok(0);
+        }
         let (ids, contents) = match self.contents(&source) {
             Ok(contents) => contents,
             Err(error) => return self.leave(source.bytes, &error),

@@ -18,7 +18,7 @@ use super::{keys, last};
 use crate::engine::catalog::{Catalog, Table};
 use crate::engine::snapshot_exec::Target;
 use crate::store::key::{self, Change, KeyParts};
-use crate::store::{Damaged, DroppedRow, Manifest, Part, StageStore};
+use crate::store::{Damaged, DroppedRow, Manifest, Part, Shelf, StageStore};
 
 /// What is done about a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -206,25 +206,31 @@ fn candidate(
 ) -> Result<Option<Arc<Manifest>>> {
     let name = catalog.name(node);
     let store = catalog.store.stage(name);
-    let held = |store: &StageStore, manifest: &Manifest| manifest.parts.iter().all(fine) && store.damage(manifest).is_none();
+    let shelf = store.shelf()?;
+    let held = |shelf: &Shelf, manifest: &Manifest| manifest.parts.iter().all(fine) && shelf.damage(manifest).is_none();
     let same = current.filter(|current| current.key == key);
-    decision.damaged.extend(same.and_then(|current| store.damage(current)));
+    decision.damaged.extend(same.and_then(|current| shelf.damage(current)));
     if ask.force {
         return Ok(None);
     }
-    if let Some(current) = same.filter(|current| held(&store, current)) {
+    if let Some(current) = same.filter(|current| held(&shelf, current)) {
         return Ok(Some(current.clone()));
     }
-    if let Some(earlier) = store.find(key).into_iter().find(|manifest| held(&store, manifest)) {
+    if let Some(earlier) = store.find(key).into_iter().find(|manifest| held(&shelf, manifest)) {
         return Ok(Some(Arc::new(earlier)));
     }
     // What goes on from its own last table is not given another stage's.
     if ask.alone || (catalog.plan.stages[node].goes_on_from.is_some() && current.is_some()) {
         return Ok(None);
     }
-    let others = catalog.store.elsewhere(name, key)?.into_iter();
-    let others = others.map(|(from, manifest)| (from, manifest.of_stage(name)));
-    let newest = others.filter(|(from, manifest)| held(from, manifest)).max_by_key(|(_, manifest)| manifest.created);
+    let mut others = Vec::new();
+    for (from, manifest) in catalog.store.elsewhere(name, key)? {
+        let manifest = manifest.of_stage(name);
+        if held(&from.shelf()?, &manifest) {
+            others.push((from, manifest));
+        }
+    }
+    let newest = others.into_iter().max_by_key(|(_, manifest)| manifest.created);
     Ok(newest.map(|(from, manifest)| {
         decision.lies = Some(from);
         Arc::new(manifest)

@@ -32,7 +32,8 @@ pub fn find(catalog: &Catalog, node: usize, current: Option<&Manifest>, key: Opt
         let reason = earlier.map(|_| Reason::StartsAfresh { what, why: None });
         return Ok(Start { last: None, reason });
     }
-    let usable = |manifest: &Manifest| manifest.parts_of_key.operator == operator && store.damage(manifest).is_none();
+    let shelf = store.shelf()?;
+    let usable = |manifest: &Manifest| manifest.parts_of_key.operator == operator && shelf.damage(manifest).is_none();
     let Some(last) = candidates(&store, current, key)?.into_iter().find(usable) else { return Ok(Start::default()) };
     let fits = store.schema_of(&last).map_err(|error| format!("{error:#}")).and_then(|schema| stage.fits(&schema));
     let id = shown(&last.id);

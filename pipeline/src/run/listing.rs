@@ -1,9 +1,10 @@
 //! What a source's files were when they were last seen: path, size, times, digest, and of images what their headers say, as Parquet,
 //! with a checksum behind it that is looked at first: Parquet of flipped bits may have its reader panic.
 //!
-//! A file whose size, times and inode are the same has the same bytes, and may be read by the same people, but for one case: it was written to in the very moment of the
-//! listing, before and after it was looked at, and its time is too coarse to tell. So files that are not older than the listing
-//! itself are hashed again by the next one, as git does with its index.
+//! A file whose size, times and inode are the same has the same bytes, and may be read by the same people, but for one case: it was
+//! written to in the very moment of the listing, before and after it was looked at, and its time is too coarse to tell. So files that
+//! are not older than the listing itself are hashed again by the next one, as git does with its index. An object has the same bytes if
+//! its ETag and its size are the same.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,7 +34,7 @@ const KEPT_EVERY: Duration = Duration::from_secs(5);
 const SLICE_FILES: usize = 1024;
 const SLICE_BYTES: u64 = 1 << 30;
 /// Bytes of a file that are hashed at once.
-const PIECE: u64 = 64 << 20;
+const PIECE: u64 = 16 << 20;
 /// Key of the file's metadata for when listing began.
 const SINCE: &str = "tessera.since_ns";
 /// Key of the file's metadata for what it tells of each file.
@@ -55,6 +56,9 @@ pub struct Listing {
 impl Listing {
     /// Whether a file that has still this size and time has still these bytes. What could not be read may be readable by now.
     fn sure(&self, print: &Fingerprint) -> bool {
+        if print.entry.e_tag.is_some() {
+            return !print.digest.starts_with(UNREADABLE);
+        }
         let last = print.entry.modified_ns.max(print.entry.changed_ns);
         let older = last < self.since_ns.saturating_sub(COARSE_NS);
         older && !print.digest.starts_with(UNREADABLE)
@@ -132,6 +136,8 @@ pub fn load(store: &StageStore) -> Result<Listing, Damaged> {
             let (modified, changed) = (whole("modified_ns")?, whole("changed_ns")?);
             // An earlier version did not look at it.
             let inodes = unsigned("inode").ok();
+            let e_tags = text(&batch, "e_tag").ok();
+            let e_tag = |row: usize| e_tags.filter(|tags| tags.is_valid(row)).map(|tags| tags.value(row).into());
             let side = |sides: &UInt64Array, row: usize| {
                 sides.is_valid(row).then(|| u32::try_from(sides.value(row)).ok()).flatten()
             };
@@ -144,6 +150,7 @@ pub fn load(store: &StageStore) -> Result<Listing, Damaged> {
                     modified_ns: modified.value(row),
                     changed_ns: changed.value(row),
                     inode: inodes.map_or(0, |inodes| inodes.value(row)),
+                    e_tag: e_tag(row),
                 },
                 digest: digests.value(row).to_owned(),
                 header: Header { format: format(row), width: side(widths, row), height: side(heights, row) },
@@ -166,6 +173,7 @@ pub fn save(store: &StageStore, listing: &Listing) -> Result<()> {
         |get: fn(&Fingerprint) -> Option<u64>| -> ArrayRef { Arc::new(prints.iter().map(get).collect::<UInt64Array>()) };
     let times =
         |get: fn(&Fingerprint) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(prints.iter().map(get))) };
+    let e_tags: ArrayRef = Arc::new(prints.iter().map(|p| p.entry.e_tag.as_deref()).collect::<StringArray>());
     let formats: ArrayRef = Arc::new(prints.iter().map(|p| p.header.format).collect::<StringArray>());
     let columns = [
         ("path", texts(|p| &p.entry.path), false),
@@ -173,6 +181,7 @@ pub fn save(store: &StageStore, listing: &Listing) -> Result<()> {
         ("modified_ns", times(|p| p.entry.modified_ns), false),
         ("changed_ns", times(|p| p.entry.changed_ns), false),
         ("inode", unsigned(|p| Some(p.entry.inode)), false),
+        ("e_tag", e_tags, true),
         ("digest", texts(|p| &p.digest), false),
         ("format", formats, true),
         ("width", unsigned(|p| p.header.width.map(u64::from)), true),
@@ -262,7 +271,7 @@ pub fn fingerprint(entries: Vec<Entry>, known: &Listing, with: &Hashing<'_>) -> 
     let mut rest = &fresh[..];
     while !rest.is_empty() {
         let (slice, behind) = rest.split_at(slice(rest, &entries));
-        let hashed = parallel::each(with.threads, slice.len(), |at| {
+        let hashed = parallel::each(with.threads.max(with.files.at_once(with.root)), slice.len(), |at| {
             let entry = &entries[slice[at]];
             let digest = digest(with.files, &with.root.join(&entry.path), entry.size, (with.is_image)(&entry.path));
             let before = done.fetch_add(entry.size, std::sync::atomic::Ordering::Relaxed);

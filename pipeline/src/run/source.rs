@@ -136,7 +136,8 @@ fn update(
     let small = |rows: usize| rows * 2 < catalog.plan.graph.file.part_rows;
     let mut kept = Vec::new();
     let mut loose: Vec<RecordBatch> = Vec::new();
-    for part in previous.parts.iter().filter(|part| store.holds(part)) {
+    let shelf = store.shelf()?;
+    for part in previous.parts.iter().filter(|part| shelf.holds(part)) {
         let rows = store.read(part)?;
         if !has_columns(&rows.schema(), schema) {
             continue;

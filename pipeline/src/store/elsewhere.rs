@@ -44,15 +44,16 @@ impl StageStore {
     /// # Errors
     /// One of them is damaged or gone, another file of its name is here, or the disk says no.
     pub fn take_over(&self, from: &Self, parts: &[Part]) -> Result<()> {
+        let (own, others) = (self.shelf()?, from.shelf()?);
         for part in parts {
             let (theirs, ours) = (from.part_name(&part.file), self.part_name(&part.file));
-            if self.storage.look(&ours).is_ok() {
-                if !self.holds(part) {
+            if own.has(part) {
+                if !own.holds(part) {
                     bail!("{} is there and is another file", self.part(part).display());
                 }
                 continue;
             }
-            if let Some(damaged) = from.health.glance(&theirs, part) {
+            if let Some(damaged) = others.glance(part) {
                 return Err(damaged.into());
             }
             self.link(&theirs, &ours, part).with_context(|| format!("cannot take over {}", from.part(part).display()))?;

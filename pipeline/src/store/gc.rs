@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -108,7 +108,9 @@ fn of_stage(
     found: &mut Found<'_>,
 ) -> Result<()> {
     let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
-    let (current, published) = current.map(|manifest| (manifest.id, manifest.created)).unwrap_or_default();
+    let current = current.map(|manifest| manifest.id).unwrap_or_default();
+    // What was written before the pointer was is of no interrupted run: that one would have written the pointer.
+    let published = here.published()?;
     let mut needed = BTreeSet::new();
     for (item, manifest) in manifests {
         match manifest {
@@ -122,11 +124,12 @@ fn of_stage(
     }
     let part_of = |item: &Item| here.part_name(&format!("{}.parquet", stem(&item.name)));
     for note in here.files(PARTS, "json")? {
-        // What an interrupted run finished, the next one takes.
-        if seconds(note.modified) >= published {
-            needed.insert(part_of(&note));
-        } else {
+        // What an interrupted run finished, the next one takes; what a manifest lists needs no note.
+        let part = part_of(&note);
+        if needed.contains(&part) || published.is_some_and(|published| note.modified <= published) {
             found.add(stage, "leftover", note);
+        } else {
+            needed.insert(part);
         }
     }
     for (folder, kind) in [(SNAPSHOTS, "snapshot"), (PARTS, "part")] {
@@ -160,17 +163,12 @@ fn records(store: &Store, oldest: Option<&String>, found: &mut Found<'_>) -> Res
     Ok(())
 }
 
-/// A time in seconds since 1970.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// All checkpoints of a stage but the newest, and that one too if it is older than `published`, in seconds since 1970.
-fn stale_checkpoints(here: &StageStore, published: u64) -> Result<Vec<Item>> {
+/// All checkpoints of a stage but the newest, and that one too if it was written before the stage published.
+fn stale_checkpoints(here: &StageStore, published: Option<SystemTime>) -> Result<Vec<Item>> {
     let mut found = here.storage.list(&here.name(CHECKPOINTS))?;
     found.retain(|item| !item.is_folder && !item.name.rsplit('/').next().unwrap_or_default().contains('.'));
     found.sort_by_key(|item| item.modified);
-    if found.last().is_some_and(|item| seconds(item.modified) >= published) {
+    if found.last().is_some_and(|item| published.is_none_or(|published| item.modified > published)) {
         found.pop();
     }
     Ok(found)
@@ -191,7 +189,7 @@ impl Store {
         for file in garbage.iter().filter(|file| WHOLES.contains(&file.kind)) {
             let mut name = file.name.as_str();
             while let Some((folder, _)) = name.rsplit_once('/') {
-                if self.storage.remove(folder).is_err() {
+                if self.storage.remove_folder(folder).is_err() {
                     break;
                 }
                 name = folder;

@@ -144,17 +144,15 @@ impl Health {
         Ok(bytes.slice(skipped..skipped + (range.end - range.start) as usize))
     }
 
-    /// What can be seen without reading: the part is gone, has another size, or was found damaged and still is.
-    pub fn glance(&self, name: &str, part: &Part) -> Option<Damaged> {
-        let size = match self.storage.look(name) {
-            Ok(item) => item.bytes,
-            Err(_) => return Some(self.missing(name, part)),
-        };
+    /// What can be told without reading, of the size of what lies there, and whether it was noted to be damaged: the part is gone, has another
+    /// size, or was found damaged and still is.
+    pub fn glance(&self, name: &str, part: &Part, size: Option<u64>, is_suspect: bool) -> Option<Damaged> {
+        let Some(size) = size else { return Some(self.missing(name, part)) };
         let place = || self.storage.place(name);
         if size != part.bytes {
             return Some(Damaged::new("part", &place(), bytes(part.bytes), bytes(size)));
         }
-        if self.storage.look(&suspect(name)).is_err() {
+        if !is_suspect {
             return None;
         }
         match self.check(name, part) {

@@ -1,25 +1,41 @@
 //! Whose tables a pipeline's folder in a store holds: a store that several projects share keeps those of one name apart.
 //!
-//! `STORE/PIPELINE/owner` names the pipeline file, relative to the store, so that both can move together. A file that is not there any more
-//! was moved or deleted, and another one of its name takes its place.
+//! `STORE/PIPELINE/owner` names the pipeline file, relative to the store, so that both can move together; in a bucket, by its machine and
+//! path. A file that is not there any more was moved or deleted, and another one of its name takes its place. Whether a file on another
+//! machine is a copy of this one, nobody knows: that is told, and not refused.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
+use tessera_datasets::as_url;
 
 use super::Store;
+use super::storage::disk::lock::host;
 use super::storage::disk::{is_same, settled};
 
 impl Store {
-    /// Says whether the tables are those of this pipeline file, or of none yet.
+    /// Says whether the tables are those of this pipeline file, or of none yet. Returns what is to be told of it.
     ///
     /// # Errors
     /// They are another file's.
-    pub fn check_owner(&self, file: &Path) -> Result<()> {
-        let Some(named) = self.owner() else { return Ok(()) };
-        let (owner, file) = (settled(&self.place().join(named)), settled(file));
+    pub fn check_owner(&self, file: &Path) -> Result<Option<String>> {
+        let Some(named) = self.owner()? else { return Ok(None) };
+        let owner = match (self.is_remote(), named.split_once(':')) {
+            (false, _) => settled(&self.place().join(named)),
+            (true, Some((machine, path))) if machine == host() => PathBuf::from(path),
+            (true, _) => {
+                let place = self.place();
+                return Ok(Some(format!(
+                    "the tables of `{}` in {} were last made from {named}",
+                    self.pipeline,
+                    place.display()
+                )));
+            }
+        };
+        let file = settled(file);
         if owner == file || !owner.exists() || is_same(&owner, &file) {
-            return Ok(());
+            return Ok(None);
         }
         bail!(
             "the store {} holds the tables of `{}` for {}: `[pipeline] name = \"…\"` gives those of {} another name",
@@ -36,20 +52,37 @@ impl Store {
     /// They are another file's, or the disk says no.
     pub fn claim(&self, file: &Path) -> Result<()> {
         self.check_owner(file)?;
-        let named = relative(&self.place(), &settled(file));
-        if self.owner().is_some_and(|owner| owner == named) {
+        let file = settled(file);
+        let named = if self.is_remote() {
+            format!("{}:{}", host(), file.display())
+        } else {
+            relative(&self.place(), &file).to_string_lossy().into_owned()
+        };
+        if self.owner()?.is_some_and(|owner| owner == named) {
             return Ok(());
         }
-        Ok(self.storage.replace(&self.owner_name(), named.to_string_lossy().as_bytes())?)
+        Ok(self.storage.replace(&self.owner_name(), named.as_bytes())?)
+    }
+
+    fn is_remote(&self) -> bool {
+        as_url(&self.place()).is_some()
     }
 
     fn owner_name(&self) -> String {
         format!("{}/{OWNER}", self.pipeline)
     }
 
-    fn owner(&self) -> Option<PathBuf> {
-        let bytes = self.storage.read(&self.owner_name()).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim().into())
+    fn owner(&self) -> Result<Option<String>> {
+        match self.storage.read(&self.owner_name()) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    || self.is_remote() && error.kind() != io::ErrorKind::NotFound =>
+            {
+                Err(error.into())
+            }
+            Err(_) => Ok(None),
+        }
     }
 }
 

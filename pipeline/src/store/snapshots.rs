@@ -49,7 +49,7 @@ impl StageStore {
         };
         let known = || known(&all, current.as_deref());
         match found[..] {
-            [manifest] => match self.damage(manifest) {
+            [manifest] => match self.shelf()?.damage(manifest) {
                 None => Ok(manifest.clone()),
                 Some(damaged) => {
                     Err(damaged).with_context(|| format!("the snapshot {} of stage `{stage}` cannot be read", manifest.id))

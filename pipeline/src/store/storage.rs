@@ -1,9 +1,11 @@
 //! Where the bytes of a store are: all of them go through one trait, so that the rest of the store knows names and no disk.
 //!
 //! A name is relative to the store's root, with `/` between its parts. What a storage refuses is an [`io::Error`], whose kind says what
-//! the rest of the store acts on: `NotFound`, `AlreadyExists`, `IsADirectory`, `StorageFull`.
+//! the rest of the store acts on: `NotFound`, `AlreadyExists`, `IsADirectory`, `StorageFull`, and `ResourceBusy` of what another process
+//! wrote meanwhile.
 
-pub mod disk;
+pub(super) mod disk;
+pub mod object;
 
 use std::fmt::Debug;
 use std::io::{self, Write};
@@ -26,6 +28,19 @@ pub struct Item {
     pub modified: SystemTime,
 }
 
+/// What tells one writing of a name from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(String);
+
+/// What a storage calls while it takes the right to write.
+pub struct Locking<'a> {
+    /// Told what a person who waits should know.
+    pub say: &'a dyn Fn(&str),
+    /// Called where the last holder did not give the right back, and may not know yet that it lost it: changes the version of every name
+    /// that [`replace_if`](Storage::replace_if) writes, so that whatever that one has still under way is refused.
+    pub fence: &'a dyn Fn() -> anyhow::Result<()>,
+}
+
 /// The bytes of a store.
 pub trait Storage: Debug + Send + Sync {
     /// Where a name lies, as messages have it and other programs find it.
@@ -34,7 +49,11 @@ pub trait Storage: Debug + Send + Sync {
     /// All that is written under a name.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
 
-    /// What is written under a name, to be read in ranges; it stays readable while it is open.
+    /// The same, and which version of it.
+    fn read_version(&self, name: &str) -> io::Result<(Vec<u8>, Version)>;
+
+    /// What is written under a name, to be read in ranges. That there is nothing, the first range may say. On a disk it stays readable while
+    /// it is open.
     fn open(&self, name: &str) -> io::Result<Box<dyn Ranges>>;
 
     /// What is known of a name.
@@ -49,23 +68,32 @@ pub trait Storage: Debug + Send + Sync {
     /// Writes a name anew: there is what was there or all of what is given, at any moment and after a power cut.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Gives what is under a name a second one, that nothing has yet, without copying it; not every storage can.
+    /// Writes a name anew if its version is the one that is given; with none, if nothing is there.
+    ///
+    /// # Errors
+    /// `ResourceBusy`: another process wrote it meanwhile.
+    fn replace_if(&self, name: &str, bytes: &[u8], version: Option<&Version>) -> io::Result<Version>;
+
+    /// Gives what is under a name a second one, that nothing has yet, without reading it; not every storage can.
     fn link(&self, from: &str, to: &str, bytes: u64) -> io::Result<()>;
 
     /// Waits until links to names of a folder will survive a power cut.
     fn settle(&self, folder: &str) -> io::Result<()>;
 
-    /// Removes a name, or a folder with nothing below it.
+    /// Removes a name. That it is not there may be an error.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Removes a folder that nothing lies in, where folders are more than parts of names.
+    fn remove_folder(&self, folder: &str) -> io::Result<()>;
 
     /// A new name for lines that are written as they come, and may be lost.
     fn log(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
 
-    /// Takes the right to write to the whole store, until what is returned is dropped.
+    /// Takes the right to write to the whole store, until what is returned is dropped. Who lost it cannot write any more.
     ///
     /// # Errors
     /// Another process has it; the message names that one.
-    fn lock(&self) -> anyhow::Result<Box<dyn Debug + Send>>;
+    fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
 }
 
 /// Something that is open for reading.
@@ -76,104 +104,15 @@ pub trait Ranges: Debug + Send + Sync {
 
 /// Something that is being written. Dropped before it is finished, it leaves nothing behind.
 pub trait Upload: Write + Send {
-    /// Waits until it will survive a power cut.
+    /// Waits until it is there, and will survive a power cut. `AlreadyExists`, here or when it began: something else has its name.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-#[cfg(test)]
-mod tests {
-    use super::disk::Disk;
-    use super::*;
-
-    fn names(storage: &dyn Storage, folder: &str) -> Vec<(String, bool)> {
-        storage.list(folder).unwrap().into_iter().map(|item| (item.name, item.is_folder)).collect()
-    }
-
-    /// What the rest of the store relies on, of any storage.
-    fn contract(storage: &dyn Storage) {
-        let missing = |name: &str| {
-            assert_eq!(storage.read(name).unwrap_err().kind(), io::ErrorKind::NotFound);
-            assert_eq!(storage.open(name).unwrap_err().kind(), io::ErrorKind::NotFound);
-            assert_eq!(storage.look(name).unwrap_err().kind(), io::ErrorKind::NotFound);
-            assert_eq!(storage.remove(name).unwrap_err().kind(), io::ErrorKind::NotFound);
-        };
-        missing("p/s/current");
-        assert_eq!(names(storage, "p/s"), []);
-
-        storage.replace("p/s/current", b"one").unwrap();
-        storage.replace("p/s/current", b"second").unwrap();
-        assert_eq!(storage.read("p/s/current").unwrap(), b"second");
-        let item = storage.look("p/s/current").unwrap();
-        assert_eq!((item.name.as_str(), item.bytes, item.is_folder), ("p/s/current", 6, false));
-        assert!(item.modified.elapsed().unwrap().as_secs() < 60);
-
-        let mut upload = storage.put("p/s/parts/a.parquet").unwrap();
-        upload.write_all(b"0123").unwrap();
-        upload.write_all(b"456789").unwrap();
-        upload.finish().unwrap();
-        let file = storage.open("p/s/parts/a.parquet").unwrap();
-        assert_eq!(file.read(0..10).unwrap(), "0123456789");
-        assert_eq!(file.read(3..7).unwrap(), "3456");
-        assert_eq!(file.read(10..10).unwrap(), "");
-        assert_eq!(file.read(8..11).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let again = storage.put("p/s/parts/a.parquet").err().map(|error| error.kind());
-        assert_eq!(again, Some(io::ErrorKind::AlreadyExists));
-        let mut given_up = storage.put("p/s/parts/b.parquet").unwrap();
-        given_up.write_all(b"half").unwrap();
-        drop(given_up);
-        missing("p/s/parts/b.parquet");
-
-        let mut log = storage.log("p/runs/1.events").unwrap();
-        log.write_all(b"a line\n").unwrap();
-        log.flush().unwrap();
-        assert_eq!(storage.read("p/runs/1.events").unwrap(), b"a line\n");
-
-        if storage.link("p/s/parts/a.parquet", "q/s/parts/a.parquet", 10).is_ok() {
-            storage.settle("q/s/parts").unwrap();
-            assert_eq!(storage.read("q/s/parts/a.parquet").unwrap(), b"0123456789");
-            let again = storage.link("p/s/current", "q/s/parts/a.parquet", 6).unwrap_err();
-            assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-            storage.remove("q/s/parts/a.parquet").unwrap();
-            assert_eq!(storage.read("p/s/parts/a.parquet").unwrap(), b"0123456789");
-        }
-        let named = |name: &str, is_folder| (name.to_owned(), is_folder);
-        assert_eq!(names(storage, "p/s"), [named("p/s/current", false), named("p/s/parts", true)]);
-        assert_eq!(names(storage, "p"), [named("p/runs", true), named("p/s", true)]);
-        assert!(storage.remove("p/s/parts").is_err(), "something lies below it");
-        storage.remove("p/s/parts/a.parquet").unwrap();
-        // What is open stays readable.
-        assert_eq!(file.read(0..2).unwrap(), "01");
-        missing("p/s/parts/a.parquet");
-
-        let held = storage.lock().unwrap();
-        let refused = storage.lock().unwrap_err().to_string();
-        assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
-        drop(held);
-        storage.lock().unwrap();
-    }
-
-    #[test]
-    fn a_disk_keeps_the_contract() {
-        let dir = tempfile::tempdir().unwrap();
-        contract(&Disk::new(&dir.path().join("not/there/yet")));
-    }
-
-    /// Folders and links where files should be.
-    #[test]
-    fn a_disk_puts_aside_what_is_in_its_way() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::new(dir.path());
-        for name in ["p/s/current", "lock"] {
-            std::fs::create_dir_all(dir.path().join(name).join("inside")).unwrap();
-        }
-        assert_eq!(disk.read("p/s/current").unwrap_err().kind(), io::ErrorKind::IsADirectory);
-        disk.replace("p/s/current", b"id").unwrap();
-        drop(disk.lock().unwrap());
-        assert_eq!(disk.read("p/s/current").unwrap(), b"id");
-        let aside = |folder: &str| disk.list(folder).unwrap().into_iter().find(|item| item.name.ends_with(".aside"));
-        for folder in ["p/s", ""] {
-            let kept = aside(folder).unwrap();
-            assert!(kept.is_folder && disk.list(&kept.name).unwrap().len() == 1, "nothing is lost");
-        }
-    }
+/// A refusal because of what another process did.
+fn meanwhile(place: &std::path::Path) -> io::Error {
+    let said = format!("another process wrote {} meanwhile; it is left as that one wrote it", place.display());
+    io::Error::new(io::ErrorKind::ResourceBusy, said)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -92,9 +92,10 @@ fn finish(
     for (at, (target, _)) in decision.targets.iter().enumerate() {
         open.entry(target.key.clone()).or_default().push(at);
     }
+    let shelf = store.shelf()?;
     let mut take = |parts: Vec<Part>, targets: &mut Vec<(Target, Option<Part>)>| {
         for part in parts {
-            if open.contains_key(&part.key) && fine(&part) && store.holds(&part) {
+            if open.contains_key(&part.key) && fine(&part) && shelf.holds(&part) {
                 for at in open.remove(&part.key).into_iter().flatten() {
                     targets[at].1 = Some(part.clone());
                 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::store::Store;
 
 fn print(path: &str, size: u64, modified_ns: i64) -> Fingerprint {
-    let entry = Entry { path: path.into(), size, modified_ns, changed_ns: modified_ns, inode: 7 };
+    let entry = Entry { path: path.into(), size, modified_ns, changed_ns: modified_ns, inode: 7, e_tag: None };
     Fingerprint { entry, digest: format!("d{path}"), header: Header::default() }
 }
 

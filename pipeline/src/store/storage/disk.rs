@@ -1,92 +1,20 @@
 //! A store in a folder of a disk: files, renames, and waiting for the disk.
-//!
-//! Every write goes through here, so that a refusal names the path and the bytes, and so that tests can bring one about: with
-//! `TESSERA_FAULT=enospc:17` in the environment, the process's 17th step (a folder or file made, a buffer written, a wait for
-//! the disk, a rename) fails as on a full disk; `enospc:17+` fails that and all later ones, and `eio:17` fails as a broken disk
-//! does. The variable is for tests, and read once.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use arrow::temporal_conversions::timestamp_s_to_datetime;
 use bytes::Bytes;
+use steps::{attempted, step};
 
-use super::{Item, Ranges, Storage, Upload};
+use super::{Item, Locking, Ranges, Storage, Upload, Version, meanwhile};
 use crate::store::attempt;
 
-/// The variable that has a step fail.
-const FAULT: &str = "TESSERA_FAULT";
-
-/// A step that is to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fault {
-    /// The system's number of the error.
-    errno: i32,
-    /// Which step, from 1.
-    at: u64,
-    /// Whether the later ones fail as well.
-    onwards: bool,
-}
-
-impl Fault {
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, at) = text.split_once(':')?;
-        // Linux's and macOS's numbers.
-        let errno = match kind {
-            "eio" => 5,
-            "enospc" => 28,
-            _ => return None,
-        };
-        let (at, onwards) = at.strip_suffix('+').map_or((at, false), |at| (at, true));
-        Some(Self { errno, at: at.parse().ok()?, onwards })
-    }
-
-    fn hits(self, step: u64) -> bool {
-        if self.onwards { step >= self.at } else { step == self.at }
-    }
-}
-
-/// Counts a step; fails if it is the one that is to.
-fn step() -> io::Result<()> {
-    static WANTED: LazyLock<Option<Result<Fault, String>>> = LazyLock::new(|| {
-        let text = std::env::var(FAULT).ok()?;
-        let wrong = || format!("{FAULT} should look like `enospc:17`, `enospc:17+` or `eio:17`, found `{text}`");
-        Some(Fault::parse(&text).ok_or_else(wrong))
-    });
-    static STEPS: AtomicU64 = AtomicU64::new(0);
-    match &*WANTED {
-        None => Ok(()),
-        Some(Err(wrong)) => Err(io::Error::new(io::ErrorKind::InvalidInput, wrong.clone())),
-        Some(Ok(fault)) if fault.hits(STEPS.fetch_add(1, Ordering::Relaxed) + 1) => {
-            Err(io::Error::from_raw_os_error(fault.errno))
-        }
-        Some(Ok(_)) => Ok(()),
-    }
-}
-
-/// A refusal: what was tried, where, how many bytes it was about, and what the system said.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {} ({bytes} bytes): {cause}", path.display())]
-struct Refused {
-    action: &'static str,
-    path: PathBuf,
-    bytes: u64,
-    cause: io::Error,
-}
-
-/// One step, its refusal explained.
-fn attempted<T>(action: &'static str, path: &Path, bytes: u64, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    step().and_then(|()| work()).map_err(|cause| {
-        let (kind, path) = (cause.kind(), path.to_owned());
-        io::Error::new(kind, Refused { action, path, bytes, cause })
-    })
-}
+pub(in crate::store) mod lock;
+mod steps;
 
 /// A folder.
 #[derive(Debug)]
@@ -125,6 +53,13 @@ impl Storage for Disk {
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         fs::read(self.place(name))
+    }
+
+    fn read_version(&self, name: &str) -> io::Result<(Vec<u8>, Version)> {
+        let mut file = File::open(self.place(name))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok((bytes, version(&file.metadata()?)))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Ranges>> {
@@ -173,6 +108,21 @@ impl Storage for Disk {
         write_atomically(&path, bytes)
     }
 
+    fn replace_if(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> io::Result<Version> {
+        // Whoever writes holds the lock, so that nobody comes between.
+        let path = self.place(name);
+        let found = match fs::metadata(&path) {
+            Ok(metadata) => Some(version(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(named("read", &path, &error)),
+        };
+        if found.as_ref() != expected {
+            return Err(meanwhile(&path));
+        }
+        self.replace(name, bytes)?;
+        Ok(version(&fs::metadata(&path)?))
+    }
+
     fn link(&self, from: &str, to: &str, bytes: u64) -> io::Result<()> {
         let (from, to) = (self.place(from), self.place(to));
         self.make_room(&to)?;
@@ -186,9 +136,12 @@ impl Storage for Disk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.place(name);
-        let is_folder = fs::symlink_metadata(&path)?.is_dir();
-        let removed = if is_folder { fs::remove_dir(&path) } else { fs::remove_file(&path) };
-        removed.map_err(|error| named("delete", &path, &error))
+        fs::remove_file(&path).map_err(|error| named("delete", &path, &error))
+    }
+
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        let path = self.place(folder);
+        fs::remove_dir(&path).map_err(|error| named("delete", &path, &error))
     }
 
     fn log(&self, name: &str) -> io::Result<Box<dyn Write + Send>> {
@@ -198,11 +151,17 @@ impl Storage for Disk {
         Ok(Box::new(File::create_new(path)?))
     }
 
-    fn lock(&self) -> anyhow::Result<Box<dyn std::fmt::Debug + Send>> {
+    fn lock(&self, _: &Locking<'_>) -> anyhow::Result<Box<dyn std::fmt::Debug + Send>> {
         let path = self.place(super::super::LOCK);
         self.make_room(&path)?;
-        Ok(Box::new(take_lock(&path, &self.root)?))
+        Ok(Box::new(lock::take(&path, &self.root)?))
     }
+}
+
+/// A file that is written anew is another file, or has another time.
+fn version(metadata: &fs::Metadata) -> Version {
+    use std::os::unix::fs::MetadataExt as _;
+    Version(format!("{}-{}.{:09}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 /// An error with what was tried.
@@ -335,61 +294,9 @@ pub(in crate::store) fn is_same(one: &Path, other: &Path) -> bool {
     of(one).is_ok_and(|one| of(other).is_ok_and(|other| one == other))
 }
 
-/// One writer a store: an flock, which the kernel lets go when its holder dies.
-fn take_lock(path: &Path, root: &Path) -> anyhow::Result<File> {
-    // Through a link, another file would be overwritten.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        put_aside(path)?;
-    }
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true).custom_flags(libc::O_NOFOLLOW);
-    let mut file = attempted("open the lock", path, 0, || options.open(path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = Vec::new();
-            let _ = file.read_to_end(&mut holder);
-            let holder = String::from_utf8_lossy(&holder);
-            // Between taking the lock and writing it, its holder has no name.
-            let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
-            anyhow::bail!("the store {} is in use by {holder}; wait for it, or stop it", root.display());
-        }
-        Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
-    }
-    let holder = holder();
-    attempted("write", path, holder.len() as u64, || {
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(holder.as_bytes())
-    })?;
-    Ok(file)
-}
-
-/// This process, as another one's message names it: its number, host, start and command.
-fn holder() -> String {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname"));
-    let host = host.map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let since = timestamp_s_to_datetime(now as i64).map_or_else(String::new, |time| format!(" since {time} UTC"));
-    let command: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
-    format!("process {} on {host}{since} ({})", std::process::id(), command.join(" "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn faults_are_numbered() {
-        let once = Fault::parse("enospc:17").unwrap();
-        assert_eq!(once, Fault { errno: 28, at: 17, onwards: false });
-        assert_eq!([16, 17, 18].map(|step| once.hits(step)), [false, true, false]);
-        let onwards = Fault::parse("eio:17+").unwrap();
-        assert_eq!(onwards.errno, 5);
-        assert_eq!([16, 17, 18].map(|step| onwards.hits(step)), [false, true, true]);
-        assert_eq!(["", "enospc", "enospc:", "enospc:x", "full:3"].map(Fault::parse), [None; 5]);
-        assert_eq!(io::Error::from_raw_os_error(once.errno).kind(), io::ErrorKind::StorageFull);
-    }
 
     #[test]
     fn a_refusal_names_path_and_size() {

@@ -1,0 +1,400 @@
+//! A stage's part of a store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::health::{self, Health, PartReader, SUSPECT};
+use super::part::PartWriter;
+use super::storage::{Item, Storage, Version};
+use super::{CURRENT, Damaged, LISTING, Manifest, PARTS, Part, SNAPSHOTS, attempt, files, part, seal, stem};
+
+/// What a pointer should be.
+const A_SNAPSHOT: &str = "the name of a snapshot";
+
+/// A stage's snapshots and parts.
+#[derive(Debug, Clone)]
+pub struct StageStore {
+    pub(super) storage: Arc<dyn Storage>,
+    /// `PIPELINE/STAGE`.
+    pub(super) dir: String,
+    pub(super) health: Arc<Health>,
+    pub(super) pointers: Arc<Pointers>,
+}
+
+/// Which version of each pointer this process goes by: the one that it read first since it took the store, or wrote last.
+#[derive(Debug, Default)]
+pub(super) struct Pointers(Mutex<HashMap<String, Version>>);
+
+impl Pointers {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Version>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes by none any more.
+    pub(super) fn forget(&self) {
+        self.all().clear();
+    }
+}
+
+/// What lies among a stage's parts, as it was looked at once.
+#[derive(Debug)]
+pub struct Shelf {
+    stage: StageStore,
+    /// Files and their sizes, by the names that parts have.
+    files: HashMap<String, u64>,
+}
+
+impl Shelf {
+    /// The first part of a snapshot that is gone, cut short, or was found damaged; their bytes are not read for it.
+    pub fn damage(&self, manifest: &Manifest) -> Option<Damaged> {
+        manifest.parts.iter().find_map(|part| self.glance(part))
+    }
+
+    /// Whether a part lies there with its size, and was not found damaged.
+    pub fn holds(&self, part: &Part) -> bool {
+        self.glance(part).is_none()
+    }
+
+    /// Whether something lies there under its name.
+    pub(super) fn has(&self, part: &Part) -> bool {
+        self.files.contains_key(&part.file)
+    }
+
+    pub(super) fn glance(&self, part: &Part) -> Option<Damaged> {
+        let name = self.stage.part_name(&part.file);
+        let is_suspect = self.files.contains_key(&format!("{}.{SUSPECT}", stem(&part.file)));
+        self.stage.health.glance(&name, part, self.files.get(&part.file).copied(), is_suspect)
+    }
+}
+
+impl StageStore {
+    pub(super) fn name(&self, below: &str) -> String {
+        format!("{}/{below}", self.dir)
+    }
+
+    pub(super) fn files(&self, folder: &str, extension: &str) -> Result<Vec<Item>> {
+        files(self.storage.as_ref(), &self.name(folder), extension)
+    }
+
+    /// The snapshot that readers see, if there is one.
+    ///
+    /// # Errors
+    /// The pointer or its manifest is [`Damaged`], or from a newer Tessera.
+    pub fn current(&self) -> Result<Option<Manifest>> {
+        let Some((id, version)) = self.pointer()? else { return Ok(None) };
+        let name = self.name(CURRENT);
+        self.pointers.all().entry(name.clone()).or_insert(version);
+        match self.manifest(&id) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if seal::is_missing(&error) => {
+                let found = format!("{id:?}, of which there is no manifest");
+                Err(Damaged::new("pointer", &self.storage.place(&name), A_SNAPSHOT, found).into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Which snapshot the pointer names, and the pointer's version.
+    pub(super) fn pointer(&self) -> Result<Option<(String, Version)>> {
+        let name = self.name(CURRENT);
+        let damaged = |found: String| Damaged::new("pointer", &self.storage.place(&name), A_SNAPSHOT, found);
+        let (bytes, version) = match self.storage.read_version(&name) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Err(damaged("a folder".into()).into()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.storage.place(&name).display())),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        // Behind the name stands what tells this writing from all others.
+        let id = text.split_whitespace().next().unwrap_or_default();
+        let named = id.len() >= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if named {
+            Ok(Some((id.to_owned(), version)))
+        } else {
+            Err(damaged(format!("{:?}", text.trim().chars().take(64).collect::<String>())).into())
+        }
+    }
+
+    pub(super) fn write_pointer(&self, id: &str, version: Option<&Version>) -> io::Result<Version> {
+        self.storage.replace_if(&self.name(CURRENT), format!("{id} {}\n", attempt()).as_bytes(), version)
+    }
+
+    /// When the pointer to the current snapshot was written; `None` while there is none.
+    pub(super) fn published(&self) -> Result<Option<SystemTime>> {
+        match self.storage.look(&self.name(CURRENT)) {
+            Ok(pointer) => Ok(Some(pointer.modified)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The snapshot of that name.
+    ///
+    /// # Errors
+    /// There is none, it is [`Damaged`], or from a newer Tessera.
+    pub fn manifest(&self, id: &str) -> Result<Manifest> {
+        Manifest::read(self.storage.as_ref(), &self.manifest_name(id))
+    }
+
+    /// The readable snapshots made under a key, current or not, newest first.
+    pub fn find(&self, key: &str) -> Vec<Manifest> {
+        let all = self.files(SNAPSHOTS, "json").unwrap_or_default();
+        let named = all.iter().filter(|item| stem(&item.name).starts_with(key));
+        let mut found: Vec<Manifest> = named.filter_map(|item| self.read_manifest(item).ok()).collect();
+        found.sort_by_key(|manifest| std::cmp::Reverse(manifest.created));
+        found
+    }
+
+    pub(super) fn read_manifest(&self, item: &Item) -> Result<Manifest> {
+        Manifest::read(self.storage.as_ref(), &item.name)
+    }
+
+    /// Every part of that name that a readable manifest lists, current or not.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn listed(&self) -> Result<BTreeMap<String, Part>> {
+        let manifests = self.files(SNAPSHOTS, "json")?;
+        let parts = manifests.iter().filter_map(|item| self.read_manifest(item).ok()).flat_map(|manifest| manifest.parts);
+        Ok(parts.map(|part| (part.file.clone(), part)).collect())
+    }
+
+    /// Where a part lies, for messages and other programs.
+    pub fn part(&self, part: &Part) -> PathBuf {
+        self.storage.place(&self.part_name(&part.file))
+    }
+
+    pub(super) fn part_name(&self, file: &str) -> String {
+        format!("{}/{PARTS}/{file}", self.dir)
+    }
+
+    /// What lies among its parts: one look, whatever their number.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn shelf(&self) -> Result<Shelf> {
+        let own = |item: Item| Some((item.name.rsplit('/').next()?.to_owned(), item.bytes));
+        let items = self.storage.list(&self.name(PARTS))?.into_iter().filter(|item| !item.is_folder);
+        Ok(Shelf { stage: self.clone(), files: items.filter_map(own).collect() })
+    }
+
+    /// Opens a part for reading; what is read of it is checked, unless that was done.
+    pub fn open(&self, part: &Part) -> PartReader {
+        PartReader::new(self.part_name(&part.file), part.clone(), self.health.clone())
+    }
+
+    /// Reads a part, whole and in order, and checks it unless that was done.
+    ///
+    /// # Errors
+    /// It is [`Damaged`] or gone, or cannot be read.
+    pub fn read(&self, part: &Part) -> Result<RecordBatch> {
+        self.reading(part, part::read)
+    }
+
+    /// Some columns of a part, in order; of those that it has. No more is read and checked than they take.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_columns(&self, part: &Part, columns: &[&str]) -> Result<RecordBatch> {
+        self.reading(part, |reader| part::read_columns(reader, columns))
+    }
+
+    fn reading<T>(&self, part: &Part, read: impl FnOnce(PartReader) -> Result<T>) -> Result<T> {
+        read(self.open(part)).map_err(|error| match health::damage_in(&error) {
+            Some(damaged) => damaged.into(),
+            None => error.context(format!("cannot read the part {}", self.part(part).display())),
+        })
+    }
+
+    /// A snapshot's columns. A manifest of an earlier version does not say them: then its first part does.
+    ///
+    /// # Errors
+    /// There is no part, or its file cannot be read.
+    pub fn schema_of(&self, manifest: &Manifest) -> Result<SchemaRef> {
+        if let Some(schema) = &manifest.schema {
+            return Ok(schema.clone());
+        }
+        let first = manifest.parts.first().with_context(|| format!("the snapshot {} has no part", manifest.id))?;
+        self.reading(first, part::schema)
+    }
+
+    /// What is known of parts' bytes.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Begins a part under a name that no other attempt has.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn write(&self, key: &str, schema: SchemaRef) -> Result<PartWriter> {
+        let file = format!("{key}-{}.parquet", attempt());
+        let name = self.part_name(&file);
+        PartWriter::new(self.storage.put(&name)?, file, self.storage.place(&name), schema)
+    }
+
+    /// Notes a finished part that no manifest lists yet, so that an interrupted run goes on behind it.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note(&self, part: &Part) -> Result<()> {
+        self.health.wrote(&self.part_name(&part.file));
+        seal::write(self.storage.as_ref(), "note", &self.note_name(part), part)
+    }
+
+    pub(super) fn note_name(&self, part: &Part) -> String {
+        self.part_name(&format!("{}.json", stem(&part.file)))
+    }
+
+    /// A part that this process wrote needs no check.
+    pub fn wrote(&self, part: &Part) {
+        self.health.wrote(&self.part_name(&part.file));
+    }
+
+    /// Finished parts that no manifest lists yet, and notes of such that are damaged: those parts are made anew.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn noted(&self) -> Result<(Vec<Part>, Vec<Damaged>)> {
+        let (mut parts, mut damaged) = (Vec::new(), Vec::new());
+        let notes = self.files(PARTS, "json")?;
+        if notes.is_empty() {
+            return Ok((parts, damaged));
+        }
+        for item in notes {
+            match seal::read::<Part>(self.storage.as_ref(), "note", &item.name) {
+                Ok(part) => parts.push(part),
+                Err(error) => damaged.push(error.downcast::<Damaged>()?),
+            }
+        }
+        let shelf = self.shelf()?;
+        parts.retain(|part| shelf.holds(part));
+        Ok((parts, damaged))
+    }
+
+    /// Publishes a snapshot: its manifest, then the pointer.
+    ///
+    /// # Errors
+    /// Something cannot be written; readers then still see the old snapshot.
+    pub fn publish(&self, manifest: &Manifest) -> Result<()> {
+        seal::write(self.storage.as_ref(), "manifest", &self.manifest_name(&manifest.id), manifest)?;
+        self.point_to(&manifest.id)?;
+        for part in &manifest.parts {
+            // A note that stays behind is harmless: the part's key says what it is.
+            let _ = self.storage.remove(&self.note_name(part));
+        }
+        Ok(())
+    }
+
+    /// Makes a snapshot the current one.
+    ///
+    /// # Errors
+    /// The pointer cannot be written, or another process wrote it since this one read it.
+    pub fn point_to(&self, id: &str) -> Result<()> {
+        let name = self.name(CURRENT);
+        let known = self.pointers.all().get(&name).cloned();
+        let version = match known {
+            Some(version) => Some(version),
+            None => match self.pointer() {
+                Ok(found) => found.map(|(_, version)| version),
+                // What is damaged is written over.
+                Err(error) if error.is::<Damaged>() => {
+                    self.storage.replace(&name, b"")?;
+                    Some(self.storage.read_version(&name)?.1)
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let written = self.write_pointer(id, version.as_ref())?;
+        self.pointers.all().insert(name, written);
+        Ok(())
+    }
+
+    /// The same, if it is not the current one already.
+    ///
+    /// # Errors
+    /// As [`point_to`](Self::point_to).
+    pub fn point_to_if_other(&self, id: &str) -> Result<()> {
+        let is_current = self.pointer().is_ok_and(|found| found.is_some_and(|(current, _)| current == id));
+        if is_current { Ok(()) } else { self.point_to(id) }
+    }
+
+    /// A name for a new snapshot under a key.
+    pub fn new_snapshot(&self, key: &str) -> String {
+        let is_taken = self.storage.look(&self.manifest_name(key)).is_ok();
+        if is_taken { format!("{key}-{}", attempt()) } else { key.to_owned() }
+    }
+
+    /// Writes what a snapshot of that name measured; returns the checksum that its manifest is to have.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn write_metrics(&self, id: &str, rows: &RecordBatch) -> Result<String> {
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None)?;
+        writer.write(rows)?;
+        let bytes = writer.into_inner()?;
+        self.storage.replace(&self.metrics_name(id), &bytes)?;
+        Ok(blake3::hash(&bytes).to_hex().to_string())
+    }
+
+    /// What a snapshot measured.
+    ///
+    /// # Errors
+    /// Its file is damaged, or cannot be read.
+    pub fn metrics(&self, manifest: &Manifest) -> Result<Vec<RecordBatch>> {
+        let Some(checksum) = &manifest.metrics else { return Ok(Vec::new()) };
+        let name = self.metrics_name(&manifest.id);
+        let place = self.storage.place(&name);
+        let bytes = self.storage.read(&name).with_context(|| format!("cannot read {}", place.display()))?;
+        let found = blake3::hash(&bytes).to_hex();
+        if found.as_str() != checksum {
+            let (expected, found) = (format!("checksum {checksum}"), format!("checksum {found}"));
+            return Err(Damaged::new("file of metrics", &place, expected, found).into());
+        }
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
+        Ok(reader.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// A source's listing, as it was written last.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn listing(&self) -> io::Result<Option<Vec<u8>>> {
+        match self.storage.read(&self.name(LISTING)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where that lies.
+    pub fn listing_place(&self) -> PathBuf {
+        self.storage.place(&self.name(LISTING))
+    }
+
+    /// Writes a source's listing.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn write_listing(&self, bytes: &[u8]) -> io::Result<()> {
+        self.storage.replace(&self.name(LISTING), bytes)
+    }
+
+    pub(super) fn manifest_name(&self, id: &str) -> String {
+        format!("{}/{SNAPSHOTS}/{id}.json", self.dir)
+    }
+
+    pub(super) fn metrics_name(&self, id: &str) -> String {
+        format!("{}/{SNAPSHOTS}/{id}.parquet", self.dir)
+    }
+}

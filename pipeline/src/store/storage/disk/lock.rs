@@ -1,0 +1,118 @@
+//! One writer a store of a disk, and who that is.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::temporal_conversions::timestamp_s_to_datetime;
+use serde::{Deserialize, Serialize};
+
+use super::steps::attempted;
+use super::{named, put_aside};
+
+/// An flock, which the kernel lets go when its holder dies.
+pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
+    // Through a link, another file would be overwritten.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        put_aside(path)?;
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+    let mut file = attempted("open the lock", path, 0, || options.open(path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = Vec::new();
+            let _ = file.read_to_end(&mut holder);
+            let holder = String::from_utf8_lossy(&holder);
+            // Between taking the lock and writing it, its holder has no name.
+            let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+            anyhow::bail!("the store {} is in use by {holder}; wait for it, or stop it", root.display());
+        }
+        Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
+    }
+    let holder = holder();
+    attempted("write", path, holder.len() as u64, || {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(holder.as_bytes())
+    })?;
+    Ok(file)
+}
+
+/// This machine's name.
+pub(in crate::store) fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname"));
+    name.map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
+}
+
+/// This process, as another one's message names it: its number, host, start and command.
+pub(in crate::store::storage) fn holder() -> String {
+    let host = host();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let since = timestamp_s_to_datetime(now as i64).map_or_else(String::new, |time| format!(" since {time} UTC"));
+    let command: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
+    format!("process {} on {host}{since} ({})", std::process::id(), command.join(" "))
+}
+
+/// A process, so that another one on its machine can tell whether it still is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store::storage) struct Process {
+    /// The start of the machine's system.
+    boot: String,
+    /// In which of its namespaces numbers of processes count.
+    namespace: String,
+    id: u32,
+    /// When it began, in ticks since the system did: numbers are given again.
+    began: String,
+}
+
+impl Process {
+    /// This one, where the system tells.
+    pub fn this() -> Option<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        let namespace = fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned();
+        let id = std::process::id();
+        Some(Self { boot, namespace, id, began: began(id)? })
+    }
+
+    /// Whether it ended on this machine; of those of others nobody knows.
+    pub fn is_gone(&self) -> bool {
+        let is_near =
+            Self::this().is_some_and(|this| (this.boot, this.namespace) == (self.boot.clone(), self.namespace.clone()));
+        is_near && began(self.id).as_ref() != Some(&self.began)
+    }
+}
+
+/// When a process began, unless it ended: one that nobody has buried yet has ended as well.
+fn began(id: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The command's name stands in brackets, and may have some of its own.
+    let mut rest = stat.rsplit_once(") ")?.1.split(' ');
+    let is_dead = matches!(rest.next()?, "Z" | "X");
+    if is_dead { None } else { rest.nth(18).map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_gone() {
+        let this = Process::this().unwrap();
+        assert!(!this.is_gone());
+        assert!(Process { began: "0".into(), ..this.clone() }.is_gone(), "its number was given again");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let other = Process { id: child.id(), began: began(child.id()).unwrap(), ..this };
+        assert!(!other.is_gone());
+        child.kill().unwrap();
+        while !other.is_gone() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(other.is_gone());
+        assert!(!Process { boot: "of another machine".into(), ..other }.is_gone());
+    }
+}
