@@ -10,6 +10,7 @@ use tessera_operators::OPERATORS;
 use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kernel, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::ask::sql::planner::Planner;
+use tessera_pipeline::engine::files::AnyFiles;
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
 use tessera_tests::checkout;
 
@@ -80,7 +81,7 @@ impl Ground {
     fn try_bind(&self, spec: &dyn Spec, keys: Map<String, Value>) -> Result<Box<dyn Bound>, Vec<BindError>> {
         let inputs = Inputs(stage(spec.name()).1.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect());
         let planner = Planner { runtime: self.runtime.handle().clone() };
-        let binding = Binding { inputs: &inputs, base: self.folder.path(), planner: &planner };
+        let binding = Binding { inputs: &inputs, base: self.folder.path(), planner: &planner, files: &AnyFiles::default() };
         spec.bind(keys, &binding)
     }
 }

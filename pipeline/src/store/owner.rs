@@ -20,7 +20,11 @@ impl Store {
     /// # Errors
     /// They are another file's.
     pub fn check_owner(&self, file: &Path) -> Result<Option<String>> {
-        let Some(named) = self.owner()? else { return Ok(None) };
+        self.compare(self.owner()?.as_deref(), file)
+    }
+
+    fn compare(&self, owner: Option<&str>, file: &Path) -> Result<Option<String>> {
+        let Some(named) = owner else { return Ok(None) };
         let owner = match (self.is_remote(), named.split_once(':')) {
             (false, _) => settled(&self.place().join(named)),
             (true, Some((machine, path))) if machine == host() => PathBuf::from(path),
@@ -51,14 +55,15 @@ impl Store {
     /// # Errors
     /// They are another file's, or the disk says no.
     pub fn claim(&self, file: &Path) -> Result<()> {
-        self.check_owner(file)?;
+        let owner = self.owner()?;
+        self.compare(owner.as_deref(), file)?;
         let file = settled(file);
         let named = if self.is_remote() {
             format!("{}:{}", host(), file.display())
         } else {
             relative(&self.place(), &file).to_string_lossy().into_owned()
         };
-        if self.owner()?.is_some_and(|owner| owner == named) {
+        if owner.is_some_and(|owner| owner == named) {
             return Ok(());
         }
         Ok(self.storage.replace(&self.owner_name(), named.as_bytes())?)

@@ -31,12 +31,13 @@ pub struct StageStore {
     pub(super) pointers: Arc<Pointers>,
 }
 
-/// Which version of each pointer this process goes by: the one that it read first since it took the store, or wrote last.
+/// Which version of each pointer this process goes by, and the snapshot that it names: the one that it read first since it took the store,
+/// or wrote last.
 #[derive(Debug, Default)]
-pub(super) struct Pointers(Mutex<HashMap<String, Version>>);
+pub(super) struct Pointers(Mutex<HashMap<String, (String, Version)>>);
 
 impl Pointers {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Version>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, (String, Version)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,7 +94,7 @@ impl StageStore {
     pub fn current(&self) -> Result<Option<Manifest>> {
         let Some((id, version)) = self.pointer()? else { return Ok(None) };
         let name = self.name(CURRENT);
-        self.pointers.all().entry(name.clone()).or_insert(version);
+        self.pointers.all().entry(name.clone()).or_insert((id.clone(), version));
         match self.manifest(&id) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(error) if seal::is_missing(&error) => {
@@ -304,7 +305,7 @@ impl StageStore {
         let name = self.name(CURRENT);
         let known = self.pointers.all().get(&name).cloned();
         let version = match known {
-            Some(version) => Some(version),
+            Some((_, version)) => Some(version),
             None => match self.pointer() {
                 Ok(found) => found.map(|(_, version)| version),
                 // What is damaged is written over.
@@ -316,7 +317,7 @@ impl StageStore {
             },
         };
         let written = self.write_pointer(id, version.as_ref())?;
-        self.pointers.all().insert(name, written);
+        self.pointers.all().insert(name, (id.to_owned(), written));
         Ok(())
     }
 
@@ -325,7 +326,9 @@ impl StageStore {
     /// # Errors
     /// As [`point_to`](Self::point_to).
     pub fn point_to_if_other(&self, id: &str) -> Result<()> {
-        let is_current = self.pointer().is_ok_and(|found| found.is_some_and(|(current, _)| current == id));
+        let known = self.pointers.all().get(&self.name(CURRENT)).map(|(current, _)| current == id);
+        let is_current =
+            known.unwrap_or_else(|| self.pointer().is_ok_and(|found| found.is_some_and(|(current, _)| current == id)));
         if is_current { Ok(()) } else { self.point_to(id) }
     }
 

@@ -86,7 +86,7 @@ pub trait Storage: Debug + Send + Sync {
     /// Removes a folder that nothing lies in, where folders are more than parts of names.
     fn remove_folder(&self, folder: &str) -> io::Result<()>;
 
-    /// A new name for lines that are written as they come, and may be lost.
+    /// A new name for lines that are written as they come, or now and then, all of them at its end; they may be lost.
     fn log(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
 
     /// Takes the right to write to the whole store, until what is returned is dropped. Who lost it cannot write any more.

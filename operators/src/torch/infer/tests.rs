@@ -51,7 +51,10 @@ fn weights_of(name: Name) -> Vec<RecordBatch> {
 fn bind_in(base: &Path, config: Value, images: SchemaRef, weights: Option<SchemaRef>) -> Result<Infer, Vec<BindError>> {
     let inputs = [(IMAGES.to_owned(), images)].into_iter().chain(weights.map(|schema| (WEIGHTS.to_owned(), schema)));
     let inputs = Inputs(inputs.collect());
-    Infer::bind(serde_json::from_value(config).unwrap(), &Binding { inputs: &inputs, base, planner: &NoPlanner })
+    Infer::bind(
+        serde_json::from_value(config).unwrap(),
+        &Binding { inputs: &inputs, base, planner: &NoPlanner, files: &tessera_datasets::local::LocalFiles },
+    )
 }
 
 fn bind(config: Value, side: usize, weights: Option<SchemaRef>) -> Result<Infer, Vec<BindError>> {

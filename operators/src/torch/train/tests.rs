@@ -30,7 +30,12 @@ impl QueryPlanner for NoPlanner {
 
 fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
     let inputs = Inputs([(EXAMPLES.to_owned(), schema)].into());
-    let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
+    let binding = Binding {
+        inputs: &inputs,
+        base: Path::new("/nowhere"),
+        planner: &NoPlanner,
+        files: &tessera_datasets::local::LocalFiles,
+    };
     Train::bind(serde_json::from_value(config).unwrap(), &binding)
 }
 

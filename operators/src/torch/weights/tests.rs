@@ -30,7 +30,8 @@ impl Files for Disk {
 }
 
 fn bind(base: &Path, config: serde_json::Value) -> Result<Weights, Vec<BindError>> {
-    let binding = Binding { inputs: &Inputs(BTreeMap::new()), base, planner: &NoPlanner };
+    let binding =
+        Binding { inputs: &Inputs(BTreeMap::new()), base, planner: &NoPlanner, files: &tessera_datasets::local::LocalFiles };
     Weights::bind(serde_json::from_value(config).unwrap(), &binding)
 }
 

@@ -73,6 +73,7 @@ pub(in crate::store) fn contract(storage: &dyn Storage) {
     let mut log = storage.log("p/runs/1.events").unwrap();
     log.write_all(b"a line\n").unwrap();
     log.flush().unwrap();
+    drop(log);
     assert_eq!(storage.read("p/runs/1.events").unwrap(), b"a line\n");
 
     if storage.link("p/s/parts/a.parquet", "q/s/parts/a.parquet", 10).is_ok() {

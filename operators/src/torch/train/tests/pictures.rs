@@ -97,7 +97,12 @@ fn the_probe_measures_features_and_changes_nothing() {
         if probes {
             inputs.0.insert(PROBE.to_owned(), table.schema());
         }
-        let binding = Binding { inputs: &inputs, base: Path::new("/nowhere"), planner: &NoPlanner };
+        let binding = Binding {
+            inputs: &inputs,
+            base: Path::new("/nowhere"),
+            planner: &NoPlanner,
+            files: &tessera_datasets::local::LocalFiles,
+        };
         let train = Train::bind(config, &binding).unwrap();
         let Kernel::Whole(kernel) =
             train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap()

@@ -345,8 +345,10 @@ fn one_of_many_gets_the_lease() {
 fn manifest(id: &str) -> Manifest {
     serde_json::from_value(serde_json::json!({
         "format": 1, "id": id, "stage": "s", "key": id, "created": 7, "run": "r", "seconds": 0.5, "metrics": null,
-        "parts_of_key": {"operator": "o", "version": 1, "config": {}, "inputs": {}, "seed": null},
-        "digests": {}, "rows": 0, "parts": [], "dropped": []
+        "parts_of_key": {
+            "operator": "table", "version": 1, "config": {}, "seed": null, "files": [], "inputs": {}, "listing": null
+        },
+        "parts": []
     }))
     .unwrap()
 }
