@@ -36,6 +36,10 @@ const LOGGED: Duration = Duration::from_secs(10);
 /// The longest range that stays at hand for the next one.
 const KEPT: usize = 1 << 20;
 
+/// How long what is not known to be put is put again, and how long is waited in between.
+const PATIENCE: Duration = Duration::from_secs(120);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// The variable that has leases lapse sooner, in milliseconds; for tests.
 const LAPSE_VARIABLE: &str = "TESSERA_LEASE_MS";
 
@@ -72,12 +76,23 @@ impl Objects {
         wait(request(self.bucket.clone(), key)).map_err(|error| self.bucket.refused(action, name, error))
     }
 
-    fn put_bytes(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> io::Result<Version> {
-        self.check()?;
-        let put = self.ask("write", name, |bucket, key| async move {
-            bucket.store.put_opts(&key, bytes.into(), PutOptions::from(mode)).await
-        })?;
-        Ok(version(&UpdateVersion::from(put)))
+    /// Puts an object. The library does not ask again where it cannot know what came of a conditional put; whoever reads what is there then
+    /// can, so that it is asked again here.
+    fn put_bytes(&self, name: &str, bytes: &Bytes, mode: &PutMode) -> io::Result<Version> {
+        let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            self.check()?;
+            let (bytes, options) = (PutPayload::from(bytes.clone()), PutOptions::from(mode.clone()));
+            let put =
+                self.ask("write", name, |bucket, key| async move { bucket.store.put_opts(&key, bytes, options).await });
+            match put {
+                Err(error) if error.kind() == io::ErrorKind::Other && start.elapsed() < PATIENCE => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
+                put => return Ok(version(&UpdateVersion::from(put?))),
+            }
+        }
     }
 }
 
@@ -144,13 +159,14 @@ impl Storage for Objects {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.put_bytes(name, bytes.to_vec(), PutMode::Overwrite).map(drop)
+        self.put_bytes(name, &Bytes::copy_from_slice(bytes), &PutMode::Overwrite).map(drop)
     }
 
     fn replace_if(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> io::Result<Version> {
         let mode = expected.map_or(PutMode::Create, |version| PutMode::Update(update(version)));
-        match self.put_bytes(name, bytes.to_vec(), mode) {
+        match self.put_bytes(name, &Bytes::copy_from_slice(bytes), &mode) {
             Err(error) if is_other(&error) => {
+                self.check()?;
                 // It may be one's own, of which the answer was lost: then its bytes are these.
                 match self.read_version(name) {
                     Ok((there, version)) if there == bytes => Ok(version),

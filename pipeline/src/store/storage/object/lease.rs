@@ -21,6 +21,8 @@ use crate::store::{LOCK, attempt};
 
 /// How long a lease holds that is not renewed, unless a test says otherwise.
 pub(super) const LAPSE: Duration = Duration::from_secs(60);
+/// How often it is asked for again where nobody answers.
+const TRIES: u32 = 10;
 /// How often it is renewed in that time.
 const RENEWALS: u32 = 6;
 
@@ -110,6 +112,7 @@ impl Lease {
         };
         // What was there, and since when this process has looked at it.
         let mut seen: Option<(Found, Duration)> = None;
+        let mut tries = 0;
         let (version, asked, was_taken) = loop {
             let asked = clock();
             let gone = seen.as_ref().filter(|(found, since)| {
@@ -121,6 +124,11 @@ impl Lease {
             match put(bucket, &body, mode) {
                 Ok(put) => break (put.into(), asked, takes),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
+                // What came of it, the object says: asked until the store is out of reach.
+                Err(Error::Generic { .. }) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(lapse / RENEWALS / 10);
+                }
                 Err(error) => return Err(bucket.refused("write", LOCK, error).into()),
             }
             let Some(found) = look(bucket)? else {
