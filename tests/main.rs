@@ -21,6 +21,7 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+mod making;
 mod memory;
 mod models;
 mod pictures;

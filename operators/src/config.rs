@@ -64,7 +64,8 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) 
     keys.retain(|key, _| {
         let fits = known.contains(&key.as_str());
         if !fits {
-            errors.push(BindError::key(key, format!("unknown key `{key}`")).help(format!("known: {}", known.join(", "))));
+            let error = BindError { at: At::Unknown(key.clone()), message: format!("unknown key `{key}`"), help: None };
+            errors.push(error.help(format!("known: {}", known.join(", "))));
         }
         fits
     });

@@ -1,24 +1,24 @@
 //! The engine: operators inside DataFusion plans.
 //!
-//! One part of the upstream snapshot is one partition. [`OperatorExec`](operator_exec) runs a bound map on the pool's threads,
-//! [`SnapshotExec`](snapshot_exec) writes what comes out as one part. Views fuse: their maps stand in the same plan.
+//! One part of the upstream snapshot is one partition. [`OperatorExec`](operator_exec) runs a bound map on the pool's threads, and what
+//! comes out is written as one [`part`]. Views fuse: their maps stand in the same plan.
 
 pub mod catalog;
 pub mod convert;
 pub mod files;
 pub mod in_order;
 pub mod operator_exec;
+pub mod part;
 pub mod pool;
 pub mod recorded;
 pub mod request;
 pub mod scan;
 pub mod shuffle;
-pub mod snapshot_exec;
 pub mod sound;
 pub mod step;
 pub mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +45,8 @@ pub struct Engine {
     pub computed: Counters,
     /// Whether somebody wants the work to stop.
     pub interrupt: Interrupt,
+    /// Files whose bytes were not those that were listed: stages that may have listed them, and paths.
+    pub voided: Mutex<BTreeSet<(String, String)>>,
     /// Whether the kernel under way keeps checkpoints: it is then worth to wait for its next.
     pub keeps: AtomicBool,
 }
@@ -63,6 +65,7 @@ impl Engine {
             context: SessionContext::new_with_config(config(threads)),
             computed: Counters::default(),
             interrupt: Interrupt::default(),
+            voided: Mutex::default(),
             keeps: AtomicBool::new(false),
         }))
     }

@@ -7,13 +7,15 @@ mod execute;
 mod keys;
 mod last;
 pub mod listing;
+pub mod make;
 mod query;
 pub mod reason;
+pub mod recipe;
 mod source;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -168,7 +170,8 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
         }
     }
     let failure = failures.error(catalog);
-    for (stage, path) in catalog.voided() {
+    let voided = std::mem::take(&mut *catalog.engine.voided.lock().unwrap_or_else(PoisonError::into_inner));
+    for (stage, path) in voided {
         listing::void(&catalog.store.stage(&stage), &path)?;
     }
     let dropped: BTreeSet<_> = nodes

@@ -5,7 +5,7 @@
 //! STORE/PIPELINE/STAGE/current                   the pointer: the name of a snapshot
 //! STORE/PIPELINE/STAGE/snapshots/ID.json         a manifest
 //! STORE/PIPELINE/STAGE/snapshots/ID.parquet      metrics that the stage emitted, if any
-//! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY-ATTEMPT.json until a manifest lists it, and
+//! STORE/PIPELINE/STAGE/parts/KEY-ATTEMPT.parquet a part; beside it KEY.json until a manifest lists it, and
 //!                                                KEY-ATTEMPT.damaged once it was found so
 //! STORE/PIPELINE/STAGE/checkpoints/KEY           what an interrupted stage had reached, until it is published
 //! STORE/PIPELINE/STAGE/listing                   of a source: the files as they were last seen
@@ -27,6 +27,7 @@ pub mod key;
 mod manifest;
 mod owner;
 pub(crate) mod part;
+pub mod schema;
 mod seal;
 pub mod snapshots;
 mod stage;

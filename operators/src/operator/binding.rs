@@ -187,6 +187,8 @@ pub enum At {
     Stage,
     /// A config key, by its path (`layer`, `layer[1]`).
     Key(String),
+    /// A key that the operator does not know.
+    Unknown(String),
     /// An input by its port's name.
     Input(String),
 }

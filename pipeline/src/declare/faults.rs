@@ -12,6 +12,8 @@ use tessera_schemas::{printable, printable_lines};
 pub struct Fault {
     /// Bytes of the file that it is about.
     pub span: Range<usize>,
+    /// The stage, or the cell of one, that cannot be bound because of it.
+    pub stage: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What is known, and what may have been meant.
@@ -21,7 +23,13 @@ pub struct Fault {
 impl Fault {
     /// A fault without advice.
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), help: None }
+        Self { span, stage: None, message: message.into(), help: None }
+    }
+
+    /// The same of a stage.
+    pub fn of(mut self, stage: &str) -> Self {
+        self.stage = Some(stage.to_owned());
+        self
     }
 
     /// The same with advice.

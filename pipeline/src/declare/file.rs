@@ -20,8 +20,6 @@ pub use overrides::Override;
 
 /// The file in a store that says who writes to it.
 const LOCK: &str = "lock";
-/// Rows of a part, unless the file says otherwise.
-const PART_ROWS: usize = 1024;
 /// The most that it may say.
 const MOST_PART_ROWS: u64 = 1_000_000_000;
 /// Table names that stages cannot have, since SQL has them already.
@@ -42,8 +40,8 @@ pub struct PipelineFile {
     pub store: PathBuf,
     /// `[pipeline] seed`.
     pub seed: u64,
-    /// `[pipeline] part_rows`: no result depends on it.
-    pub part_rows: usize,
+    /// `[pipeline] part_rows`: no result depends on it. Without it, a part of narrow rows has more of them than one of wide rows.
+    pub part_rows: Option<usize>,
     /// The stages, in the order of the text.
     pub stages: Vec<Declaration>,
     /// `[sweep]`, in the order of the text.
@@ -167,7 +165,7 @@ impl PipelineFile {
             text: text.to_owned(),
             name: stem,
             seed: 0,
-            part_rows: PART_ROWS,
+            part_rows: None,
             stages: Vec::new(),
             axes: Vec::new(),
             faults: Vec::new(),
@@ -287,7 +285,7 @@ impl Reader {
                 Some(rows) if rows > MOST_PART_ROWS => {
                     self.fault(value.span(), format!("`part_rows` is {rows}, and {MOST_PART_ROWS} is the most"));
                 }
-                Some(rows) => file.part_rows = rows as usize,
+                Some(rows) => file.part_rows = Some(rows as usize),
                 None => {}
             },
             other => {

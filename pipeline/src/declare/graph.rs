@@ -84,6 +84,7 @@ impl Graph {
                 let seeded = OPERATORS.iter().filter(|spec| spec.seeded()).map(|spec| spec.name());
                 faults.push(
                     Fault::new(span.clone(), message)
+                        .of(&stage.name.text)
                         .help(format!("those that do: {}", seeded.collect::<Vec<_>>().join(", "))),
                 );
             }
@@ -232,19 +233,19 @@ pub fn place(stage: &Declaration, error: BindError) -> Fault {
     let name = &stage.name.text;
     let span = match &error.at {
         At::Stage => stage.name.span.clone(),
-        At::Key(path) if error.message.starts_with("unknown key") => stage.place_of_key(path),
+        At::Unknown(key) => stage.place_of_key(key),
         At::Key(path) => stage.place(path),
         At::Input(port) => input_span(stage, port),
     };
     let key = match &error.at {
         At::Stage => None,
-        At::Key(path) => path.split(['.', '[']).next(),
+        At::Key(path) | At::Unknown(path) => path.split(['.', '[']).next(),
         At::Input(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
     };
     let given = key.filter(|key| stage.set.contains(*key)).map(|key| format!(" (from --set {}.{key})", stage.base()));
-    let mut fault = Fault::new(span, format!("stage `{name}`: {}{}", error.message, given.unwrap_or_default()));
+    let mut fault = Fault::new(span, format!("stage `{name}`: {}{}", error.message, given.unwrap_or_default())).of(name);
     fault.help = error.help;
-    if let (At::Key(key), true) = (&error.at, error.message.starts_with("unknown key")) {
+    if let At::Unknown(key) = &error.at {
         let fields = tessera_operators::find(&stage.op.text).map(Spec::fields).unwrap_or_default();
         let seed = tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded).then_some("seed");
         let general = ["op", "input", "inputs", "keep"].into_iter().chain(seed);
@@ -290,7 +291,7 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
     let mut pairs: Vec<(Option<&Text>, &Text)> = stage.inputs.iter().map(|(input, from)| (Some(input), from)).collect();
     if let Some(input) = &stage.input {
         if !stage.inputs.is_empty() {
-            let fault = Fault::new(input.span.clone(), format!("stage `{name}` has both `input` and `inputs`"));
+            let fault = Fault::new(input.span.clone(), format!("stage `{name}` has both `input` and `inputs`")).of(name);
             faults.push(fault.help("write all of them in `inputs = { … }`"));
         }
         pairs.push((None, input));
@@ -303,6 +304,7 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
             names.dedup();
             faults.push(
                 Fault::new(from.span.clone(), format!("stage `{name}`: unknown input stage `{}`", from.text))
+                    .of(name)
                     .known(&from.text, names),
             );
         }
@@ -324,7 +326,7 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
                 None if ports.is_empty() => (from.span.clone(), format!("stage `{name}`: `{}` takes no input", spec.name())),
                 None => (from.span.clone(), format!("stage `{name}`: `{}` needs its inputs by name", spec.name())),
             };
-            faults.push(Fault::new(span, message).help(describe()));
+            faults.push(Fault::new(span, message).of(name).help(describe()));
             continue;
         };
         if let Some(from_index) = upstream {
@@ -337,7 +339,7 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
     };
     for port in ports.iter().filter(|port| port.required && !given(port)) {
         let what = if port.kind == PortKind::Named { "an input".to_owned() } else { format!("its input `{}`", port.name) };
-        faults.push(Fault::new(stage.name.span.clone(), format!("stage `{name}` lacks {what}")).help(describe()));
+        faults.push(Fault::new(stage.name.span.clone(), format!("stage `{name}` lacks {what}")).of(name).help(describe()));
     }
     found
 }

@@ -56,9 +56,9 @@ impl Plan {
         let faulty: BTreeSet<usize> = (0..graph.nodes.len())
             .filter(|&node| {
                 let stage = graph.declaration(node);
-                let name = format!("stage `{}`", stage.name.text);
+                let name = Some(&stage.name.text);
                 let inside = |fault: &Fault| stage.places.values().any(|place| *place == fault.span);
-                faults.iter().any(|fault| fault.message.starts_with(&name) || inside(fault))
+                faults.iter().any(|fault| fault.stage.as_ref() == name || inside(fault))
             })
             .collect();
         let mut stages: Vec<Option<BoundStage>> = Vec::new();
@@ -160,8 +160,9 @@ fn misfits(node: &Node, edge: &Edge, from: &str, schema: &SchemaRef) -> Vec<Faul
         let column = |field: &Arc<Field>| format!("{} {}", field.name(), field.data_type());
         format!("`{from}` gives: {}", schema.fields().iter().map(column).collect::<Vec<_>>().join(", "))
     };
-    let complain =
-        |message: String| Fault::new(edge.span.clone(), format!("stage `{}`: {message}", node.name)).help(known());
+    let complain = |message: String| {
+        Fault::new(edge.span.clone(), format!("stage `{}`: {message}", node.name)).of(&node.name).help(known())
+    };
     edge.port
         .columns
         .iter()

@@ -303,13 +303,15 @@ fn unreadable(axis: &Axis, spec: Option<&'static dyn Spec>) -> Option<Fault> {
 pub fn fold(stages: &[Declaration], faults: Vec<Fault>) -> Vec<Fault> {
     let mut cells: Vec<(&str, &str)> =
         stages.iter().filter(|stage| !stage.cell.is_empty()).map(|stage| (stage.name.text.as_str(), stage.base())).collect();
-    // `clusters@k=5` is the beginning of another cell's name.
+    // `clusters@k=5` is the beginning of another cell's name in a text.
     cells.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
     let based = |text: &str| cells.iter().fold(text.to_owned(), |text, (name, base)| text.replace(name, base));
     let mut groups: Vec<(Fault, &str, Vec<Fault>)> = Vec::new();
     for fault in faults {
-        let whose = cells.iter().find(|(name, _)| fault.message.starts_with(&format!("stage `{name}`")));
-        let shared = Fault { message: based(&fault.message), help: fault.help.as_deref().map(based), ..fault.clone() };
+        let whose = cells.iter().find(|(name, _)| fault.stage.as_deref() == Some(*name));
+        let stage = whose.map(|(_, base)| (*base).to_owned()).or_else(|| fault.stage.clone());
+        let help = fault.help.as_deref().map(based);
+        let shared = Fault { message: based(&fault.message), help, stage, ..fault.clone() };
         let base = whose.map_or("", |(_, base)| base);
         match groups.iter_mut().find(|(known, whose, _)| *known == shared && *whose == base) {
             Some((_, _, all)) if all.contains(&fault) => {}

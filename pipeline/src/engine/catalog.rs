@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, PortKind, RunError, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta};
@@ -16,6 +16,12 @@ use crate::engine::{Engine, StageError};
 use crate::store::generation::Generation;
 use crate::store::key::Columns;
 use crate::store::{Damaged, Machine, Manifest, Store};
+
+/// Rows of a part of wide rows, and the most of narrow ones.
+const PART_ROWS: usize = 1 << 10;
+const MOST_PART_ROWS: usize = 1 << 16;
+/// Bytes of a part of narrow rows, before they are compressed.
+const PART_BYTES: usize = 2 << 20;
 
 /// A stage's table.
 #[derive(Debug, Clone)]
@@ -97,6 +103,19 @@ impl Catalog {
         made.map_or_else(|| planned.clone(), |made| renamed(&made, planned))
     }
 
+    /// Rows of a part of a stage's table: as many as the file says; else [`PART_ROWS`], or more of narrow rows. Images stay few, since whatever
+    /// reads their files works long on each.
+    pub fn part_rows(&self, node: usize) -> usize {
+        let schema = &self.plan.stages[node].schema;
+        let rows = || match row_bytes(schema) {
+            Some(bytes) if schema.column_with_name("source").is_none() => {
+                (PART_BYTES / bytes.max(1)).clamp(PART_ROWS, MOST_PART_ROWS)
+            }
+            _ => PART_ROWS,
+        };
+        self.plan.graph.file.part_rows.unwrap_or_else(rows)
+    }
+
     /// Pointers and manifests that are damaged, and parts of the known tables that are gone or damaged, as far as that is seen without
     /// reading them; one a stage.
     ///
@@ -136,13 +155,7 @@ impl Catalog {
     /// waiting, as ^C does, should be held up.
     async fn kernel_aside(&self, node: usize) -> Result<Kernel> {
         let make = self.kernel_maker(node)?;
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        // No task of the runtime: its end would wait for it.
-        let name = self.name(node);
-        let work = move || drop(sender.send(make()));
-        std::thread::Builder::new().name(format!("tessera-{name}")).spawn(work).context("cannot start a thread")?;
-        let made = receiver.await.with_context(|| format!("stage `{name}`: its operator panicked"))?;
-        made.map_err(|error| self.failed(node, error))
+        aside(self.name(node), make).await?.map_err(|error| self.failed(node, error))
     }
 
     /// What makes a stage's kernel.
@@ -261,14 +274,11 @@ impl Catalog {
         })
     }
 
-    /// Files whose bytes proved to be others than those that were listed: stages that may have listed them, and paths.
-    pub fn voided(&self) -> BTreeSet<(String, String)> {
-        let steps = self.steps.iter().filter_map(tokio::sync::OnceCell::get);
-        steps.flat_map(|step| step.voided.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
-    }
-
     /// The folders of all data sets that a table comes from.
-    fn roots(&self, table: usize) -> Result<BTreeMap<String, PathBuf>> {
+    ///
+    /// # Errors
+    /// A source's operator lacks something.
+    pub fn roots(&self, table: usize) -> Result<BTreeMap<String, PathBuf>> {
         let mut roots = BTreeMap::new();
         for node in self.plan.graph.upstream(&[table]) {
             if self.plan.graph.nodes[node].spec.inputs().is_empty() {
@@ -277,6 +287,31 @@ impl Catalog {
         }
         Ok(roots)
     }
+}
+
+/// Bytes of a table's rows as far as their types tell; none where a value may be of any length. Texts are taken for names.
+fn row_bytes(schema: &Schema) -> Option<usize> {
+    fn bytes(field: &Field) -> Option<usize> {
+        match field.data_type() {
+            DataType::FixedSizeList(item, length) => Some(bytes(item)? * *length as usize),
+            DataType::Struct(fields) => fields.iter().map(|field| bytes(field)).sum(),
+            DataType::Utf8 | DataType::Boolean | DataType::Null => Some(16),
+            other => other.primitive_width(),
+        }
+    }
+    schema.fields().iter().map(|field| bytes(field)).sum()
+}
+
+/// Waits for what a stage's operator does on a thread of its own.
+///
+/// # Errors
+/// It panicked, or the system gives no thread.
+pub async fn aside<T: Send + 'static>(stage: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // No task of the runtime: its end would wait for it.
+    let work = move || drop(sender.send(work()));
+    std::thread::Builder::new().name(format!("tessera-{stage}")).spawn(work).context("cannot start a thread")?;
+    receiver.await.with_context(|| format!("stage `{stage}`: its operator panicked"))
 }
 
 /// A table's columns as they were made; what their data set is called may have changed since.

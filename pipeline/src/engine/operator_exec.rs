@@ -269,8 +269,8 @@ impl Worker {
     }
 
     async fn fetch(&self, batch: RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
-        let (step, files) = (self.step.clone(), self.engine.files.clone());
-        let read = tokio::task::spawn_blocking(move || step.fetch(files.as_ref(), &batch)).await;
+        let (step, engine) = (self.step.clone(), self.engine.clone());
+        let read = tokio::task::spawn_blocking(move || step.fetch(&engine, &batch)).await;
         read.unwrap_or_else(|error| Err(RunError::Engine(error.to_string())))
     }
 }

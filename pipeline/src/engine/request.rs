@@ -20,7 +20,7 @@ use super::operator_exec::ScanState;
 use super::scan;
 use super::shuffle::{self, Cut, Ranks};
 use super::step::Step;
-use crate::store::{DroppedRow, Part};
+use crate::store::DroppedRow;
 
 /// Rows of a shuffled scan that stay in memory: locators for images, all values for anything else.
 const SHUFFLE_BYTES: usize = 4 << 30;
@@ -42,8 +42,6 @@ pub enum Rows {
     /// All, as they are stored; a part of the snapshot at the base is a partition.
     #[default]
     Stored,
-    /// Those of some parts of that snapshot, a partition each.
-    Parts(Vec<usize>),
     /// All, as they are stored, in a few partitions: what a query opens at once.
     Few {
         /// How many at most.
@@ -148,10 +146,7 @@ impl Catalog {
 
     fn stored(&self, base: usize, steps: &[Arc<Step>], columns: Option<Vec<String>>, rows: Rows) -> Result<Scan> {
         let manifest = self.manifest(base)?;
-        let parts: Vec<Part> = match &rows {
-            Rows::Parts(chosen) => chosen.iter().map(|&at| manifest.parts[at].clone()).collect(),
-            _ => manifest.parts.clone(),
-        };
+        let parts = &manifest.parts;
         let most = if let Rows::Few { partitions, .. } = &rows { *partitions } else { parts.len() };
         let (predicate, limit) = match rows {
             Rows::Few { predicate, limit, .. } if steps.is_empty() => (predicate, limit),
@@ -159,7 +154,7 @@ impl Catalog {
         };
         let (store, schema) = (self.store.stage(self.name(base)), &self.schema(base));
         self.refuse_lacking(base, schema, steps)?;
-        let projection = projection(schema, steps.first().map_or(columns.as_deref(), |step| Some(&step.columns)))?;
+        let projection = projection(schema, steps.first().map_or(columns.as_deref(), |step| Some(&step.columns)));
         let groups = scan::grouped(parts.iter().map(|part| store.open(part)).collect(), most);
         let leaf = scan::files(schema, &groups, projection, predicate, limit).map_err(convert::unwrap)?;
         let window = if groups.len() >= self.engine.threads { 2 } else { self.engine.threads + 1 };
@@ -296,17 +291,18 @@ impl Catalog {
 }
 
 /// The largest number of rows that a step works on at once.
-fn block(steps: &[Arc<Step>]) -> usize {
+pub fn block(steps: &[Arc<Step>]) -> usize {
     steps.iter().map(|step| step.map.block()).max().unwrap_or(1)
 }
 
 /// Places of columns, in the schema's order; columns that it lacks (made on the way) are left out.
-fn projection(schema: &SchemaRef, columns: Option<&[String]>) -> Result<Option<Vec<usize>>> {
-    let Some(columns) = columns else { return Ok(None) };
+pub fn projection(schema: &SchemaRef, columns: Option<&[String]>) -> Option<Vec<usize>> {
+    let columns = columns?;
     let wanted = |name: &str| columns.iter().any(|column| column == name);
     let places: Vec<usize> = (0..schema.fields().len()).filter(|&at| wanted(schema.field(at).name())).collect();
-    if places.is_empty() { Ok(None) } else { Ok(Some(places)) }
+    if places.is_empty() { None } else { Some(places) }
 }
+
 /// A partition's rows; none once those of all partitions together are more than a shuffled scan holds. They are counted as they come,
 /// for a view that makes many rows of one may make more than there is memory.
 async fn collect(

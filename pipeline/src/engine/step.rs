@@ -1,16 +1,17 @@
 //! A bound map, opened: what one [`OperatorExec`](super::operator_exec::OperatorExec) runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tessera_datasets::{Files, Read, UNREADABLE};
+use tessera_datasets::{Read, UNREADABLE};
 use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
 
+use super::Engine;
 use super::shuffle::original;
 use crate::store::{DroppedRow, key};
 
@@ -33,8 +34,6 @@ pub struct Step {
     pub map: Box<dyn Map>,
     sides: Inputs<Vec<RecordBatch>>,
     idle: Mutex<Vec<Box<dyn MapFn>>>,
-    /// Files whose bytes were not those that were listed, by the stages that may have listed them.
-    pub voided: Mutex<BTreeSet<(String, String)>>,
 }
 
 /// What a map made of a batch, or of a part of it.
@@ -64,7 +63,7 @@ impl Step {
         map: Box<dyn Map>,
         sides: Inputs<Vec<RecordBatch>>,
     ) -> Self {
-        Self { stage, schema, columns, roots, looks_back, map, sides, idle: Mutex::default(), voided: Mutex::default() }
+        Self { stage, schema, columns, roots, looks_back, map, sides, idle: Mutex::default() }
     }
 
     /// Whether it needs the images' bytes.
@@ -159,7 +158,8 @@ impl Step {
     /// # Errors
     /// An image is not what was listed: its bytes have another digest, or can no longer be read. Its row would be kept under the
     /// key of what it was, so that it is no bad row to leave out.
-    pub fn fetch(&self, files: &dyn Files, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
+    pub fn fetch(&self, engine: &Engine, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
+        let files = engine.files.as_ref();
         let schema = batch.schema();
         let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
         let named = stage.and_then(|stage| self.roots.get(stage));
@@ -205,7 +205,7 @@ impl Step {
                 match outcome {
                     Ok(read) if fits => bytes.append_value(read),
                     Ok(_) => {
-                        let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut voided = engine.voided.lock().unwrap_or_else(PoisonError::into_inner);
                         voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
                         let path = roots[0].join(source.path);
                         let path = path.to_string_lossy();

@@ -10,79 +10,61 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{Array as _, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array as _, RecordBatch, StringArray};
 use arrow::datatypes::{Field, SchemaRef};
 use tessera_datasets::UNREADABLE;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, meta, text};
 
 use super::decide::{Reads, Refusal};
+use super::recipe::{Copies, WorkRow};
 use crate::engine::catalog::Catalog;
-use crate::engine::snapshot_exec::{Copies, Target};
 use crate::store::{DroppedRow, Manifest, Part, Shelf, StageStore};
 
 /// Bytes of sources' parts that are read in search of rows outside of the parts that are replaced, where a changed row seldom is.
 const SEARCHED_BYTES: u64 = 256 << 20;
 
-/// Targets that are made from a whole part, by their places, and those that copy rows, with the rows that they compute.
-pub type Split = (Vec<(usize, Target)>, Vec<(usize, Target, RecordBatch)>);
-
-/// Finds the rows of stale parts that hold. `kept` are files of the stage's parts that stay; `warn` is told of damaged parts, which
-/// are left aside.
+/// Finds the rows of stale parts that hold, and says of each part which rows are copied and which computed. `kept` are files of the
+/// stage's parts that stay; `warn` is told of damaged parts, which are left aside.
 ///
 /// # Errors
 /// A part cannot be read.
 pub fn carry(
     catalog: &Catalog,
     node: usize,
-    stale: Vec<(usize, Target)>,
+    mut stale: Vec<(usize, WorkRow)>,
     current: Option<&Manifest>,
     kept: &BTreeSet<String>,
     reads: &Reads,
     warn: &dyn Fn(&str),
-) -> Result<Split> {
+) -> Result<Vec<(usize, WorkRow)>> {
     let below = catalog.chain(catalog.stream_of(node).context("a map has a stream")?).0;
     let base = catalog.store.stage(catalog.name(below));
     let store = catalog.store.stage(catalog.name(node));
-    let manifest = catalog.manifest(below)?;
-    let known: BTreeMap<&str, &Part> = manifest.parts.iter().map(|part| (part.file.as_str(), part)).collect();
-    let source = |target: &Target| known.get(target.made_from[0].as_str()).copied().context("a part that is read is listed");
-    let sources = stale.iter().map(|(_, target)| source(target)).collect::<Result<Vec<_>>>()?;
+    let sources = stale.iter().flat_map(|(_, row)| &row.sources).map(|part| (part.file.clone(), part.clone())).collect();
     let mut search = Search {
         warn,
         base: &base,
         store: &store,
         reads,
-        recipe: stale.first().map_or("", |(_, target)| target.recipe.as_str()).to_owned(),
+        recipe: stale.first().map_or("", |(_, row)| row.recipe.as_str()).to_owned(),
         schema: &catalog.plan.stages[node].schema,
         refusal: Refusal::of(catalog, node),
         wanted: sources,
         missing: None,
+        same: HashMap::new(),
         parts: Vec::new(),
         found: HashMap::new(),
         listed: None,
         shelves: [None, None],
     };
     search.run(current, kept)?;
-    if search.found.is_empty() {
-        return Ok((stale, Vec::new()));
-    }
-    let (mut whole, mut partial) = (Vec::new(), Vec::new());
-    for (at, mut target) in stale {
-        let rows = base.read(source(&target)?)?;
-        // The metadata is the plan's: it says which stage's data set the paths belong to.
-        let schema = &catalog.plan.stages[below].schema;
-        let columns = schema.fields().iter().map(|field| Ok(rows.column(rows.schema().index_of(field.name())?).clone()));
-        let rows = RecordBatch::try_new(schema.clone(), columns.collect::<Result<_>>()?)?;
-        let rest = search.fill(&mut target, &rows)?;
-        if target.copies.is_empty() && target.dropped.is_empty() {
-            whole.push((at, target));
-        } else {
-            partial.push((at, target, rest));
+    if !search.found.is_empty() || !search.same.is_empty() {
+        for (_, row) in &mut stale {
+            search.fill(row)?;
         }
     }
-    Ok((whole, partial))
+    Ok(stale)
 }
 
 /// Where the row of a content is, or what became of it.
@@ -104,9 +86,11 @@ struct Search<'a> {
     schema: &'a SchemaRef,
     /// Which rows may not be dropped.
     refusal: Refusal<'a>,
-    /// The source parts whose rows are looked for.
-    wanted: Vec<&'a Part>,
-    /// Contents that are not found yet; none before the first part that may have some.
+    /// The source parts whose rows are looked for, by their files.
+    wanted: BTreeMap<String, Part>,
+    /// Those of them that an earlier part was made from as well, by the place of that part in `parts`: their rows have not changed.
+    same: HashMap<String, usize>,
+    /// Contents of the others that are not found yet; none before the first part that may have some.
     missing: Option<HashSet<Digest>>,
     /// Parts that have some.
     parts: Vec<Part>,
@@ -129,6 +113,12 @@ fn holds(store: &StageStore, shelf: &mut Option<Shelf>, part: &Part) -> Result<b
 impl Search<'_> {
     /// Looks through the parts that go, those that stay, and those of earlier snapshots.
     fn run(&mut self, current: Option<&Manifest>, kept: &BTreeSet<String>) -> Result<()> {
+        for part in current.iter().flat_map(|manifest| &manifest.parts) {
+            self.recognise(part)?;
+        }
+        if self.same.len() == self.wanted.len() {
+            return Ok(());
+        }
         let (stay, go): (Vec<&Part>, Vec<&Part>) =
             current.iter().flat_map(|manifest| &manifest.parts).partition(|part| kept.contains(&part.file));
         let mut seen = HashSet::new();
@@ -163,70 +153,106 @@ impl Search<'_> {
         self.missing.as_ref().is_some_and(HashSet::is_empty)
     }
 
-    /// Looks for contents in a part's source; returns how many bytes were read for it. Parts that are gone or damaged, or whose sources
-    /// are, those of another recipe, and those that lack a column of the table are left aside.
-    fn look(&mut self, part: &Part) -> Result<u64> {
+    /// Whether a part's rows would be those that are wanted, for sources of the same contents: not those of another recipe, of parts that
+    /// lack a column of the table, or that are gone or damaged.
+    fn is_alike(&mut self, part: &Part) -> Result<bool> {
         let digested = |field: &&Arc<Field>| !field.metadata().contains_key(meta::UNDIGESTED);
-        let has_all = || self.schema.fields().iter().filter(digested).all(|f| part.digests.contains_key(f.name()));
-        let [from] = &part.made_from[..] else { return Ok(0) };
-        let [own, below] = &mut self.shelves;
-        if part.recipe != self.recipe
-            || !has_all()
-            || self.missing.as_ref().is_some_and(HashSet::is_empty)
-            || !holds(self.store, own, part)?
-        {
+        let has_all = self.schema.fields().iter().filter(digested).all(|f| part.digests.contains_key(f.name()));
+        Ok(part.recipe == self.recipe && has_all && holds(self.store, &mut self.shelves[0], part)?)
+    }
+
+    /// Takes the sources for known that a part was made from as well: nothing is read for that.
+    fn recognise(&mut self, part: &Part) -> Result<()> {
+        let is_new = |file: &&String| self.wanted.contains_key(*file) && !self.same.contains_key(*file);
+        let shared: Vec<String> = part.made_from.iter().filter(is_new).cloned().collect();
+        if !shared.is_empty() && self.is_alike(part)? {
+            let at = self.parts.len();
+            self.parts.push(part.clone());
+            self.same.extend(shared.into_iter().map(|file| (file, at)));
+        }
+        Ok(())
+    }
+
+    /// Looks for contents in a part's sources; returns how many bytes were read for it. Sources that are wanted themselves, and are known,
+    /// are passed over, and so are those that are gone or damaged.
+    fn look(&mut self, part: &Part) -> Result<u64> {
+        if self.is_over() || !self.is_alike(part)? {
             return Ok(0);
         }
-        let source = match &self.listed {
-            Some(listed) => listed.get(from),
-            None => self.listed.insert(self.base.listed()?).get(from),
-        };
-        let Some(source) = source.cloned() else { return Ok(0) };
-        if !holds(self.base, below, &source)? {
-            return Ok(0);
+        if self.listed.is_none() {
+            self.listed = Some(self.base.listed()?);
         }
-        let (ids, contents) = match self.contents(&source) {
-            Ok(contents) => contents,
-            Err(error) => return self.leave(source.bytes, &error),
-        };
-        if self.missing.is_none() {
-            let mut missing = HashSet::new();
-            for part in &self.wanted {
-                missing.extend(self.contents(part)?.1);
+        let (mut bytes, mut hits) = (0, Vec::new());
+        for from in &part.made_from {
+            let source = self.listed.as_ref().and_then(|listed| listed.get(from)).cloned();
+            let Some(source) = source.filter(|source| !self.same.contains_key(&source.file)) else { continue };
+            if !holds(self.base, &mut self.shelves[1], &source)? {
+                continue;
             }
-            self.missing = Some(missing);
-        }
-        let missing = self.missing.as_mut().expect("it was filled");
-        let hits: Vec<usize> = (0..contents.len()).filter(|&row| missing.contains(&contents[row])).collect();
-        if hits.is_empty() {
-            return Ok(source.bytes);
-        }
-        let made = match self.store.read_columns(part, &[IMAGE_ID]) {
-            Ok(made) => made,
-            Err(error) => return self.leave(source.bytes, &error),
-        };
-        let made = text(&made, IMAGE_ID)?;
-        let rows: HashMap<&str, u32> = (0..made.len()).map(|row| (made.value(row), row as u32)).collect();
-        for row in hits {
-            let (id, content) = (ids.value(row), contents[row]);
-            let found = match rows.get(id) {
-                Some(&row) => Found::Row(self.parts.len(), row),
-                None => match part.dropped.iter().find(|dropped| dropped.image_id == id) {
-                    Some(dropped) if !self.refusal.hits(dropped) => Found::Dropped(dropped.clone()),
-                    _ => continue,
-                },
+            bytes += source.bytes;
+            let (ids, contents) = match self.contents(&source) {
+                Ok(contents) => contents,
+                Err(error) => {
+                    self.leave(&error);
+                    continue;
+                }
             };
-            missing.remove(&content);
-            self.found.insert(content, found);
+            if self.missing.is_none() {
+                let mut missing = HashSet::new();
+                for wanted in self.wanted.values().filter(|wanted| !self.same.contains_key(&wanted.file)) {
+                    missing.extend(self.contents(wanted)?.1);
+                }
+                self.missing = Some(missing);
+            }
+            let missing = self.missing.as_ref().expect("it was filled");
+            let rows = (0..contents.len()).filter(|&row| missing.contains(&contents[row]));
+            hits.extend(rows.map(|row| (ids.value(row).to_owned(), contents[row])));
+        }
+        if hits.is_empty() {
+            return Ok(bytes);
+        }
+        let rows = match self.rows_of(part) {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.leave(&error);
+                return Ok(bytes);
+            }
+        };
+        for (id, content) in hits {
+            let found = match self.become_of(part, &rows, &id) {
+                Some(Became::Row(row)) => Found::Row(self.parts.len(), row),
+                Some(Became::Dropped(dropped)) => Found::Dropped(dropped),
+                None => continue,
+            };
+            if self.missing.as_mut().is_some_and(|missing| missing.remove(&content)) {
+                self.found.insert(content, found);
+            }
         }
         self.parts.push(part.clone());
-        Ok(source.bytes)
+        Ok(bytes)
+    }
+
+    /// Where the rows of a part are, by their ids.
+    fn rows_of(&self, part: &Part) -> Result<HashMap<String, u32>> {
+        let made = self.store.read_columns(part, &[IMAGE_ID])?;
+        let made = text(&made, IMAGE_ID)?;
+        Ok((0..made.len()).map(|row| (made.value(row).to_owned(), row as u32)).collect())
+    }
+
+    /// What became of a row of that id in a part.
+    fn become_of(&self, part: &Part, rows: &HashMap<String, u32>, id: &str) -> Option<Became> {
+        match rows.get(id) {
+            Some(&row) => Some(Became::Row(row)),
+            None => {
+                let dropped = part.dropped.iter().find(|dropped| dropped.image_id == id)?;
+                (!self.refusal.hits(dropped)).then(|| Became::Dropped(dropped.clone()))
+            }
+        }
     }
 
     /// Leaves a part aside that cannot be read.
-    fn leave(&self, bytes: u64, error: &anyhow::Error) -> Result<u64> {
+    fn leave(&self, error: &anyhow::Error) {
         (self.warn)(&format!("{error:#}; its rows are computed anew"));
-        Ok(bytes)
     }
 
     /// The ids and contents of a source part's rows.
@@ -249,33 +275,68 @@ impl Search<'_> {
         Ok(contents)
     }
 
-    /// What was found of a new source part's rows goes into the target; returned are those that are to be computed.
-    fn fill(&self, target: &mut Target, rows: &RecordBatch) -> Result<RecordBatch> {
-        let ids = text(rows, IMAGE_ID)?;
+    /// What was found of the rows of its sources goes into a work row.
+    fn fill(&self, row: &mut WorkRow) -> Result<()> {
         let mut copies: BTreeMap<usize, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
-        let mut compute = Vec::new();
-        for (row, content) in self.fingerprints(rows)?.into_iter().enumerate() {
-            match self.found.get(&content) {
-                Some(Found::Row(at, from)) => {
-                    let (from_rows, to_rows) = copies.entry(*at).or_default();
-                    from_rows.push(*from);
-                    to_rows.push(row as u32);
+        let (mut compute, mut before) = (Vec::new(), 0_u32);
+        let mut held: HashMap<usize, HashMap<String, u32>> = HashMap::new();
+        for source in &row.sources {
+            let known = self.same.get(&source.file).copied();
+            if let Some(at) = known
+                && !held.contains_key(&at)
+            {
+                match self.rows_of(&self.parts[at]) {
+                    Ok(rows) => drop(held.insert(at, rows)),
+                    Err(error) => self.leave(&error),
                 }
-                Some(Found::Dropped(dropped)) if tells(dropped, ids.value(row)) => {
-                    target.dropped.push(moved(dropped, rows, row)?);
-                }
-                _ => compute.push(row as u32),
             }
+            let known = known.and_then(|at| Some((at, held.get(&at)?)));
+            let columns: Vec<&str> = match known {
+                Some(_) => vec![IMAGE_ID, "source"],
+                None => self.reads.columns.iter().map(String::as_str).chain([IMAGE_ID, "source"]).collect(),
+            };
+            let rows = self.base.read_columns(source, &columns)?;
+            let ids = text(&rows, IMAGE_ID)?;
+            let contents = if known.is_some() { Vec::new() } else { self.fingerprints(&rows)? };
+            for at in 0..rows.num_rows() {
+                let found = match known {
+                    Some((part, held)) => match self.become_of(&self.parts[part], held, ids.value(at)) {
+                        Some(Became::Row(row)) => Some(Found::Row(part, row)),
+                        Some(Became::Dropped(dropped)) => Some(Found::Dropped(dropped)),
+                        None => None,
+                    },
+                    None => self.found.get(&contents[at]).cloned(),
+                };
+                match found {
+                    Some(Found::Row(part, from)) => {
+                        let (rows, onto) = copies.entry(part).or_default();
+                        rows.push(from);
+                        onto.push(before + at as u32);
+                    }
+                    Some(Found::Dropped(dropped)) if tells(&dropped, ids.value(at)) => {
+                        row.dropped.push(moved(&dropped, &rows, at)?);
+                    }
+                    _ => compute.push(before + at as u32),
+                }
+            }
+            before += rows.num_rows() as u32;
         }
-        let handed: Vec<usize> =
-            self.reads.handed.iter().map(|name| rows.schema().index_of(name)).collect::<Result<_, _>>()?;
-        let handed = rows.project(&handed)?;
-        for (at, (from, to)) in copies {
-            let handed = take_record_batch(&handed, &UInt32Array::from(to))?;
-            target.copies.push(Copies { part: self.parts[at].clone(), rows: from, handed });
+        if copies.is_empty() && row.dropped.is_empty() {
+            return Ok(());
         }
-        Ok(take_record_batch(rows, &UInt32Array::from(compute))?)
+        row.compute = Some(compute);
+        let parts = copies.into_iter();
+        row.copies = parts.map(|(at, (rows, onto))| Copies { part: self.parts[at].clone(), rows, onto }).collect();
+        Ok(())
     }
+}
+
+/// What became of a row.
+enum Became {
+    /// It is that row of the part.
+    Row(u32),
+    /// It was left out.
+    Dropped(DroppedRow),
 }
 
 /// Whether the reason why a row was left out is also one of a row of that id with the same content: not if it names the other one.

@@ -14,9 +14,9 @@ pub use targets::Reads;
 
 use super::listing::Listing;
 use super::reason::Reason;
+use super::recipe::WorkRow;
 use super::{keys, last};
 use crate::engine::catalog::{Catalog, Table};
-use crate::engine::snapshot_exec::Target;
 use crate::store::key::{self, Change, KeyParts};
 use crate::store::{Damaged, DroppedRow, Manifest, Part, Shelf, StageStore};
 
@@ -63,7 +63,7 @@ pub struct Decision {
     /// Where that snapshot lies, if it is another stage's.
     pub lies: Option<StageStore>,
     /// Of a map that works part by part: what each part is to be, and the finished part where there is one.
-    pub targets: Vec<(Target, Option<Part>)>,
+    pub targets: Vec<(WorkRow, Option<Part>)>,
     /// Of a map: what its rows depend on.
     pub reads: Reads,
     /// Of a source: its files.
@@ -166,7 +166,7 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if catalog.stream_of(node).is_some() {
         targets::targets(catalog, node, current.as_deref(), ask.force, &fine, &mut decision)?;
     } else {
-        decision.parts = rows.div_ceil(catalog.plan.graph.file.part_rows).max(1);
+        decision.parts = rows.div_ceil(catalog.part_rows(node)).max(1);
         decision.stale_parts = decision.parts;
     }
     Ok(decision)

@@ -3,25 +3,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use arrow::array::RecordBatch;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
-use futures::{StreamExt as _, TryStreamExt as _};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_plan::ExecutionPlanProperties as _;
+use futures::{Stream, StreamExt as _};
 use tessera_operators::operator::{Kernel, RunError, Whole};
 use tessera_schemas::metrics::{self, Metric};
 
 use super::carry;
 use super::decide::Decision;
+use super::make::{Maker, Pace};
+use super::recipe::{Recipe, WorkRow};
 use super::{query, source};
 use crate::engine::catalog::Catalog;
 use crate::engine::convert;
+use crate::engine::part::Writing;
 use crate::engine::pool;
-use crate::engine::request::{Request, Rows, Scan, Shuffled};
-use crate::engine::snapshot_exec::{SnapshotExec, Target};
-use crate::engine::step::Step;
+use crate::engine::request::{Request, Rows, Shuffled};
 use crate::engine::tables::{KernelSink, KernelTables};
 use crate::store::checkpoint::CheckpointFile;
 use crate::store::key::hash;
@@ -50,7 +51,7 @@ pub(super) async fn execute(
     let store = catalog.store.stage(&name);
     let graph = &catalog.plan.graph;
     let (key, parts_of_key) = decision.key.take().context("a stage runs when its inputs are known")?;
-    let writer = TableWriter::new(store.clone(), catalog.plan.stages[node].schema.clone(), &key, graph.file.part_rows);
+    let writer = TableWriter::new(store.clone(), catalog.plan.stages[node].schema.clone(), &key, catalog.part_rows(node));
     let mut numbers: Vec<Metric> = Vec::new();
     let mut read = None;
     let mut started_from = None;
@@ -124,82 +125,89 @@ pub(super) async fn execute(
 /// Runs a map over its stream's parts. Returns all parts in the order of the stream's.
 async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decision, bar: &Bar) -> Result<Vec<Part>> {
     let stream = catalog.stream_of(node).context("a map has a stream")?;
-    let step = catalog.step(node).await?;
-    let request = |rows: Rows| Request { top: Some(step.clone()), columns: None, rows };
     if decision.targets.is_empty() {
-        // It looks back: parts are cut in its order.
-        let chunk = Some(catalog.plan.graph.file.part_rows);
-        let scan = catalog.scan(stream, request(Rows::Shuffled(Shuffled { chunk, ..Shuffled::default() }))).await?;
-        let numbered = |at: usize| Target { key: hash([key, &at.to_string()]), ..Target::default() };
-        let targets = (0..scan.plan.output_partitioning().partition_count()).map(numbered).collect();
-        return write_parts(catalog, &step, scan, targets, bar).await;
+        return run_in_order(catalog, node, stream, key, bar).await;
     }
     let mut done: Vec<Option<Part>> = decision.targets.iter().map(|(_, part)| part.clone()).collect();
     let stale = decision.targets.into_iter().enumerate().filter(|(_, (_, part))| part.is_none());
-    let stale: Vec<(usize, Target)> = stale.map(|(at, (target, _))| (at, target)).collect();
-    let multiplies = catalog.multiplies(stream).await? || !step.map.keeps_ids();
-    let (whole, partial) = if decision.forced || multiplies || stale.is_empty() {
-        (stale, Vec::new())
+    let stale: Vec<(usize, WorkRow)> = stale.map(|(at, (row, _))| (at, row)).collect();
+    let recipe = Arc::new(Recipe::of(catalog, node, &decision.reads)?);
+    let maker = Arc::new(Maker::new(catalog.engine.clone(), catalog.store.clone()));
+    let rows = if decision.forced || stale.is_empty() || maker.multiplies(&recipe).await? {
+        stale
     } else {
         let (catalog, kept) = (catalog.clone(), done.iter().flatten().map(|part| part.file.clone()).collect());
         let (current, reads, bar) = (decision.previous, decision.reads, bar.clone());
         let work = move || carry::carry(&catalog, node, stale, current.as_deref(), &kept, &reads, &|text| bar.warn(text));
         tokio::task::spawn_blocking(work).await??
     };
-    if !whole.is_empty() {
-        let (places, targets): (Vec<usize>, Vec<Target>) = whole.into_iter().unzip();
-        let scan = catalog.scan(stream, request(Rows::Parts(places.clone()))).await?;
-        let made = write_parts(catalog, &step, scan, targets, bar).await?;
-        places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
-    }
-    if !partial.is_empty() {
-        let (places, rest): (Vec<usize>, Vec<(Target, RecordBatch)>) =
-            partial.into_iter().map(|(at, t, b)| (at, (t, b))).unzip();
-        let (targets, rows): (Vec<Target>, Vec<RecordBatch>) = rest.into_iter().unzip();
-        let scan = catalog.scan(stream, request(Rows::Given(rows))).await?;
-        let made = write_parts(catalog, &step, scan, targets, bar).await?;
-        places.into_iter().zip(made).for_each(|(at, part)| done[at] = Some(part));
+    let engine = &catalog.engine;
+    let window = if rows.len() >= engine.threads { 2 } else { engine.threads + 1 };
+    let pace = Pace { window, done: Arc::default() };
+    let total = rows.iter().map(|(_, row)| row.computed()).sum();
+    let one = |(at, row): (usize, WorkRow)| {
+        let (maker, recipe, pace) = (maker.clone(), recipe.clone(), pace.clone());
+        let made = SpawnedTask::spawn(async move { maker.make(&recipe, row, &pace).await });
+        async move {
+            let made = made.join().await.map_err(|error| anyhow!("a part's task failed: {error}"))?;
+            made.map(|part| (at, part))
+        }
+    };
+    let running = futures::stream::iter(rows).map(one).buffered(engine.threads);
+    for (at, part) in watched(running, &pace.done, total, bar, |(_, part)| part).await? {
+        done[at] = Some(part);
     }
     Ok(done.into_iter().flatten().collect())
 }
 
-/// Writes each partition of a scan as its target, at most as many at once as there are threads; the parts come in order.
-async fn write_parts(
-    catalog: &Arc<Catalog>,
-    step: &Arc<Step>,
-    scan: Scan,
-    targets: Vec<Target>,
-    bar: &Bar,
-) -> Result<Vec<Part>> {
-    let partitions = scan.plan.output_partitioning().partition_count();
-    let (engine, store) = (catalog.engine.clone(), catalog.store.stage(&step.stage));
-    let (name, schema, state) = (step.stage.clone(), step.schema.clone(), scan.state.clone());
-    let writer = SnapshotExec::new(scan.plan, name, schema, store, Arc::new(targets), state, engine.clone());
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(writer);
+/// Runs a map that looks back, in its order: its parts are cut there.
+async fn run_in_order(catalog: &Arc<Catalog>, node: usize, stream: usize, key: &str, bar: &Bar) -> Result<Vec<Part>> {
+    let step = catalog.step(node).await?;
+    let chunk = Some(catalog.part_rows(node));
+    let rows = Rows::Shuffled(Shuffled { chunk, ..Shuffled::default() });
+    let scan = catalog.scan(stream, Request { top: Some(step.clone()), columns: None, rows }).await?;
+    let (engine, store) = (&catalog.engine, catalog.store.stage(&step.stage));
     let one = |partition: usize| {
-        let (plan, task) = (plan.clone(), engine.context.task_ctx());
-        async move {
-            let work = async move { plan.execute(partition, task)?.try_collect::<Vec<_>>().await };
-            let rows = tokio::spawn(work).await.map_err(|error| anyhow!("a partition's task failed: {error}"))?;
-            let rows = rows.map_err(convert::unwrap)?;
-            let parts = rows.iter().map(SnapshotExec::parts).collect::<Result<Vec<_>>>()?;
-            parts.into_iter().flatten().next().context("a partition yields one part")
-        }
+        let (plan, state, step, store) = (scan.plan.clone(), scan.state.clone(), step.clone(), store.clone());
+        let (engine, key) = (engine.clone(), hash([key, &partition.to_string()]));
+        let work = async move {
+            let rows = plan.execute(partition, engine.context.task_ctx()).map_err(convert::unwrap)?;
+            let mut part = Writing::new(&engine, &store, &step.schema, &key);
+            part.add_all(rows, None).await?;
+            Ok(part.finish().await?.entry(&key, "", Vec::new(), state.take_dropped(partition)))
+        };
+        let made = SpawnedTask::spawn(work);
+        async move { made.join().await.map_err(|error| anyhow!("a partition's task failed: {error}"))? }
     };
-    let mut running = futures::stream::iter(0..partitions).map(one).buffered(engine.threads);
+    let partitions = scan.plan.output_partitioning().partition_count();
+    let running = futures::stream::iter(0..partitions).map(one).buffered(engine.threads);
+    let made: Vec<Part> = watched(running, &scan.state.done, scan.rows, bar, |part| part).await?;
+    made.iter().for_each(|part| store.wrote(part));
+    Ok(made)
+}
+
+/// Waits for all parts, in their order, and tells how far they are.
+async fn watched<T>(
+    running: impl Stream<Item = Result<T>>,
+    done: &AtomicU64,
+    rows: u64,
+    bar: &Bar,
+    part: impl Fn(&T) -> &Part,
+) -> Result<Vec<T>> {
+    let mut running = std::pin::pin!(running);
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    let mut made: Vec<Part> = Vec::new();
+    let mut made = Vec::new();
     loop {
         tokio::select! {
             next = running.next() => match next {
-                Some(part) => {
-                    let part = part?;
-                    bar.part(part.rows);
-                    made.push(part);
+                Some(one) => {
+                    let one = one?;
+                    bar.part(part(&one).rows);
+                    made.push(one);
                 }
                 None => return Ok(made),
             },
-            _ = ticks.tick() => bar.at(scan.state.done.load(Ordering::Relaxed), scan.rows, ""),
+            _ = ticks.tick() => bar.at(done.load(Ordering::Relaxed), rows, ""),
         }
     }
 }

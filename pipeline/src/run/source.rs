@@ -133,7 +133,7 @@ fn update(
     let store = catalog.store.stage(catalog.name(node));
     let schema = &catalog.plan.stages[node].schema;
     let mut wanted = Wanted::new(catalog, node, prints)?;
-    let small = |rows: usize| rows * 2 < catalog.plan.graph.file.part_rows;
+    let small = |rows: usize| rows * 2 < catalog.part_rows(node);
     let mut kept = Vec::new();
     let mut loose: Vec<RecordBatch> = Vec::new();
     let shelf = store.shelf()?;

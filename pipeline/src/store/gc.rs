@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::health::SUSPECT;
 use super::manifest::Newer;
 use super::storage::{Item, Storage};
-use super::{CHECKPOINTS, EVENTS, Manifest, PARTS, RUNS, SNAPSHOTS, StageStore, Store, files, folders, stem};
+use super::{CHECKPOINTS, EVENTS, Manifest, PARTS, Part, RUNS, SNAPSHOTS, StageStore, Store, files, folders, seal, stem};
 
 /// Records of runs that are kept at most.
 const RECORDS: usize = 1000;
@@ -125,7 +125,11 @@ fn of_stage(
     let part_of = |item: &Item| here.part_name(&format!("{}.parquet", stem(&item.name)));
     for note in here.files(PARTS, "json")? {
         // What an interrupted run finished, the next one takes; what a manifest lists needs no note.
-        let part = part_of(&note);
+        let noted = seal::read::<Part>(found.storage, "note", &note.name);
+        let Ok(part) = noted.map(|part| here.part_name(&part.file)) else {
+            found.add(stage, "leftover", note);
+            continue;
+        };
         if needed.contains(&part) || published.is_some_and(|published| note.modified <= published) {
             found.add(stage, "leftover", note);
         } else {

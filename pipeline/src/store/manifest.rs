@@ -45,38 +45,11 @@ pub struct Manifest {
     #[serde(default)]
     pub started_from: Option<String>,
     /// Its columns; not known of snapshots of earlier versions, whose parts have them.
-    #[serde(default, with = "columns")]
+    #[serde(default, with = "super::schema::known")]
     pub schema: Option<SchemaRef>,
     /// The stages whose snapshots it was made from, through views as well, by input; none of snapshots of earlier versions.
     #[serde(default)]
     pub inputs: BTreeMap<String, Vec<String>>,
-}
-
-/// A schema as an Arrow IPC stream without rows, in base64.
-mod columns {
-    use std::io::Cursor;
-
-    use arrow::datatypes::SchemaRef;
-    use arrow::ipc::reader::StreamReader;
-    use arrow::ipc::writer::StreamWriter;
-    use base64::Engine as _;
-    use base64::prelude::BASE64_STANDARD;
-    use serde::de::Error as _;
-    use serde::ser::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    pub fn serialize<S: Serializer>(schema: &Option<SchemaRef>, to: S) -> Result<S::Ok, S::Error> {
-        let encode = |schema: &SchemaRef| StreamWriter::try_new(Vec::new(), schema)?.into_inner();
-        let bytes = schema.as_ref().map(encode).transpose().map_err(S::Error::custom)?;
-        bytes.map(|bytes| BASE64_STANDARD.encode(bytes)).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SchemaRef>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
-        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(D::Error::custom)?;
-        Ok(Some(reader.schema()))
-    }
 }
 
 /// What the last digits of a snapshot depend on beside its key.

@@ -25,6 +25,21 @@ pub(super) fn write(storage: &dyn Storage, what: &str, name: &str, value: &impl 
     Ok(storage.replace(name, &seal(&json))?)
 }
 
+/// The same, if nothing has that name.
+///
+/// # Errors
+/// The disk says no, or [something has it](is_taken).
+pub(super) fn create(storage: &dyn Storage, what: &str, name: &str, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).with_context(|| what.to_owned())?;
+    storage.replace_if(name, &seal(&json), None)?;
+    Ok(())
+}
+
+/// Whether writing failed because something has the name.
+pub(super) fn is_taken(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+}
+
 /// Reads a value back.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -244,17 +244,47 @@ impl StageStore {
         PartWriter::new(self.storage.put(&name)?, file, self.storage.place(&name), schema)
     }
 
-    /// Notes a finished part that no manifest lists yet, so that an interrupted run goes on behind it.
+    /// Notes a finished part that no manifest lists yet, so that an interrupted run goes on behind it. The first note of a key wins: where
+    /// there is one, and its part is whole and has the same rows, that part is returned and this one's file deleted. `anew`: this one is
+    /// noted in any case.
     ///
     /// # Errors
-    /// The note cannot be written.
-    pub fn note(&self, part: &Part) -> Result<()> {
+    /// The note cannot be written, or another process made the same part of other rows.
+    pub fn note(&self, part: Part, anew: bool) -> Result<Part> {
         self.health.wrote(&self.part_name(&part.file));
-        seal::write(self.storage.as_ref(), "note", &self.note_name(part), part)
+        let (storage, name) = (self.storage.as_ref(), self.note_name(&part));
+        if anew {
+            seal::write(storage, "note", &name, &part)?;
+            return Ok(part);
+        }
+        match seal::create(storage, "note", &name, &part) {
+            Ok(()) => Ok(part),
+            Err(error) if seal::is_taken(&error) => {
+                let first = seal::read::<Part>(storage, "note", &name).ok();
+                let Some(first) = first.filter(|first| self.shelf().is_ok_and(|shelf| shelf.holds(first))) else {
+                    // A note of nothing that is there.
+                    seal::write(storage, "note", &name, &part)?;
+                    return Ok(part);
+                };
+                if (first.rows, &first.digests, &first.dropped) != (part.rows, &part.digests, &part.dropped) {
+                    bail!(
+                        "the part {} was made before, of the same key and with other rows: {} is that one; the machines or their \
+                         builds differ",
+                        self.part(&part).display(),
+                        self.part(&first).display()
+                    );
+                }
+                if first.file != part.file {
+                    self.storage.remove(&self.part_name(&part.file))?;
+                }
+                Ok(first)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn note_name(&self, part: &Part) -> String {
-        self.part_name(&format!("{}.json", stem(&part.file)))
+        self.part_name(&format!("{}.json", part.key))
     }
 
     /// A part that this process wrote needs no check.

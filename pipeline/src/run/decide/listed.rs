@@ -57,7 +57,7 @@ pub(super) fn list(
         if !known.outdated {
             decision.reasons.push(Reason::NeverRun);
         }
-        decision.parts = rows.div_ceil(catalog.plan.graph.file.part_rows);
+        decision.parts = rows.div_ceil(catalog.part_rows(node));
         decision.stale_parts = decision.parts;
         return Ok(None);
     }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result};
-use tessera_operators::operator::PortKind;
+use tessera_operators::operator::{ColumnKind, PortKind};
 use tessera_schemas::{BYTES, IMAGE_ID};
 
 use super::super::reason::Reason;
+use super::super::recipe::WorkRow;
 use super::{Action, Decision, key_parts};
 use crate::engine::catalog::Catalog;
-use crate::engine::snapshot_exec::Target;
 use crate::store::{Manifest, Part, StageStore, key};
 
 /// Earlier snapshots in which parts are looked for.
 const EARLIER: usize = 8;
+/// Bytes of the parts that one is made from, at most: all of them are read for it.
+const MOST_READ: u64 = 64 << 20;
 
 /// What the rows of a map's table depend on, in the snapshot below.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +42,7 @@ pub(super) fn targets(
     let whole = steps.iter().any(|&step| catalog.plan.graph.nodes[step].spec.looks_back());
     if whole {
         // Rows depend on others anywhere: there is nothing to decide part by part.
-        decision.parts = manifest.rows().div_ceil(catalog.plan.graph.file.part_rows as u64) as usize;
+        decision.parts = manifest.rows().div_ceil(catalog.part_rows(node) as u64) as usize;
         decision.stale_parts = decision.parts;
         return Ok(());
     }
@@ -55,18 +57,17 @@ pub(super) fn targets(
     let whole_recipe = key::hash(recipe.iter().map(String::as_str));
     let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
     let needed: BTreeSet<String> = catalog.base_columns(&steps, &wanted).into_iter().map(digested).collect();
-    for part in &manifest.parts {
-        let mut texts: Vec<&str> = recipe.iter().map(|key| key.as_str()).collect();
-        for (name, digest) in part.digests.iter().filter(|(name, _)| needed.contains(*name)) {
-            texts.extend([name.as_str(), digest.as_str()]);
+    for sources in groups(catalog, node, &steps, &manifest.parts) {
+        let mut texts: Vec<String> = recipe.clone();
+        for part in sources {
+            for (name, digest) in part.digests.iter().filter(|(name, _)| needed.contains(*name)) {
+                texts.extend([name.clone(), digest.clone()]);
+            }
+            texts.push(part.rows.to_string());
         }
-        let rows = part.rows.to_string();
-        texts.push(&rows);
-        let part_key = key::hash(texts);
-        let (made_from, ids) = (vec![part.file.clone()], part.ids.clone());
-        decision
-            .targets
-            .push((Target { key: part_key, recipe: whole_recipe.clone(), made_from, ids, ..Target::default() }, None));
+        let key = key::hash(texts.iter().map(String::as_str));
+        let (sources, recipe) = (sources.to_vec(), whole_recipe.clone());
+        decision.targets.push((WorkRow { key, recipe, sources, anew: force, ..WorkRow::default() }, None));
     }
     if !force {
         finish(&catalog.store.stage(catalog.name(node)), current, fine, decision)?;
@@ -81,6 +82,45 @@ pub(super) fn targets(
     Ok(())
 }
 
+/// Parts of the base that are made into one part each: neighbours, where their rows become narrow ones. Where a group ends follows from the
+/// parts there, so that a change moves the ends of few groups.
+fn groups<'a>(catalog: &Catalog, node: usize, steps: &[usize], parts: &'a [Part]) -> Vec<&'a [Part]> {
+    let file = &catalog.plan.graph.file;
+    let rows: u64 = parts.iter().map(|part| part.rows).sum();
+    let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
+    // A map that reads pixels or files works long on a part, and each part that is finished is kept.
+    if file.part_rows.is_some() || steps.len() > 1 || reads_files(catalog, node) || rows == 0 {
+        return parts.chunks(1).collect();
+    }
+    let wide = (bytes / rows).max(1);
+    let many = (MOST_READ / wide).min(catalog.part_rows(node) as u64);
+    let mut groups = Vec::new();
+    let (mut start, mut held) = (0, 0);
+    for (at, part) in parts.iter().enumerate() {
+        held += part.rows;
+        let next = parts.get(at + 1);
+        let ends =
+            next.is_none_or(|next| held + next.rows > many || held * 4 > many && is_end(&next.key, many / part.rows.max(1)));
+        if ends {
+            groups.push(&parts[start..=at]);
+            (start, held) = (at + 1, 0);
+        }
+    }
+    groups
+}
+
+/// Whether a map reads the bytes of files.
+fn reads_files(catalog: &Catalog, node: usize) -> bool {
+    let mut columns = catalog.plan.graph.nodes[node].edges.iter().flat_map(|edge| edge.port.columns);
+    columns.any(|column| column.kind == ColumnKind::Bytes)
+}
+
+/// Whether a group ends before a part: about one part in so many.
+fn is_end(key: &str, one_in: u64) -> bool {
+    let drawn = u64::from_str_radix(key.get(..8).unwrap_or("0"), 16).unwrap_or(0);
+    drawn % one_in.max(1) == 0
+}
+
 /// Finds the parts that are made: those of an interrupted run, of the current snapshot, and of earlier ones.
 fn finish(
     store: &StageStore,
@@ -93,7 +133,7 @@ fn finish(
         open.entry(target.key.clone()).or_default().push(at);
     }
     let shelf = store.shelf()?;
-    let mut take = |parts: Vec<Part>, targets: &mut Vec<(Target, Option<Part>)>| {
+    let mut take = |parts: Vec<Part>, targets: &mut Vec<(WorkRow, Option<Part>)>| {
         for part in parts {
             if open.contains_key(&part.key) && fine(&part) && shelf.holds(&part) {
                 for at in open.remove(&part.key).into_iter().flatten() {
