@@ -123,6 +123,7 @@ fn kept_queries_are_pure() {
         "SELECT image_id FROM rows ORDER BY random()",
         "SELECT image_id, (SELECT max(random()) FROM rows) AS r FROM rows",
         "SELECT current_date AS d, image_id FROM rows",
+        "SELECT image_id FROM rows CROSS JOIN range(1, CAST(random() * 9 AS BIGINT))",
     ] {
         let refused = check(query);
         assert!(refused.code == 2 && refused.err.contains("answers otherwise"), "{query}: {}", refused.err);

@@ -166,7 +166,7 @@ fn keys_are_known_and_checked() {
         assert_eq!(errors.len(), 1, "`{name}`: {errors:?}");
         assert_eq!(
             (&errors[0].at, errors[0].message.as_str()),
-            (&At::Key("no_such_key".into()), "unknown key `no_such_key`")
+            (&At::Unknown("no_such_key".into()), "unknown key `no_such_key`")
         );
         let help = errors[0].help.as_deref().unwrap_or_default();
         assert!(fields.iter().all(|field| help.contains(field)), "`{name}` knows {fields:?}, and says `{help}`");

@@ -318,7 +318,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         Action::Run | Action::Update => {
             let reasons: Vec<String> = decision.reasons.iter().map(|reason| format!("{name}: {reason}")).collect();
             let (stage, action) = (name.clone(), decision.action.name().to_owned());
-            reporter.events().add(Event::Begun { stage, action, reasons: reasons.clone() });
+            reporter.add(Event::Begun { stage, action, reasons: reasons.clone() });
             let reasons = if reasons.is_empty() { "damaged".to_owned() } else { reasons.join("; ") };
             reporter.say(&format!("{name}: {} ({reasons})", decision.action.name()));
             if let (true, Some((key, _))) = (force, &decision.key) {
@@ -336,7 +336,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             }
             let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
-            reporter.events().add(Event::Done { stage: name.clone(), rows, seconds });
+            reporter.add(Event::Done { stage: name.clone(), rows, seconds });
             reporter.say(&format!("{name}: {rows} rows in {}", duration(seconds)));
         }
     }

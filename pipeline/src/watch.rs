@@ -3,3 +3,4 @@
 pub mod events;
 pub mod interrupt;
 pub mod progress;
+pub mod screen;

@@ -297,15 +297,15 @@ impl Search<'_> {
             };
             let rows = self.base.read_columns(source, &columns)?;
             let ids = text(&rows, IMAGE_ID)?;
-            let contents = if known.is_some() { Vec::new() } else { self.fingerprints(&rows)? };
-            for at in 0..rows.num_rows() {
+            let contents = if known.is_some() { None } else { Some(self.fingerprints(&rows)?) };
+            for (at, id) in (0..ids.len()).map(|at| (at, ids.value(at))) {
                 let found = match known {
-                    Some((part, held)) => match self.become_of(&self.parts[part], held, ids.value(at)) {
+                    Some((part, held)) => match self.become_of(&self.parts[part], held, id) {
                         Some(Became::Row(row)) => Some(Found::Row(part, row)),
                         Some(Became::Dropped(dropped)) => Some(Found::Dropped(dropped)),
                         None => None,
                     },
-                    None => self.found.get(&contents[at]).cloned(),
+                    None => contents.as_ref().and_then(|contents| self.found.get(&contents[at])).cloned(),
                 };
                 match found {
                     Some(Found::Row(part, from)) => {
@@ -313,7 +313,7 @@ impl Search<'_> {
                         rows.push(from);
                         onto.push(before + at as u32);
                     }
-                    Some(Found::Dropped(dropped)) if tells(&dropped, ids.value(at)) => {
+                    Some(Found::Dropped(dropped)) if tells(&dropped, id) => {
                         row.dropped.push(moved(&dropped, &rows, at)?);
                     }
                     _ => compute.push(before + at as u32),

@@ -25,12 +25,15 @@ use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
 use crate::store::{Damaged, Part, StageStore, Store};
 
+/// The steps of a recipe, once they are made.
+type Steps = OnceCell<Vec<Arc<Step>>>;
+
 /// Makes parts of a store's tables.
 pub struct Maker {
     engine: Arc<Engine>,
     store: Store,
     /// The steps of recipes, by their texts.
-    prepared: Mutex<HashMap<String, Arc<OnceCell<Vec<Arc<Step>>>>>>,
+    prepared: Mutex<HashMap<String, Arc<Steps>>>,
 }
 
 /// How a part is made, as far as the rows do not depend on it.
@@ -76,7 +79,7 @@ impl Maker {
         &self,
         recipe: &Recipe,
         steps: &[Arc<Step>],
-        row: WorkRow,
+        mut row: WorkRow,
         pace: &Pace,
         schema: &SchemaRef,
     ) -> Result<Part> {
@@ -94,7 +97,7 @@ impl Maker {
             let (sources, base, kept) = (row.sources.clone(), recipe.columns.0.clone(), below.clone());
             let read = move || sources_of(&kept, &sources, Some(&columns), &base);
             let handed = Arc::new(self.engine.pool.run(read).await??);
-            for copies in row.copies.iter().cloned() {
+            for copies in std::mem::take(&mut row.copies) {
                 let (store, schema, handed) = (store.clone(), schema.clone(), handed.clone());
                 part.add(move || copied(&store, &copies, &handed, &schema)).await?;
             }

@@ -89,6 +89,7 @@ pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) 
         of_stage(&stage, &here, manifests, &recent, &mut found)?;
     }
     records(store, recent.first(), &mut found)?;
+    files(found.storage, &store.pipeline, "tmp")?.into_iter().for_each(|item| found.add(RUNS, "leftover", item));
     for name in folders(found.storage, "")? {
         let is_limited = |(base, limit): (&str, &str)| base == store.pipeline && limit.parse::<u32>().is_ok();
         if name.split_once('@').is_some_and(is_limited) {

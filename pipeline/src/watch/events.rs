@@ -1,14 +1,16 @@
 //! What happens in a run, as it happens: one JSON object a line, in the file `runs/ID.events` of the store.
 //!
-//! Whoever watches a run reads them: the terminal's bars while they are written, the table `metrics` from the file, until the run's
-//! record is there. A log that cannot be written ends nothing: it is given up.
+//! Whoever watches a run reads them: the screen as they come, the table `metrics` from the file, until the run's record is there. A log that cannot be written ends nothing: it is given up.
 
+use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+/// Time between two notes of a stage's progress.
+const NOTED: Duration = Duration::from_secs(1);
 /// How long a line may wait for the file.
 const FLUSH: Duration = Duration::from_millis(200);
 
@@ -65,6 +67,18 @@ pub enum Event {
         /// Rows of the part.
         rows: u64,
     },
+    /// What a stage counts goes on from there: what was done before took none of this run's time.
+    GoesOn {
+        /// Which.
+        stage: String,
+        /// What was done.
+        done: u64,
+    },
+    /// Nothing more is under way in a stage, whether or not it is made.
+    Ended {
+        /// Which.
+        stage: String,
+    },
     /// A stage is made.
     Done {
         /// Which.
@@ -91,6 +105,8 @@ pub struct Stamped {
 pub struct Events(Option<Arc<Mutex<Log>>>);
 
 struct Log {
+    /// When each stage's progress was last noted.
+    noted: HashMap<String, Instant>,
     /// None once it was given up.
     file: Option<BufWriter<Box<dyn Write + Send>>>,
     flushed: Instant,
@@ -105,13 +121,24 @@ impl std::fmt::Debug for Events {
 impl Events {
     /// Events that go to a file.
     pub fn to(file: Box<dyn Write + Send>) -> Self {
-        Self(Some(Arc::new(Mutex::new(Log { file: Some(BufWriter::new(file)), flushed: Instant::now() }))))
+        Self(Some(Arc::new(Mutex::new(Log {
+            noted: HashMap::new(),
+            file: Some(BufWriter::new(file)),
+            flushed: Instant::now(),
+        }))))
     }
 
     /// Adds one.
     pub fn add(&self, event: Event) {
         let Some(log) = &self.0 else { return };
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Progress { stage, .. } = &event {
+            // More often it is of use to nobody who reads the file.
+            if log.noted.get(stage).is_some_and(|noted| noted.elapsed() < NOTED) {
+                return;
+            }
+            log.noted.insert(stage.clone(), Instant::now());
+        }
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         let soon = !matches!(event, Event::Metric { .. }) || log.flushed.elapsed() > FLUSH;
         let Some(file) = &mut log.file else { return };

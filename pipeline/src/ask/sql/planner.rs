@@ -4,6 +4,7 @@
 //! answers otherwise at another time.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -12,6 +13,9 @@ use datafusion::common::{TableReference, plan_err};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{self, visit_expressions};
 use tessera_operators::operator::{Inputs, QueryPlanner};
 use tessera_schemas::{IMAGE_ID, meta};
 use tokio::runtime::Handle;
@@ -40,6 +44,7 @@ impl QueryPlanner for Planner {
                 context.register_table(TableReference::bare(name.as_str()), Arc::new(EmptyTable::new(schema.clone())))?;
             }
             let frame = read_only(&context, &sql).await?;
+            refuse_volatile(&context, &sql)?;
             refuse_impure(frame.logical_plan(), &inputs)?;
             let schema = plain(frame.schema().as_arrow());
             let optimized = context.state().optimize(frame.logical_plan())?;
@@ -49,6 +54,32 @@ impl QueryPlanner for Planner {
         let planned = planned.unwrap_or_else(|error| plan_err!("the planner failed: {error}"));
         planned.map_err(|error| error.strip_backtrace())
     }
+}
+
+/// Refuses functions that answer otherwise at another time, wherever the text has them: arguments of functions that give tables become
+/// values while they are planned.
+fn refuse_volatile(context: &SessionContext, sql: &str) -> Result<()> {
+    let state = context.state();
+    let dialect = state.config_options().sql_parser.dialect;
+    let Statement::Statement(statement) = state.sql_to_statement(sql, &dialect)? else { return Ok(()) };
+    let found = visit_expressions(statement.as_ref(), |expr| match expr {
+        ast::Expr::Function(call) => {
+            let name = call.name.to_string().to_lowercase();
+            let known = state.scalar_functions().get(&name);
+            match known.is_some_and(|function| function.signature().volatility != Volatility::Immutable) {
+                true => ControlFlow::Break(name),
+                false => ControlFlow::Continue(()),
+            }
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    if let ControlFlow::Break(name) = found { impure(&name) } else { Ok(()) }
+}
+
+fn impure<T>(function: &str) -> Result<T> {
+    plan_err!(
+        "{function}() answers otherwise at another time, and the result of this query is kept: it has to follow from its inputs alone"
+    )
 }
 
 /// Refuses what a query's result would depend on beside its inputs.
@@ -64,11 +95,9 @@ fn refuse_impure(plan: &LogicalPlan, inputs: &Inputs<SchemaRef>) -> Result<()> {
         }
         for expr in node.expressions() {
             expr.apply(|expr| match expr {
-                Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => plan_err!(
-                    "{}() answers otherwise at another time, and the result of this query is kept: it has to follow from its \
-                     inputs alone",
-                    call.func.name()
-                ),
+                Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                    impure(call.func.name())
+                }
                 _ => Ok(TreeNodeRecursion::Continue),
             })?;
         }

@@ -109,8 +109,13 @@ impl Storage for Disk {
     }
 
     fn replace_if(&self, name: &str, bytes: &[u8], expected: Option<&Version>) -> io::Result<Version> {
-        // Whoever writes holds the lock, so that nobody comes between.
         let path = self.place(name);
+        if expected.is_none() {
+            self.make_room(&path)?;
+            create_atomically(&path, bytes)?;
+            return Ok(version(&fs::metadata(&path)?));
+        }
+        // Whoever writes over something holds the lock, so that nobody comes between.
         let found = match fs::metadata(&path) {
             Ok(metadata) => Some(version(&metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -255,6 +260,33 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write().map_err(|error| {
         let said = format!("cannot write {} ({} bytes): {error}", path.display(), bytes.len());
         io::Error::new(error.kind(), said)
+    })
+}
+
+/// The same of a new file: of several who write it, one does.
+fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", attempt()));
+    let write = || -> io::Result<()> {
+        let mut file = Output::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        // A rename would write over what is there. The temporary name goes with its writer.
+        let linked = attempted("link to", path, bytes.len() as u64, || fs::hard_link(&temporary, path));
+        match linked {
+            // A disk without links: the name is taken first, and then written over.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+                attempted("make", path, 0, || File::create_new(path))?;
+                attempted("rename to", path, bytes.len() as u64, || fs::rename(&temporary, path))?;
+                file.finished = true;
+            }
+            linked => linked?,
+        }
+        drop(file);
+        sync_dir(path)
+    };
+    write().map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => meanwhile(path),
+        kind => io::Error::new(kind, format!("cannot write {} ({} bytes): {error}", path.display(), bytes.len())),
     })
 }
 

@@ -290,7 +290,7 @@ impl Drop for Guard {
         }
         let bucket = self.lease.bucket.clone();
         let token = self.lease.state().body.token.clone();
-        let _ = wait(async move {
+        wait(async move {
             let found = fetch(&bucket).await.ok().flatten();
             if found.and_then(|found| found.body).is_some_and(|body| body.token == token)
                 && let Ok(key) = bucket.key(LOCK)
