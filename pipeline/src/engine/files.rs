@@ -47,7 +47,7 @@ impl AnyFiles {
             let range = range.map(|(offset, length)| GetRange::Bounded(offset..offset + length));
             let options = GetOptions { range, ..GetOptions::default() };
             let get = async { bucket.store.get_opts(&key, options).await?.bytes().await };
-            let bytes = get.await.map_err(|error| bucket.refused("read", &name, error))?;
+            let bytes = get.await.map_err(|error| bucket.why(error))?;
             Ok(bytes.into())
         })
     }
@@ -75,7 +75,7 @@ fn entry(path: String, meta: &ObjectMeta) -> Entry {
 
 /// The objects below a folder, or the one that has its name.
 async fn list(bucket: Bucket, folder: String) -> io::Result<Listed> {
-    let refused = |error| bucket.refused("list", &folder, error);
+    let refused = |error| bucket.why(error);
     let root = bucket.key(&folder)?;
     let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let mut listed = Listed::default();
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(files.list(Path::new("s3://b/d/b.jpg")).unwrap().files[0].path, "b.jpg");
         assert_eq!(files.list(Path::new("s3://b")).unwrap().files.len(), 5);
         let missing = files.list(Path::new("s3://b/e")).unwrap_err().to_string();
-        assert_eq!(missing, "s3://b/e: cannot list s3://b/e: nothing is there");
+        assert_eq!(missing, "s3://b/e: nothing is there");
     }
 
     #[test]

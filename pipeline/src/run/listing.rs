@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tessera_datasets::header::{FORMATS, Header, copy};
-use tessera_datasets::{Entry, Files, Fingerprint, UNREADABLE};
+use tessera_datasets::{Entry, Files, Fingerprint, UNREADABLE, as_url};
 use tessera_operators::parallel;
 use tessera_schemas::text;
 
@@ -278,8 +279,10 @@ pub fn fingerprint(entries: Vec<Entry>, known: &Listing, with: &Hashing<'_>) -> 
             (with.progress)(before + entry.size, total);
             match digest {
                 Ok(told) => Ok(told),
-                // The reader finds out why, and `on_error` decides what that means.
-                Err(tessera_datasets::Error::Io { source, .. }) => {
+                // The reader finds out why, and `on_error` decides what that means. But a bucket that is out of reach says nothing of a file.
+                Err(tessera_datasets::Error::Io { source, .. })
+                    if as_url(with.root).is_none() || source.kind() != io::ErrorKind::Other =>
+                {
                     Ok((format!("{UNREADABLE}{}", source.kind()), Header::default()))
                 }
                 Err(error) => Err(error),

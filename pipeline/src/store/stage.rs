@@ -1,10 +1,9 @@
 //! A stage's part of a store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
@@ -13,13 +12,11 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::health::{self, Health, PartReader, SUSPECT};
+use super::health::{self, Health, PartReader};
 use super::part::PartWriter;
-use super::storage::{Item, Storage, Version};
-use super::{CURRENT, Damaged, LISTING, Manifest, PARTS, Part, SNAPSHOTS, attempt, files, part, seal, stem};
-
-/// What a pointer should be.
-const A_SNAPSHOT: &str = "the name of a snapshot";
+use super::pointer::Pointers;
+use super::storage::{Item, Storage};
+use super::{Damaged, LISTING, Manifest, PARTS, Part, SNAPSHOTS, attempt, files, part, seal, stem};
 
 /// A stage's snapshots and parts.
 #[derive(Debug, Clone)]
@@ -31,53 +28,6 @@ pub struct StageStore {
     pub(super) pointers: Arc<Pointers>,
 }
 
-/// Which version of each pointer this process goes by, and the snapshot that it names: the one that it read first since it took the store,
-/// or wrote last.
-#[derive(Debug, Default)]
-pub(super) struct Pointers(Mutex<HashMap<String, (String, Version)>>);
-
-impl Pointers {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, (String, Version)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Goes by none any more.
-    pub(super) fn forget(&self) {
-        self.all().clear();
-    }
-}
-
-/// What lies among a stage's parts, as it was looked at once.
-#[derive(Debug)]
-pub struct Shelf {
-    stage: StageStore,
-    /// Files and their sizes, by the names that parts have.
-    files: HashMap<String, u64>,
-}
-
-impl Shelf {
-    /// The first part of a snapshot that is gone, cut short, or was found damaged; their bytes are not read for it.
-    pub fn damage(&self, manifest: &Manifest) -> Option<Damaged> {
-        manifest.parts.iter().find_map(|part| self.glance(part))
-    }
-
-    /// Whether a part lies there with its size, and was not found damaged.
-    pub fn holds(&self, part: &Part) -> bool {
-        self.glance(part).is_none()
-    }
-
-    /// Whether something lies there under its name.
-    pub(super) fn has(&self, part: &Part) -> bool {
-        self.files.contains_key(&part.file)
-    }
-
-    pub(super) fn glance(&self, part: &Part) -> Option<Damaged> {
-        let name = self.stage.part_name(&part.file);
-        let is_suspect = self.files.contains_key(&format!("{}.{SUSPECT}", stem(&part.file)));
-        self.stage.health.glance(&name, part, self.files.get(&part.file).copied(), is_suspect)
-    }
-}
-
 impl StageStore {
     pub(super) fn name(&self, below: &str) -> String {
         format!("{}/{below}", self.dir)
@@ -85,58 +35,6 @@ impl StageStore {
 
     pub(super) fn files(&self, folder: &str, extension: &str) -> Result<Vec<Item>> {
         files(self.storage.as_ref(), &self.name(folder), extension)
-    }
-
-    /// The snapshot that readers see, if there is one.
-    ///
-    /// # Errors
-    /// The pointer or its manifest is [`Damaged`], or from a newer Tessera.
-    pub fn current(&self) -> Result<Option<Manifest>> {
-        let Some((id, version)) = self.pointer()? else { return Ok(None) };
-        let name = self.name(CURRENT);
-        self.pointers.all().entry(name.clone()).or_insert((id.clone(), version));
-        match self.manifest(&id) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(error) if seal::is_missing(&error) => {
-                let found = format!("{id:?}, of which there is no manifest");
-                Err(Damaged::new("pointer", &self.storage.place(&name), A_SNAPSHOT, found).into())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Which snapshot the pointer names, and the pointer's version.
-    pub(super) fn pointer(&self) -> Result<Option<(String, Version)>> {
-        let name = self.name(CURRENT);
-        let damaged = |found: String| Damaged::new("pointer", &self.storage.place(&name), A_SNAPSHOT, found);
-        let (bytes, version) = match self.storage.read_version(&name) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Err(damaged("a folder".into()).into()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.storage.place(&name).display())),
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        // Behind the name stands what tells this writing from all others.
-        let id = text.split_whitespace().next().unwrap_or_default();
-        let named = id.len() >= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if named {
-            Ok(Some((id.to_owned(), version)))
-        } else {
-            Err(damaged(format!("{:?}", text.trim().chars().take(64).collect::<String>())).into())
-        }
-    }
-
-    pub(super) fn write_pointer(&self, id: &str, version: Option<&Version>) -> io::Result<Version> {
-        self.storage.replace_if(&self.name(CURRENT), format!("{id} {}\n", attempt()).as_bytes(), version)
-    }
-
-    /// When the pointer to the current snapshot was written; `None` while there is none.
-    pub(super) fn published(&self) -> Result<Option<SystemTime>> {
-        match self.storage.look(&self.name(CURRENT)) {
-            Ok(pointer) => Ok(Some(pointer.modified)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// The snapshot of that name.
@@ -177,16 +75,6 @@ impl StageStore {
 
     pub(super) fn part_name(&self, file: &str) -> String {
         format!("{}/{PARTS}/{file}", self.dir)
-    }
-
-    /// What lies among its parts: one look, whatever their number.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn shelf(&self) -> Result<Shelf> {
-        let own = |item: Item| Some((item.name.rsplit('/').next()?.to_owned(), item.bytes));
-        let items = self.storage.list(&self.name(PARTS))?.into_iter().filter(|item| !item.is_folder);
-        Ok(Shelf { stage: self.clone(), files: items.filter_map(own).collect() })
     }
 
     /// Opens a part for reading; what is read of it is checked, unless that was done.
@@ -325,41 +213,6 @@ impl StageStore {
             let _ = self.storage.remove(&self.note_name(part));
         }
         Ok(())
-    }
-
-    /// Makes a snapshot the current one.
-    ///
-    /// # Errors
-    /// The pointer cannot be written, or another process wrote it since this one read it.
-    pub fn point_to(&self, id: &str) -> Result<()> {
-        let name = self.name(CURRENT);
-        let known = self.pointers.all().get(&name).cloned();
-        let version = match known {
-            Some((_, version)) => Some(version),
-            None => match self.pointer() {
-                Ok(found) => found.map(|(_, version)| version),
-                // What is damaged is written over.
-                Err(error) if error.is::<Damaged>() => {
-                    self.storage.replace(&name, b"")?;
-                    Some(self.storage.read_version(&name)?.1)
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        let written = self.write_pointer(id, version.as_ref())?;
-        self.pointers.all().insert(name, (id.to_owned(), written));
-        Ok(())
-    }
-
-    /// The same, if it is not the current one already.
-    ///
-    /// # Errors
-    /// As [`point_to`](Self::point_to).
-    pub fn point_to_if_other(&self, id: &str) -> Result<()> {
-        let known = self.pointers.all().get(&self.name(CURRENT)).map(|(current, _)| current == id);
-        let is_current =
-            known.unwrap_or_else(|| self.pointer().is_ok_and(|found| found.is_some_and(|(current, _)| current == id)));
-        if is_current { Ok(()) } else { self.point_to(id) }
     }
 
     /// A name for a new snapshot under a key.

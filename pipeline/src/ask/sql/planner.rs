@@ -20,7 +20,7 @@ use tessera_operators::operator::{Inputs, QueryPlanner};
 use tessera_schemas::{IMAGE_ID, meta};
 use tokio::runtime::Handle;
 
-use super::provider::{context, read_only};
+use super::provider::{context, read_only, refuse_deep};
 
 /// Functions that give tables and read nothing.
 const PURE_TABLES: [&str; 2] = ["generate_series", "range"];
@@ -43,8 +43,9 @@ impl QueryPlanner for Planner {
             for (name, schema) in &inputs.0 {
                 context.register_table(TableReference::bare(name.as_str()), Arc::new(EmptyTable::new(schema.clone())))?;
             }
-            let frame = read_only(&context, &sql).await?;
+            refuse_deep(&sql)?;
             refuse_volatile(&context, &sql)?;
+            let frame = read_only(&context, &sql).await?;
             refuse_impure(frame.logical_plan(), &inputs)?;
             let schema = plain(frame.schema().as_arrow());
             let optimized = context.state().optimize(frame.logical_plan())?;
@@ -61,7 +62,8 @@ impl QueryPlanner for Planner {
 fn refuse_volatile(context: &SessionContext, sql: &str) -> Result<()> {
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
-    let Statement::Statement(statement) = state.sql_to_statement(sql, &dialect)? else { return Ok(()) };
+    // What is no statement is told of when it is planned.
+    let Ok(Statement::Statement(statement)) = state.sql_to_statement(sql, &dialect) else { return Ok(()) };
     let found = visit_expressions(statement.as_ref(), |expr| match expr {
         ast::Expr::Function(call) => {
             let name = call.name.to_string().to_lowercase();

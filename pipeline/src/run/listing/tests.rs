@@ -44,6 +44,7 @@ fn a_listing_round_trips() {
     let header = Header { format: Some("webp"), width: Some(u32::MAX), height: None };
     let mut prints = vec![Fingerprint { header, ..print("a/b.jpg", 3, -5) }, print("c.jpg", 0, 7)];
     prints[1].entry.changed_ns = 9;
+    prints[1].entry.e_tag = Some("\"0a\"".into());
     let listing = Listing { prints, since_ns: 12, outdated: false };
     save(&store, &listing).unwrap();
     assert_eq!(load(&store).unwrap(), listing);
@@ -135,4 +136,57 @@ fn changes_are_counted() {
     let now = [print("a", 1, 1), print("b", 1, 2), print("d", 1, 1)].map(|p| p.entry);
     assert_eq!(changes(&now, &known), Changes { added: 1, removed: 1, touched: 1 });
     assert!(changes(&known.clone().map(|p| p.entry), &known).none());
+}
+
+/// A bucket that is out of reach, or lacks a file.
+struct Away(io::ErrorKind);
+
+impl Files for Away {
+    fn list(&self, root: &Path) -> Result<tessera_datasets::Listed, tessera_datasets::Error> {
+        Err(tessera_datasets::Error::io(root, self.0.into()))
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, tessera_datasets::Error> {
+        Err(tessera_datasets::Error::io(path, self.0.into()))
+    }
+
+    fn read_range(&self, path: &Path, _: u64, _: u64) -> Result<Vec<u8>, tessera_datasets::Error> {
+        self.read(path)
+    }
+}
+
+#[test]
+fn a_bucket_out_of_reach_says_nothing_of_its_files() {
+    let hashed = |root: &str, kind: io::ErrorKind| {
+        let (is_image, progress, keep) = (|_: &str| true, |_, _| {}, |_: &[Fingerprint]| {});
+        let files = Away(kind);
+        let root = Path::new(root);
+        let with = Hashing { files: &files, root, threads: 1, is_image: &is_image, progress: &progress, keep: &keep };
+        fingerprint(vec![print("a.jpg", 3, 7).entry], &Listing::default(), &with)
+    };
+    assert!(hashed("s3://bucket/photos", io::ErrorKind::Other).is_err());
+    for (root, kind) in [("s3://bucket/photos", io::ErrorKind::NotFound), ("/photos", io::ErrorKind::Other)] {
+        assert!(hashed(root, kind).unwrap()[0].digest.starts_with(UNREADABLE), "{root}, {kind}");
+    }
+}
+
+#[test]
+fn an_etag_is_a_version() {
+    let tagged = |path: &str, modified_ns, e_tag: Option<&str>| Entry {
+        e_tag: e_tag.map(Into::into),
+        changed_ns: modified_ns,
+        ..print(path, 3, modified_ns).entry
+    };
+    let known = tagged("a.jpg", 7, Some("1"));
+    assert!(tagged("a.jpg", 9, Some("1")).is(&known), "it was put again, or copied");
+    assert!(!tagged("a.jpg", 7, Some("2")).is(&known));
+    assert!(!tagged("a.jpg", 7, None).is(&known) && !known.is(&tagged("a.jpg", 7, None)), "it lay on a disk");
+    assert!(!Entry { size: 4, ..known.clone() }.is(&known));
+    let now = now_ns();
+    let print = Fingerprint { entry: tagged("a.jpg", now, Some("1")), digest: "d".into(), header: Header::default() };
+    let listing = |print: Fingerprint| Listing { prints: vec![print], since_ns: now, outdated: false };
+    assert!(!listing(print.clone()).unsure(), "however new it is");
+    let untagged = Entry { e_tag: None, ..print.entry.clone() };
+    assert!(listing(Fingerprint { entry: untagged, ..print.clone() }).unsure());
+    assert!(listing(Fingerprint { digest: format!("{UNREADABLE}other"), ..print }).unsure());
 }

@@ -48,6 +48,8 @@ pub struct Bucket {
     /// As it was written, without a slash at its end.
     pub url: String,
     prefix: String,
+    /// What a person should know of where its credentials come from.
+    hint: Option<&'static str>,
 }
 
 impl Bucket {
@@ -68,12 +70,13 @@ impl Bucket {
                 store
             }
         };
-        Ok(Self::over(store, url, key))
+        Ok(Self { hint: hint(root), ..Self::over(store, url, key) })
     }
 
     /// A bucket that something speaks to.
     pub fn over(store: Arc<dyn ObjectStore>, url: &str, prefix: &str) -> Self {
-        Self { store, url: url.trim_end_matches('/').to_owned(), prefix: prefix.trim_matches('/').to_owned() }
+        let (url, prefix) = (url.trim_end_matches('/').to_owned(), prefix.trim_matches('/').to_owned());
+        Self { store, url, prefix, hint: None }
     }
 
     /// The key of a name; of an empty one, where all begin.
@@ -100,29 +103,30 @@ impl Bucket {
         if name.is_empty() { self.url.clone() } else { format!("{}/{name}", self.url) }
     }
 
-    /// A refusal, with where it was.
+    /// A refusal, with what was tried and where.
     pub fn refused(&self, action: &str, name: &str, error: object_store::Error) -> io::Error {
+        let why = self.why(error);
+        io::Error::new(why.kind(), format!("cannot {action} {}: {why}", self.place(name)))
+    }
+
+    /// What a refusal means.
+    pub fn why(&self, error: object_store::Error) -> io::Error {
         use object_store::Error as E;
-        let place = self.place(name);
-        let kind = match &error {
-            E::NotFound { .. } => io::ErrorKind::NotFound,
-            E::AlreadyExists { .. } => io::ErrorKind::AlreadyExists,
-            E::Precondition { .. } => io::ErrorKind::ResourceBusy,
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
-            _ => io::ErrorKind::Other,
-        };
-        let said = match kind {
-            io::ErrorKind::NotFound => format!("cannot {action} {place}: nothing is there"),
-            io::ErrorKind::PermissionDenied => {
-                format!("cannot {action} {place}: the credentials do not allow it, or there are none: {error}")
+        let hint = self.hint.map_or_else(String::new, |hint| format!(" ({hint})"));
+        let (kind, said) = match &error {
+            E::NotFound { .. } => (io::ErrorKind::NotFound, "nothing is there".to_owned()),
+            E::AlreadyExists { .. } => (io::ErrorKind::AlreadyExists, "something is there".to_owned()),
+            E::Precondition { .. } => (io::ErrorKind::ResourceBusy, "it was written meanwhile".to_owned()),
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
+                (io::ErrorKind::PermissionDenied, format!("the credentials do not allow it{hint}: {error}"))
             }
-            _ => format!("cannot {action} {place}: {error}"),
+            _ => (io::ErrorKind::Other, format!("{error}{hint}")),
         };
         io::Error::new(kind, said)
     }
 }
 
-/// What can speak to a bucket, and how its variables begin.
+/// What can speak to a bucket.
 fn connect(root: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let scheme = root.split("://").next().unwrap_or_default();
     Ok(match scheme {
@@ -130,6 +134,19 @@ fn connect(root: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
         "s3" | "s3a" => Arc::new(AmazonS3Builder::from_env().with_url(root).build()?),
         _ => Arc::new(MicrosoftAzureBuilder::from_env().with_url(root).build()?),
     })
+}
+
+/// Which credentials are not given, where a cloud's own machines would have others.
+fn hint(root: &str) -> Option<&'static str> {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let lacks = |names: &[&str]| !names.iter().any(|name| is_set(name));
+    match root.split("://").next().unwrap_or_default() {
+        "s3" | "s3a" => lacks(&["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"])
+            .then_some("AWS_ACCESS_KEY_ID is not set, so that this machine's role was asked for"),
+        "gs" => lacks(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"])
+            .then_some("GOOGLE_APPLICATION_CREDENTIALS is not set"),
+        _ => lacks(&["AZURE_STORAGE_ACCOUNT_NAME"]).then_some("AZURE_STORAGE_ACCOUNT_NAME is not set"),
+    }
 }
 
 /// A URL's bucket with its scheme, and the key behind it.

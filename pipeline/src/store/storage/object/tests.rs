@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
-use object_store::{GetResult, ListResult, ObjectStore, PutMultipartOptions, PutResult, RenameOptions, Result as Answer};
+use object_store::{
+    GetResult, ListResult, MultipartUpload, ObjectStore, PutMultipartOptions, PutResult, RenameOptions, Result as Answer,
+};
 
 use super::super::tests::contract;
 use super::*;
