@@ -3,6 +3,7 @@
 mod completions;
 mod diff;
 mod export;
+mod gc;
 mod graph;
 mod init;
 mod path;
@@ -27,7 +28,6 @@ use crate::ask::sql::limits::Limits;
 use crate::ask::sql::output::{Format, print_all};
 use crate::declare::faults::Faults;
 use crate::run::{self, Options};
-use crate::store::gc;
 use crate::watch::interrupt::{self, Interrupt, Interrupted};
 use crate::watch::progress::{Reporter, tell};
 use session::{Bounds, InFile, Namespace, Session};
@@ -177,18 +177,7 @@ are, until `tessera gc --delete`. Example, with DuckDB:
 Kept are the current snapshots, what the last runs made that made anything, and what an interrupted run finished. Stages that the file
 does not name any more go, and so do the tables of `run --limit`. Example:
   tessera gc pipeline.toml --keep-runs 1 --delete")]
-    Gc {
-        #[command(flatten)]
-        file: InFile,
-        /// Keep also what this many of the last runs made, of those that made anything.
-        #[arg(long, default_value_t = 3, value_name = "N")]
-        keep_runs: usize,
-        /// Delete it.
-        #[arg(long)]
-        delete: bool,
-        #[command(flatten)]
-        output: Output,
-    },
+    Gc(gc::Gc),
     /// List the operators, or describe one.
     Operators {
         /// The one to describe.
@@ -370,22 +359,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Show(show) => show.run(&mut out, threads)?,
         Command::Export(export) => export.run(threads)?,
         Command::Path(path) => path.run(&mut out, threads)?,
-        Command::Gc { file, keep_runs, delete, output } => {
-            let (store, stages) = session::store_of(&file)?;
-            if stages.is_none() {
-                tell("note: the file has faults, so that all stages stay, whether it names them or not");
-            }
-            session::tell_owner(&store, &file.path)?;
-            let _lock = delete.then(|| store.lock(&|line| tell(line))).transpose()?;
-            let garbage = gc::find(&store, keep_runs, stages.as_ref())?;
-            if delete {
-                store.delete(&garbage)?;
-            }
-            match output.format {
-                Format::Json => writeln!(out, "{}", serde_json::to_string(&garbage)?)?,
-                format => summary::garbage(&mut out, &garbage, delete, format)?,
-            }
-        }
+        Command::Gc(gc) => gc.run(&mut out)?,
         Command::Operators { name, output } => summary::operators(&mut out, name.as_deref(), output.format)?,
     }
     out.flush()?;

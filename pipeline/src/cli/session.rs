@@ -82,18 +82,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// A pipeline that is bound, and whose tables are not looked at yet.
+    /// A pipeline that is bound. Its store is not asked for anything.
     ///
     /// # Errors
     /// The file is wrong, or the system gives no threads.
     pub fn open(file: &InFile, threads: Option<u16>) -> Result<Self> {
-        Self::limited(file, threads, None)
+        let (threads, runtime) = start(threads)?;
+        let plan = bind(&file.path, &file.overrides, &runtime)?;
+        let store = store(&plan.graph.file, None)?;
+        Self::over(plan, store, threads, runtime, None)
     }
 
-    /// The same over a sample of the images of each data set.
+    /// A pipeline that is bound and whose store is its own, over all images or a sample of each data set.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open); or the store's tables are another file's.
     pub fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
         let plan = bind(&file.path, &file.overrides, &runtime)?;

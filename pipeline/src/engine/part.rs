@@ -71,7 +71,8 @@ impl<'a> Writing<'a> {
             Some(writer) => writer.finish(),
             None => store.write(&key, schema)?.finish(),
         };
-        self.engine.pool.run(job).await?
+        // It waits for the disk, or for a bucket.
+        tokio::task::spawn_blocking(job).await?
     }
 }
 

@@ -113,7 +113,7 @@ impl Maker {
         let mut dropped = state.take_dropped(0);
         dropped.extend(row.dropped);
         let part = written.entry(&row.key, &row.recipe, made_from, dropped);
-        self.engine.pool.run(move || store.note(part, row.anew)).await?
+        tokio::task::spawn_blocking(move || store.note(part, row.anew)).await?
     }
 
     /// What reads the rows that are computed.

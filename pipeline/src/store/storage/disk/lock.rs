@@ -74,25 +74,37 @@ impl Process {
     pub fn this() -> Option<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
         let namespace = fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned();
-        let id = std::process::id();
-        Some(Self { boot, namespace, id, began: began(id)? })
+        let began = began(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        Some(Self { boot, namespace, id: std::process::id(), began })
     }
 
-    /// Whether it ended on this machine; of those of others nobody knows.
+    /// Whether it ended on this machine; of those of others, and of those that this one may not look at, nobody knows.
     pub fn is_gone(&self) -> bool {
-        let is_near =
-            Self::this().is_some_and(|this| (this.boot, this.namespace) == (self.boot.clone(), self.namespace.clone()));
-        is_near && began(self.id).as_ref() != Some(&self.began)
+        let here = |this: Self| (&this.boot, &this.namespace) == (&self.boot, &self.namespace);
+        if !Self::this().is_some_and(here) {
+            return false;
+        }
+        match fs::read_to_string(format!("/proc/{}/stat", self.id)) {
+            Ok(stat) => began(&stat).as_ref() != Some(&self.began),
+            Err(_) => !is_there(self.id),
+        }
     }
 }
 
-/// When a process began, unless it ended: one that nobody has buried yet has ended as well.
-fn began(id: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+/// When a process began, as the system tells it; none of one that ended, also if nobody has buried it yet.
+fn began(stat: &str) -> Option<String> {
     // The command's name stands in brackets, and may have some of its own.
     let mut rest = stat.rsplit_once(") ")?.1.split(' ');
     let is_dead = matches!(rest.next()?, "Z" | "X");
     if is_dead { None } else { rest.nth(18).map(str::to_owned) }
+}
+
+/// Whether there is a process of that number, whoever may see more of it.
+fn is_there(id: u32) -> bool {
+    let Ok(id) = i32::try_from(id) else { return false };
+    // SAFETY: signal 0 is sent to nobody; it is only asked whether it could be.
+    let asked = unsafe { libc::kill(id, 0) };
+    asked == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -105,7 +117,9 @@ mod tests {
         assert!(!this.is_gone());
         assert!(Process { began: "0".into(), ..this.clone() }.is_gone(), "its number was given again");
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let other = Process { id: child.id(), began: began(child.id()).unwrap(), ..this };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let other = Process { id: child.id(), began: began(&stat).unwrap(), ..this };
+        assert!(is_there(child.id()) && is_there(1) && !is_there(u32::MAX));
         assert!(!other.is_gone());
         child.kill().unwrap();
         while !other.is_gone() {
