@@ -302,7 +302,7 @@ fn a_paused_driver_that_wakes_publishes_nothing() {
     let twins = Twins::new(24);
     let wanted = twins.on_disk();
     let brief = |mut command: Command| {
-        command.env("TESSERA_LEASE_MS", "3000");
+        command.env("TESSERA_LEASE_MS", "8000");
         command
     };
     let paused = spawn(brief(twins.command("run", &["-q", "--threads", "1"])));
@@ -311,11 +311,12 @@ fn a_paused_driver_that_wakes_publishes_nothing() {
         assert!(start.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(5));
     }
+    signal(&paused, "STOP");
+    // It renewed its lease a moment ago.
     let second = run(brief(twins.command("run", &["-q"])));
     let holder = format!("s3://bucket/tables/of photos is in use by process {} on ", paused.id());
     assert!(second.code == 1 && second.err.contains(&holder), "{}", second.err);
-    signal(&paused, "STOP");
-    std::thread::sleep(Duration::from_millis(1600));
+    std::thread::sleep(Duration::from_millis(4200));
     let third = run(brief(twins.command("run", &["-q"])));
     assert!(third.code == 0 && third.err.contains("did not give its lease back"), "{}", third.err);
     let manifests = |keys: Vec<String>| keys.into_iter().filter(|key| key.ends_with("current")).collect::<Vec<_>>();
