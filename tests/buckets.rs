@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tessera_tests::bucket::BucketServer;
-use tessera_tests::{Answer, Place, run};
+use tessera_tests::{Answer, Dice, Place, run};
 
 const FILE: &str = r#"
 [pipeline]
@@ -215,17 +215,6 @@ fn places_that_are_wrong_are_named() {
     assert!(answer.code == 1 && answer.err.contains("s3://bucket/fotos: nothing is there"), "{}", answer.err);
     let answer = with("s3://bucket/photos", "s3://other/photos");
     assert!(answer.code == 1 && answer.err.contains("s3://other/photos"), "{}", answer.err);
-}
-
-/// Numbers that look random, the same each time.
-struct Dice(u64);
-
-impl Dice {
-    /// A fraction of one.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as f64 / f64::from(1u32 << 31)
-    }
 }
 
 fn spawn(mut command: Command) -> Child {

@@ -29,6 +29,17 @@ pub fn checkout(path: &str) -> PathBuf {
     Path::new(&package).join("..").join(path)
 }
 
+/// Numbers that look random, the same each time.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// A fraction of one.
+    pub fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as f64 / f64::from(1u32 << 31)
+    }
+}
+
 /// A folder with a pipeline file.
 pub struct Place {
     dir: TempDir,

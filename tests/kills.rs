@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tessera_pipeline::store::Store;
-use tessera_tests::Place;
+use tessera_tests::{Dice, Place};
 
 const FILE: &str = r#"
 [pipeline]
@@ -42,17 +42,6 @@ inputs = { a = "assigned", i = "images" }
 query = "SELECT image_id, a.cluster, i.label FROM a JOIN i USING (image_id)"
 "#;
 const STAGES: [&str; 6] = ["images", "decoded", "gradients", "clusters", "assigned", "labelled"];
-
-/// Numbers that look random, the same each time.
-struct Dice(u64);
-
-impl Dice {
-    /// A fraction of one.
-    fn roll(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as f64 / f64::from(1u32 << 31)
-    }
-}
 
 /// Starts a command and kills it after a while, unless it came to its end: then says so.
 fn killed(mut command: Command, after: Duration) -> bool {

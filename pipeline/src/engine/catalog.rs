@@ -245,26 +245,14 @@ impl Catalog {
             let make = async {
                 let (stage, graph) = (&self.plan.stages[node], &self.plan.graph);
                 let mut sides = Inputs::default();
-                let mut columns: BTreeSet<String> = stage.passes.clone();
-                let mut roots = BTreeMap::new();
-                for edge in &graph.nodes[node].edges {
+                for edge in graph.nodes[node].edges.iter().filter(|edge| edge.port.kind == PortKind::Side) {
                     let reads = stage.reads.get(&edge.name).cloned().unwrap_or_default();
-                    if edge.port.kind == PortKind::Side {
-                        sides.0.insert(edge.name.clone(), self.collect(edge.from, Some(reads)).await?);
-                        continue;
-                    }
-                    if edge.port.columns.iter().any(|column| column.kind == ColumnKind::Bytes) {
-                        roots = self.roots(edge.from)?;
-                        // The digest says whether the bytes are still those that were listed.
-                        columns.extend(["source".to_owned(), "digest".to_owned()]);
-                    }
-                    columns.extend(reads.into_iter().filter(|name| name != BYTES));
+                    sides.0.insert(edge.name.clone(), self.collect(edge.from, Some(reads)).await?);
                 }
-                columns.insert(IMAGE_ID.to_owned());
+                let (columns, roots) = self.stream_reads(node)?;
                 let Kernel::Map(map) = self.kernel_aside(node).await? else {
                     bail!("stage `{}` is no map", self.name(node))
                 };
-                let columns = columns.into_iter().collect();
                 let looks_back = graph.nodes[node].spec.looks_back();
                 let step =
                     Step::new(self.name(node).to_owned(), stage.schema.clone(), columns, roots, looks_back, map, sides);
@@ -274,11 +262,28 @@ impl Catalog {
         })
     }
 
-    /// The folders of all data sets that a table comes from.
+    /// What a map needs of its stream or hands on: columns, and the folders of the data sets whose files it reads.
     ///
     /// # Errors
     /// A source's operator lacks something.
-    pub fn roots(&self, table: usize) -> Result<BTreeMap<String, PathBuf>> {
+    pub fn stream_reads(&self, node: usize) -> Result<(Vec<String>, BTreeMap<String, PathBuf>)> {
+        let stage = &self.plan.stages[node];
+        let (mut columns, mut roots) = (stage.passes.clone(), BTreeMap::new());
+        for edge in self.plan.graph.nodes[node].edges.iter().filter(|edge| edge.port.kind != PortKind::Side) {
+            if edge.port.columns.iter().any(|column| column.kind == ColumnKind::Bytes) {
+                roots = self.roots(edge.from)?;
+                // The digest says whether the bytes are still those that were listed.
+                columns.extend(["source".to_owned(), "digest".to_owned()]);
+            }
+            let reads = stage.reads.get(&edge.name).into_iter().flatten();
+            columns.extend(reads.filter(|name| *name != BYTES).cloned());
+        }
+        columns.insert(IMAGE_ID.to_owned());
+        Ok((columns.into_iter().collect(), roots))
+    }
+
+    /// The folders of all data sets that a table comes from.
+    fn roots(&self, table: usize) -> Result<BTreeMap<String, PathBuf>> {
         let mut roots = BTreeMap::new();
         for node in self.plan.graph.upstream(&[table]) {
             if self.plan.graph.nodes[node].spec.inputs().is_empty() {

@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tessera_operators::operator::{ColumnKind, PortKind};
-use tessera_schemas::{BYTES, IMAGE_ID};
+use tessera_operators::operator::PortKind;
 
 use super::decide::Reads;
 use crate::engine::catalog::Catalog;
@@ -150,23 +149,15 @@ impl StepRecipe {
     fn of(catalog: &Catalog, node: usize) -> Result<Self> {
         let (stage, graph) = (&catalog.plan.stages[node], &catalog.plan.graph);
         let this = &graph.nodes[node];
-        let (mut inputs, mut sides, mut roots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut columns = stage.passes.clone();
+        let (mut inputs, mut sides) = (BTreeMap::new(), BTreeMap::new());
         for edge in &this.edges {
-            let reads = stage.reads.get(&edge.name).cloned().unwrap_or_default();
             inputs.insert(edge.name.clone(), TextSchema(catalog.plan.stages[edge.from].schema.clone()));
             if edge.port.kind == PortKind::Side {
+                let reads = stage.reads.get(&edge.name).cloned().unwrap_or_default();
                 sides.insert(edge.name.clone(), Side::of(catalog, edge.from, reads)?);
-                continue;
             }
-            if edge.port.columns.iter().any(|column| column.kind == ColumnKind::Bytes) {
-                roots = catalog.roots(edge.from)?;
-                // The digest says whether the bytes are still those that were listed.
-                columns.extend(["source".to_owned(), "digest".to_owned()]);
-            }
-            columns.extend(reads.into_iter().filter(|name| name != BYTES));
         }
-        columns.insert(IMAGE_ID.to_owned());
+        let (reads, roots) = catalog.stream_reads(node)?;
         Ok(Self {
             stage: this.name.clone(),
             operator: this.spec.name().to_owned(),
@@ -174,7 +165,7 @@ impl StepRecipe {
             config: graph.file.stages[this.declared].config.clone(),
             inputs,
             sides,
-            reads: columns.into_iter().collect(),
+            reads,
             roots,
             seed: graph.seed(node),
             yields: TextSchema(stage.schema.clone()),
