@@ -67,6 +67,21 @@ fn fifteen_clusterings_cost_one_feature_extraction() {
     assert!(place.strays("pipeline").is_empty(), "{:?}", place.strays("pipeline"));
 }
 
+/// `gc` keeps cells of a sweep that the command line named as long as it keeps what else that run made.
+#[test]
+fn cells_of_the_command_line_are_kept_for_some_runs() {
+    let place = Place::new();
+    place.images(20).write("pipeline.toml", STAGES);
+    assert_eq!(place.tessera("run", &["-q", "--set", "sweep.clusters.k=[2,3]"]).code, 0);
+    let cell = place.path(".tessera/pipeline/clusters@k=2");
+    assert!(cell.exists());
+    let gc = |runs: &str| assert_eq!(place.tessera("gc", &["--keep-runs", runs, "--delete"]).code, 0);
+    gc("1");
+    assert!(cell.join("current").exists());
+    gc("0");
+    assert!(!cell.exists());
+}
+
 #[test]
 fn an_interrupted_sweep_goes_on() {
     let place = place();

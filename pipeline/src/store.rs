@@ -34,6 +34,7 @@ mod shelf;
 pub mod snapshots;
 mod stage;
 pub mod storage;
+pub mod thin;
 pub mod writer;
 
 use std::fmt::Debug;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 
 use arrow::array::{
     Array, AsArray, BinaryViewArray, FixedSizeListArray, ListArray, RecordBatch, StringViewArray, StructArray,
@@ -22,6 +22,14 @@ impl AddAssign for Digest {
     fn add_assign(&mut self, other: Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine = mine.wrapping_add(theirs);
+        }
+    }
+}
+
+impl SubAssign for Digest {
+    fn sub_assign(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = mine.wrapping_sub(theirs);
         }
     }
 }

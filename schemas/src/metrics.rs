@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 
 /// One number.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,18 @@ pub fn schema() -> SchemaRef {
         Field::new("name", DataType::Utf8, false),
         Field::new("value", DataType::Float64, false),
     ]))
+}
+
+/// Batches of [`schema`] as one, under another stage's and snapshot's names.
+///
+/// # Errors
+/// They are of another schema.
+pub fn renamed(batches: &[RecordBatch], stage: &str, snapshot: &str) -> Result<RecordBatch, ArrowError> {
+    let all = concat_batches(&schema(), batches)?;
+    let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..all.num_rows()).map(|_| text))) };
+    let mut columns = all.columns().to_vec();
+    (columns[0], columns[1]) = (same(stage), same(snapshot));
+    RecordBatch::try_new(schema(), columns)
 }
 
 /// The metrics of one snapshot as a batch of [`schema`].

@@ -12,14 +12,13 @@ use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use tessera_operators::parallel;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, meta, text};
 
 use crate::engine::catalog::Catalog;
-use crate::store::{Manifest, PartReader};
+use crate::store::{Manifest, Part, PartReader, part};
 
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 1024;
@@ -101,11 +100,11 @@ struct Side {
 
 impl Side {
     fn new(catalog: &Catalog, manifest: &Manifest, schema: &SchemaRef, other: &Manifest) -> Self {
-        let theirs: BTreeSet<&str> = other.parts.iter().map(|part| part.file.as_str()).collect();
+        let theirs: BTreeSet<String> = other.parts.iter().map(Part::content).collect();
         let store = catalog.store.stage(&manifest.stage);
         let (mut parts, mut starts, mut shared, mut at) = (Vec::new(), Vec::new(), 0, 0);
         for part in &manifest.parts {
-            if theirs.contains(part.file.as_str()) {
+            if theirs.contains(&part.content()) {
                 shared += part.rows;
             } else {
                 parts.push(store.open(part));
@@ -258,7 +257,7 @@ fn by_values(difference: &mut Difference, before: &Side, after: &Side, threads: 
 /// Reads some columns of a part, and its ids where it has them, batch by batch.
 fn read(part: &PartReader, columns: &[String], mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     let mut read = || -> Result<()> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(part.clone())?.with_batch_size(BATCH_ROWS);
+        let builder = part::rows(part.clone())?.with_batch_size(BATCH_ROWS);
         let fields = builder.schema().fields().iter().enumerate();
         let wanted =
             fields.filter(|(_, field)| field.name() == IMAGE_ID || columns.contains(field.name())).map(|(at, _)| at);

@@ -1,6 +1,7 @@
 //! `tessera path`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use super::{InFile, Namespace, Output, Session, Usage};
 use crate::ask::sql::output::Format;
+use crate::watch::progress::tell;
 
 /// Whose files to print.
 #[derive(Debug, Args)]
@@ -32,7 +34,16 @@ impl Path {
             let message = format!("`{name}` is a view and has no files; `tessera export` writes it to one");
             return Err(Usage(message).into());
         }
-        let (manifest, store) = (catalog.manifest(node)?, catalog.store.stage(name));
+        let (mut manifest, store) = (catalog.manifest(node)?, catalog.store.stage(name));
+        let of_others = manifest.parts.iter().filter(|part| !part.gone.is_empty()).count();
+        if of_others > 0 {
+            // Who reads files sees all that is in them.
+            tell(format_args!(
+                "note: {of_others} of the files of `{name}` hold rows that are gone: they are written without them"
+            ));
+            let _lock = catalog.store.lock(&|line| tell(line))?;
+            manifest = Arc::new(store.compact()?);
+        }
         if let Some(damaged) = store.shelf()?.damage(&manifest) {
             return Err(damaged.into());
         }

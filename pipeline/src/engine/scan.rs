@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
@@ -52,8 +53,13 @@ pub fn files(
         source = source.with_predicate(predicate);
     }
     // The name is the plan's alone: the reader knows where the part lies.
-    let file =
-        |part: &PartReader| PartitionedFile::new(part.part().file.clone(), part.part().bytes).with_extension(part.clone());
+    let file = |part: &PartReader| {
+        let file = PartitionedFile::new(part.part().file.clone(), part.part().bytes).with_extension(part.clone());
+        match part.part().selection() {
+            Some(selection) => file.with_extension(ParquetRowSelection::new(selection)),
+            None => file,
+        }
+    };
     let groups = parts.iter().map(|parts| FileGroup::new(parts.iter().map(file).collect())).collect();
     let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
         .with_file_groups(groups)

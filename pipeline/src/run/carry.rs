@@ -41,7 +41,7 @@ pub fn carry(
     let below = catalog.chain(catalog.stream_of(node).context("a map has a stream")?).0;
     let base = catalog.store.stage(catalog.name(below));
     let store = catalog.store.stage(catalog.name(node));
-    let sources = stale.iter().flat_map(|(_, row)| &row.sources).map(|part| (part.file.clone(), part.clone())).collect();
+    let sources = stale.iter().flat_map(|(_, row)| &row.sources).map(|part| (part.content(), part.clone())).collect();
     let mut search = Search {
         warn,
         base: &base,
@@ -86,7 +86,7 @@ struct Search<'a> {
     schema: &'a SchemaRef,
     /// Which rows may not be dropped.
     refusal: Refusal<'a>,
-    /// The source parts whose rows are looked for, by their files.
+    /// The source parts whose rows are looked for, by their contents.
     wanted: BTreeMap<String, Part>,
     /// Those of them that an earlier part was made from as well, by the place of that part in `parts`: their rows have not changed.
     same: HashMap<String, usize>,
@@ -95,7 +95,7 @@ struct Search<'a> {
     /// Parts that have some.
     parts: Vec<Part>,
     found: HashMap<Digest, Found>,
-    /// All parts of the stage below, by their files.
+    /// All parts of the stage below, by their contents.
     listed: Option<BTreeMap<String, Part>>,
     /// What lies among this stage's parts, and among those below; looked at when that is asked.
     shelves: [Option<Shelf>; 2],
@@ -123,12 +123,12 @@ impl Search<'_> {
             current.iter().flat_map(|manifest| &manifest.parts).partition(|part| kept.contains(&part.file));
         let mut seen = HashSet::new();
         for part in go {
-            seen.insert(part.file.clone());
+            seen.insert(part.content());
             self.look(part)?;
         }
         let mut left = SEARCHED_BYTES;
         let mut more = |search: &mut Self, parts: &[&Part]| -> Result<bool> {
-            for part in parts.iter().filter(|part| seen.insert(part.file.clone())) {
+            for part in parts.iter().filter(|part| seen.insert(part.content())) {
                 match left.checked_sub(search.look(part)?) {
                     Some(rest) if !search.is_over() => left = rest,
                     _ => return Ok(false),
@@ -163,12 +163,12 @@ impl Search<'_> {
 
     /// Takes the sources for known that a part was made from as well: nothing is read for that.
     fn recognise(&mut self, part: &Part) -> Result<()> {
-        let is_new = |file: &&String| self.wanted.contains_key(*file) && !self.same.contains_key(*file);
+        let is_new = |content: &&String| self.wanted.contains_key(*content) && !self.same.contains_key(*content);
         let shared: Vec<String> = part.made_from.iter().filter(is_new).cloned().collect();
         if !shared.is_empty() && self.is_alike(part)? {
             let at = self.parts.len();
             self.parts.push(part.clone());
-            self.same.extend(shared.into_iter().map(|file| (file, at)));
+            self.same.extend(shared.into_iter().map(|content| (content, at)));
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Search<'_> {
         let (mut bytes, mut hits) = (0, Vec::new());
         for from in &part.made_from {
             let source = self.listed.as_ref().and_then(|listed| listed.get(from)).cloned();
-            let Some(source) = source.filter(|source| !self.same.contains_key(&source.file)) else { continue };
+            let Some(source) = source.filter(|source| !self.same.contains_key(&source.content())) else { continue };
             if !holds(self.base, &mut self.shelves[1], &source)? {
                 continue;
             }
@@ -199,7 +199,7 @@ impl Search<'_> {
             };
             if self.missing.is_none() {
                 let mut missing = HashSet::new();
-                for wanted in self.wanted.values().filter(|wanted| !self.same.contains_key(&wanted.file)) {
+                for wanted in self.wanted.values().filter(|wanted| !self.same.contains_key(&wanted.content())) {
                     missing.extend(self.contents(wanted)?.1);
                 }
                 self.missing = Some(missing);
@@ -281,7 +281,7 @@ impl Search<'_> {
         let (mut compute, mut before) = (Vec::new(), 0_u32);
         let mut held: HashMap<usize, HashMap<String, u32>> = HashMap::new();
         for source in &row.sources {
-            let known = self.same.get(&source.file).copied();
+            let known = self.same.get(&source.content()).copied();
             if let Some(at) = known
                 && !held.contains_key(&at)
             {

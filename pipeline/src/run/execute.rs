@@ -26,8 +26,9 @@ use crate::engine::request::{Request, Rows, Shuffled};
 use crate::engine::tables::{KernelSink, KernelTables};
 use crate::store::checkpoint::CheckpointFile;
 use crate::store::key::hash;
+use crate::store::thin::format_of;
 use crate::store::writer::TableWriter;
-use crate::store::{FORMAT, Manifest, Part};
+use crate::store::{Manifest, Part};
 use crate::watch::progress::Bar;
 
 /// A new snapshot, published.
@@ -102,7 +103,7 @@ pub(super) async fn execute(
     let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seconds = start.elapsed().as_secs_f64();
     let manifest = Manifest {
-        format: FORMAT,
+        format: format_of(&parts),
         id,
         stage: name,
         key,

@@ -17,12 +17,13 @@ use tessera_operators::operator::{Binding, Context, Inputs, Kernel, QueryPlanner
 use tokio::sync::OnceCell;
 
 use super::recipe::{Copies, Recipe, Side, StepRecipe, WorkRow};
-use crate::engine::catalog::aside;
+use crate::engine::catalog::{aside, has_columns};
 use crate::engine::operator_exec::ScanState;
 use crate::engine::part::Writing;
 use crate::engine::request::{block, projection};
 use crate::engine::step::Step;
 use crate::engine::{Engine, StageError, convert, scan};
+use crate::store::thin::few_gone;
 use crate::store::{Damaged, Part, StageStore, Store};
 
 /// The steps of a recipe, once they are made.
@@ -91,6 +92,9 @@ impl Maker {
             done: pace.done.clone(),
             ..ScanState::default()
         });
+        if let Some(part) = self.thinned(recipe, &row, schema).await? {
+            return Ok(part);
+        }
         let mut part = Writing::new(&self.engine, &store, schema, &row.key);
         if !row.copies.is_empty() {
             let columns: Vec<String> = recipe.handed.iter().cloned().collect();
@@ -114,6 +118,41 @@ impl Maker {
         dropped.extend(row.dropped);
         let part = written.entry(&row.key, &row.recipe, made_from, dropped);
         tokio::task::spawn_blocking(move || store.note(part, row.anew)).await?
+    }
+
+    /// The earlier part that all rows are copied from, less the rows that are no longer wanted, if those are few and the part's other rows
+    /// stand in its file as they are wanted: then nothing is written.
+    async fn thinned(&self, recipe: &Recipe, row: &WorkRow, schema: &SchemaRef) -> Result<Option<Part>> {
+        let ([copies], Some([]), false) = (&row.copies[..], row.compute.as_deref(), row.anew) else { return Ok(None) };
+        let mut stay = copies.rows.clone();
+        stay.sort_unstable();
+        if stay.windows(2).any(|two| two[0] == two[1]) || !few_gone(copies.part.file_rows(), stay.len() as u64) {
+            return Ok(None);
+        }
+        let (store, below) = (self.store.stage(recipe.stage()), self.store.stage(&recipe.base));
+        let (row, copies, schema, base) = (row.clone(), copies.clone(), schema.clone(), recipe.columns.0.clone());
+        let handed: Vec<String> = recipe.handed.iter().filter(|name| schema.index_of(name).is_ok()).cloned().collect();
+        let work = move || -> Result<Option<Part>> {
+            if !has_columns(&store.schema_in(&copies.part)?, &schema) {
+                return Ok(None);
+            }
+            // What is handed on may be another value by now.
+            let names: Vec<&str> = handed.iter().map(String::as_str).collect();
+            let (there, now) =
+                (store.read_columns(&copies.part, &names)?, sources_of(&below, &row.sources, Some(&handed), &base)?);
+            let (rows, onto) = (UInt32Array::from(copies.rows), UInt32Array::from(copies.onto));
+            for name in names {
+                let (there, now) = (there.column_by_name(name), now.column_by_name(name));
+                let (Some(there), Some(now)) = (there, now) else { return Ok(None) };
+                if take(there, &rows, None)?.to_data() != take(now, &onto, None)?.to_data() {
+                    return Ok(None);
+                }
+            }
+            let go: Vec<u32> = (0..copies.part.rows as u32).filter(|row| stay.binary_search(row).is_err()).collect();
+            let (key, recipe, made_from, dropped) = (row.key.clone(), row.recipe.clone(), row.made_from(), row.dropped);
+            Ok(Some(Part { key, recipe, made_from, dropped, ..store.without(&copies.part, &go)? }))
+        };
+        self.engine.pool.run(work).await?
     }
 
     /// What reads the rows that are computed.

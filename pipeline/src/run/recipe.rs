@@ -103,9 +103,9 @@ pub struct Copies {
 }
 
 impl WorkRow {
-    /// The files that it is made from.
+    /// The contents of the parts that it is made from.
     pub fn made_from(&self) -> Vec<String> {
-        self.sources.iter().map(|part| part.file.clone()).collect()
+        self.sources.iter().map(Part::content).collect()
     }
 
     /// How many rows are computed for it.

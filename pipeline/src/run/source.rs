@@ -13,8 +13,12 @@ use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, text};
 
 use crate::engine::catalog::{Catalog, has_columns};
+use crate::store::thin::few_gone;
 use crate::store::writer::TableWriter;
 use crate::store::{DroppedRow, Manifest, Part};
+
+/// Parts of less than half the usual rows that are left alone.
+const MOST_SMALL: usize = 8;
 
 /// Makes the parts of a source's table, and says how many rows are not those of earlier parts.
 ///
@@ -76,6 +80,17 @@ struct Wanted {
     open: BTreeMap<String, (u32, Digest)>,
 }
 
+/// Rows of an earlier part that are wanted: images of the same bytes under the same name.
+#[derive(Default)]
+struct Holds {
+    /// Their places in the part, in order.
+    places: Vec<u32>,
+    /// Which rows they are now.
+    now: Vec<u32>,
+    /// How many of them say something else by now, such as when their file was touched.
+    touched: u64,
+}
+
 impl Wanted {
     fn new(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<Self> {
         let all = collect(catalog, node, prints)?;
@@ -85,22 +100,30 @@ impl Wanted {
     }
 
     /// Which of some earlier rows hold; they are wanted no more.
-    fn take(&mut self, earlier: &RecordBatch) -> Result<Vec<u32>> {
-        let ids = text(earlier, IMAGE_ID)?;
-        let mut holds = Vec::new();
+    fn take(&mut self, earlier: &RecordBatch) -> Result<Holds> {
+        let (ids, were, are) = (text(earlier, IMAGE_ID)?, text(earlier, "digest")?, text(&self.all, "digest")?);
+        let mut holds = Holds::default();
         for (row, digest) in digests(earlier)?.into_iter().enumerate() {
-            if self.open.get(ids.value(row)).is_some_and(|(_, wanted)| *wanted == digest) {
-                self.open.remove(ids.value(row));
-                holds.push(row as u32);
+            let Some(&(now, wanted)) = self.open.get(ids.value(row)) else { continue };
+            if were.value(row) != are.value(now as usize) {
+                continue;
             }
+            self.open.remove(ids.value(row));
+            holds.places.push(row as u32);
+            holds.now.push(now);
+            holds.touched += u64::from(wanted != digest);
         }
         Ok(holds)
     }
 
+    /// Some of the rows.
+    fn rows(&self, rows: Vec<u32>) -> Result<RecordBatch> {
+        Ok(take_record_batch(&self.all, &UInt32Array::from(rows))?)
+    }
+
     /// The rows that are still wanted.
-    fn rest(self) -> Result<RecordBatch> {
-        let rows: UInt32Array = self.open.into_values().map(|(row, _)| row).collect();
-        Ok(take_record_batch(&self.all, &rows)?)
+    fn rest(&self) -> Result<RecordBatch> {
+        self.rows(self.open.values().map(|(row, _)| *row).collect())
     }
 }
 
@@ -121,8 +144,10 @@ fn collect(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<Rec
     Ok(concat_batches(schema, &batches)?)
 }
 
-/// Keeps the parts of which every row holds, unless they are damaged. Rows of the others that hold, rows of files that changed and
-/// of new ones, and rows of parts that have become small, form new parts.
+/// Keeps the parts of which nearly every row holds, less the rows that do not, unless they are damaged; one with rows of files that were
+/// touched is written anew, its rows in their places. Rows of the others that hold, and rows of files that changed and of new ones,
+/// form new parts. When there are [`MOST_SMALL`] small parts, the rows of those go with them, as long as they are no more than what is
+/// written anyway: so small parts stay few, and each row is written a few times at most.
 fn update(
     catalog: &Catalog,
     node: usize,
@@ -133,8 +158,8 @@ fn update(
     let store = catalog.store.stage(catalog.name(node));
     let schema = &catalog.plan.stages[node].schema;
     let mut wanted = Wanted::new(catalog, node, prints)?;
-    let small = |rows: usize| rows * 2 < catalog.part_rows(node);
-    let mut kept = Vec::new();
+    let is_small = |part: &Part| part.rows as usize * 2 < catalog.part_rows(node);
+    let (mut kept, mut small, mut fresh) = (Vec::new(), Vec::new(), 0);
     let mut loose: Vec<RecordBatch> = Vec::new();
     let shelf = store.shelf()?;
     for part in previous.parts.iter().filter(|part| shelf.holds(part)) {
@@ -143,16 +168,30 @@ fn update(
             continue;
         }
         let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?;
-        let holds = wanted.take(&rows)?;
-        if holds.len() == rows.num_rows() && !small(holds.len()) {
-            kept.push(part.clone());
-        } else if !holds.is_empty() {
-            loose.push(take_record_batch(&rows, &UInt32Array::from(holds))?);
+        let Holds { places, now, touched } = wanted.take(&rows)?;
+        fresh += touched;
+        if few_gone(part.file_rows(), places.len() as u64) {
+            let gone: Vec<u32> = (0..rows.num_rows() as u32).filter(|row| places.binary_search(row).is_err()).collect();
+            let rest = if touched > 0 { store.anew(part, &wanted.rows(now)?)? } else { store.without(part, &gone)? };
+            if is_small(&rest) { small.push(rest) } else { kept.push(rest) }
+        } else if !places.is_empty() {
+            loose.push(wanted.rows(now)?);
         }
     }
-    let fresh = wanted.rest()?;
-    let count = fresh.num_rows() as u64;
-    loose.push(fresh);
+    loose.push(wanted.rest()?);
+    fresh += wanted.open.len() as u64;
+    let mut written: u64 = loose.iter().map(|rows| rows.num_rows() as u64).sum();
+    small.sort_by_key(|part| part.rows);
+    let are_many = small.len() >= MOST_SMALL;
+    for part in small {
+        if are_many && part.rows <= written {
+            written += part.rows;
+            let rows = store.read(&part)?;
+            loose.push(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?);
+        } else {
+            kept.push(part);
+        }
+    }
     let loose = concat_batches(schema, &loose)?;
     let ids = images::ids(&loose)?;
     let mut order: Vec<u32> = (0..loose.num_rows() as u32).collect();
@@ -162,5 +201,5 @@ fn update(
         kept.extend(writer.finish(Vec::new())?);
     }
     kept.sort_by(|a, b| a.ids.cmp(&b.ids));
-    Ok((kept, count))
+    Ok((kept, fresh))
 }

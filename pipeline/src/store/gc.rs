@@ -3,7 +3,8 @@
 //! Needed are the current snapshots and those that were made in the last few runs that made any; of parts, those that such a snapshot
 //! lists, and those that an interrupted run finished for the next one; of checkpoints, a stage's newest, unless the stage has
 //! published since; of records, and events those since the oldest run that is kept, and no more than [`RECORDS`]. Everything else can go: older
-//! snapshots and their parts, leftovers, stages that the file names no more, and the tables that `run --limit` made.
+//! snapshots and their parts, leftovers, stages that the file names no more (cells of a sweep that it does not name, which the command line
+//! may have named, once those runs are past), and the tables that `run --limit` made.
 //! To find it changes nothing; to delete it, the lock must be held, so that no run is at work.
 
 use std::collections::BTreeSet;
@@ -73,19 +74,28 @@ pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) 
     let mut read = Vec::new();
     for stage in store.stages()? {
         let here = store.stage(&stage);
-        if stages.is_some_and(|known| !known.contains(&stage)) {
+        let base = |name: &str| name.split_once('@').map_or(name, |(base, _)| base).to_owned();
+        let is_named = stages.is_none_or(|known| known.contains(&stage));
+        // A cell of a stage that is there may be of a sweep that the command line named.
+        let is_cell = stage.contains('@') && stages.is_some_and(|known| known.iter().any(|name| base(name) == base(&stage)));
+        if !is_named && !is_cell {
             found.all(&stage, "stage", &here.dir)?;
             continue;
         }
         let manifests = here.files(SNAPSHOTS, "json")?.into_iter();
         let manifests: Vec<(Item, Result<Manifest>)> =
             manifests.map(|item| (item.clone(), here.read_manifest(&item))).collect();
-        read.push((stage, here, manifests));
+        read.push((is_named, stage, here, manifests));
     }
     let made = read.iter().flat_map(|(.., manifests)| manifests).filter_map(|(_, manifest)| manifest.as_ref().ok());
     let runs: BTreeSet<String> = made.map(|manifest| manifest.run.clone()).collect();
     let recent: BTreeSet<String> = runs.into_iter().rev().take(keep_runs).collect();
-    for (stage, here, manifests) in read {
+    for (is_named, stage, here, manifests) in read {
+        let is_recent = |manifest: &Manifest| recent.contains(&manifest.run);
+        if !is_named && !manifests.iter().any(|(_, manifest)| manifest.as_ref().is_ok_and(is_recent)) {
+            found.all(&stage, "stage", &here.dir)?;
+            continue;
+        }
         of_stage(&stage, &here, manifests, &recent, &mut found)?;
     }
     records(store, recent.first(), &mut found)?;

@@ -12,13 +12,14 @@ use super::key::KeyParts;
 use super::seal;
 use super::storage::Storage;
 
-/// The store's format; a store with a higher number is left alone.
-pub const FORMAT: u32 = 1;
+/// The newest format of a manifest; what has a higher number is left alone. The second one is that of manifests with parts that lack rows
+/// of their files; earlier versions would show those.
+pub const FORMAT: u32 = 2;
 
 /// A published table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] when it was written.
+    /// The lowest of the formats whose readers understand it: see [`FORMAT`].
     pub format: u32,
     /// Its name: the stage's key, with an attempt behind it if that was taken.
     pub id: String,
@@ -91,10 +92,13 @@ pub struct Part {
     pub ids: Option<(String, String)>,
     /// Of a map's part: the key of the stages that made it, whatever they read.
     pub recipe: String,
-    /// The parts of the upstream snapshot that it was made from.
+    /// The contents of the upstream snapshot's parts that it was made from.
     pub made_from: Vec<String>,
     /// Rows that were left out on the way.
     pub dropped: Vec<DroppedRow>,
+    /// The places of rows that are in the file and no longer in the table, in order. `rows` and `digests` are without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<u32>,
 }
 
 /// A row that was left out.

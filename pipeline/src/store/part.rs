@@ -184,6 +184,7 @@ impl WrittenPart {
             recipe: recipe.to_owned(),
             made_from,
             dropped,
+            gone: Vec::new(),
         }
     }
 }
@@ -196,20 +197,33 @@ fn plain(error: ParquetError) -> anyhow::Error {
     }
 }
 
-/// A part's rows, whole and in order.
+/// Reads a part's rows, without those of its file that are gone.
+///
+/// # Errors
+/// The file is no Parquet, or damaged.
+pub(crate) fn rows(reader: PartReader) -> Result<ParquetRecordBatchReaderBuilder<PartReader>> {
+    let selection = reader.part().selection();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(reader)?;
+    Ok(match selection {
+        Some(selection) => builder.with_row_selection(selection),
+        None => builder,
+    })
+}
+
+/// A part's rows, in order.
 pub(super) fn read(reader: PartReader) -> Result<RecordBatch> {
-    collect(ParquetRecordBatchReaderBuilder::try_new(reader)?)
+    collect(rows(reader)?)
 }
 
 /// The same of some columns; of those that it has.
 pub(super) fn read_columns(reader: PartReader, columns: &[&str]) -> Result<RecordBatch> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(reader)?;
+    let builder = rows(reader)?;
     let roots = builder.schema().fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.map(|(at, _)| at));
     collect(builder.with_projection(mask))
 }
 
-fn collect(builder: ParquetRecordBatchReaderBuilder<PartReader>) -> Result<RecordBatch> {
+pub(super) fn collect(builder: ParquetRecordBatchReaderBuilder<PartReader>) -> Result<RecordBatch> {
     let reader = builder.build()?;
     let schema = reader.schema();
     let batches = reader.collect::<std::result::Result<Vec<_>, _>>()?;

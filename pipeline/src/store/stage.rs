@@ -58,14 +58,14 @@ impl StageStore {
         Manifest::read(self.storage.as_ref(), &item.name)
     }
 
-    /// Every part of that name that a readable manifest lists, current or not.
+    /// Every part that a readable manifest lists, current or not, by its content.
     ///
     /// # Errors
     /// The folder cannot be read.
     pub fn listed(&self) -> Result<BTreeMap<String, Part>> {
         let manifests = self.files(SNAPSHOTS, "json")?;
         let parts = manifests.iter().filter_map(|item| self.read_manifest(item).ok()).flat_map(|manifest| manifest.parts);
-        Ok(parts.map(|part| (part.file.clone(), part)).collect())
+        Ok(parts.map(|part| (part.content(), part)).collect())
     }
 
     /// Where a part lies, for messages and other programs.
@@ -98,7 +98,7 @@ impl StageStore {
         self.reading(part, |reader| part::read_columns(reader, columns))
     }
 
-    fn reading<T>(&self, part: &Part, read: impl FnOnce(PartReader) -> Result<T>) -> Result<T> {
+    pub(super) fn reading<T>(&self, part: &Part, read: impl FnOnce(PartReader) -> Result<T>) -> Result<T> {
         read(self.open(part)).map_err(|error| match health::damage_in(&error) {
             Some(damaged) => damaged.into(),
             None => error.context(format!("cannot read the part {}", self.part(part).display())),
@@ -114,7 +114,15 @@ impl StageStore {
             return Ok(schema.clone());
         }
         let first = manifest.parts.first().with_context(|| format!("the snapshot {} has no part", manifest.id))?;
-        self.reading(first, part::schema)
+        self.schema_in(first)
+    }
+
+    /// The columns in a part's file.
+    ///
+    /// # Errors
+    /// It is [`Damaged`] or gone, or cannot be read.
+    pub fn schema_in(&self, part: &Part) -> Result<SchemaRef> {
+        self.reading(part, part::schema)
     }
 
     /// What is known of parts' bytes.

@@ -199,7 +199,7 @@ fn snapshots(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
     ])
 }
 
-/// `stage`, `snapshot`, `part`, `file`, `rows`, `bytes`, `key`, `dropped`.
+/// `stage`, `snapshot`, `part`, `file`, `rows`, `bytes`, `key`, `dropped`, `gone` (rows that are in the file and no longer in the table).
 fn parts(made: &[Arc<Manifest>]) -> Result<RecordBatch> {
     let all = || made.iter().flat_map(|m| m.parts.iter().enumerate().map(move |(at, part)| (m, at, part)));
     batch([
@@ -211,6 +211,7 @@ fn parts(made: &[Arc<Manifest>]) -> Result<RecordBatch> {
         ("bytes", numbers(all().map(|(_, _, part)| Some(part.bytes as i64)))),
         ("key", texts(all().map(|(_, _, part)| Some(&part.key)))),
         ("dropped", numbers(all().map(|(_, _, part)| Some(part.dropped.len() as i64)))),
+        ("gone", numbers(all().map(|(_, _, part)| Some(part.gone.len() as i64)))),
     ])
 }
 

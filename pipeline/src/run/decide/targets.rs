@@ -57,7 +57,7 @@ pub(super) fn targets(
     let whole_recipe = key::hash(recipe.iter().map(String::as_str));
     let wanted: BTreeSet<String> = catalog.plan.stages[node].schema.fields().iter().map(|f| f.name().clone()).collect();
     let needed: BTreeSet<String> = catalog.base_columns(&steps, &wanted).into_iter().map(digested).collect();
-    for sources in groups(catalog, node, &steps, &manifest.parts) {
+    for sources in groups(catalog, base, node, &steps, &manifest.parts) {
         let mut texts: Vec<String> = recipe.clone();
         for part in sources {
             for (name, digest) in part.digests.iter().filter(|(name, _)| needed.contains(*name)) {
@@ -84,12 +84,14 @@ pub(super) fn targets(
 
 /// Parts of the base that are made into one part each: neighbours, where their rows become narrow ones. Where a group ends follows from the
 /// parts there, so that a change moves the ends of few groups.
-fn groups<'a>(catalog: &Catalog, node: usize, steps: &[usize], parts: &'a [Part]) -> Vec<&'a [Part]> {
+fn groups<'a>(catalog: &Catalog, base: usize, node: usize, steps: &[usize], parts: &'a [Part]) -> Vec<&'a [Part]> {
     let file = &catalog.plan.graph.file;
     let rows: u64 = parts.iter().map(|part| part.rows).sum();
     let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
-    // A map that reads pixels or files works long on a part, and each part that is finished is kept.
-    if file.part_rows.is_some() || steps.len() > 1 || reads_files(catalog, node) || rows == 0 {
+    // Rows about as wide as those below are as many in a part. A map that reads pixels or files works long on a part, and each part that is
+    // finished is kept.
+    let is_narrower = catalog.part_rows(node) >= 2 * catalog.part_rows(base);
+    if !is_narrower || file.part_rows.is_some() || steps.len() > 1 || reads_files(catalog, node) || rows == 0 {
         return parts.chunks(1).collect();
     }
     let wide = (bytes / rows).max(1);
