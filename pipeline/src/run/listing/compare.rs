@@ -2,12 +2,16 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::iter::Peekable;
 
 use tessera_datasets::{Entry, Fingerprint};
 
 use super::file::{Known, Rows};
 use super::sure;
 use crate::store::Damaged;
+
+/// Files whose memory is given back together: 64 MiB, more than an allocator keeps for itself.
+const PIECE: usize = 1 << 20;
 
 /// What differs between a listing and the last one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,7 +58,7 @@ pub struct Compared {
 pub fn compare(entries: Vec<Entry>, known: Known) -> Compared {
     let mut found = Compared { prints: Vec::with_capacity(entries.len()), known: known.files(), ..Compared::default() };
     let since_ns = known.since_ns;
-    let mut entries = entries.into_iter().peekable();
+    let mut entries = taken(entries).peekable();
     for rows in known {
         match rows {
             Ok(rows) => found.side_by_side(&mut entries, &rows, since_ns),
@@ -73,6 +77,17 @@ pub fn compare(entries: Vec<Entry>, known: Known) -> Compared {
     found
 }
 
+/// The entries one by one, such that the memory of those that were taken is given back: a vector keeps all of it to the end.
+fn taken(mut entries: Vec<Entry>) -> impl Iterator<Item = Entry> {
+    let mut pieces = Vec::new();
+    while entries.len() > PIECE {
+        pieces.push(entries.split_off((entries.len() - 1) / PIECE * PIECE));
+        entries.shrink_to_fit();
+    }
+    pieces.push(entries);
+    pieces.into_iter().rev().flatten()
+}
+
 /// A file that is to be hashed.
 fn fresh(entry: Entry) -> Fingerprint {
     Fingerprint { entry, ..Fingerprint::default() }
@@ -85,7 +100,7 @@ impl Compared {
     }
 
     /// Goes on by some rows of the last listing.
-    fn side_by_side(&mut self, entries: &mut std::iter::Peekable<std::vec::IntoIter<Entry>>, rows: &Rows, since_ns: i64) {
+    fn side_by_side(&mut self, entries: &mut Peekable<impl Iterator<Item = Entry>>, rows: &Rows, since_ns: i64) {
         for row in 0..rows.count() {
             let (path, version, digest) = (rows.path(row), rows.version(row), rows.digest(row));
             let sure = sure(version, &digest, since_ns);
@@ -112,6 +127,19 @@ impl Compared {
                 break;
             }
             self.changes.removed += usize::from(!is_there);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_taken_in_their_order() {
+        for count in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 7] {
+            let entries = (0..count as u64).map(|size| Entry { size, ..Entry::default() }).collect();
+            assert!(taken(entries).map(|entry| entry.size).eq(0..count as u64), "{count}");
         }
     }
 }
