@@ -1,7 +1,7 @@
 //! Deciding about a source: its files are listed, and those that changed are hashed.
 
 use std::collections::{BinaryHeap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use anyhow::Result;
 use tessera_datasets::{Entry, FileDigest, Fingerprint, LeftOut};
@@ -138,7 +138,7 @@ fn listing_key(source: &dyn Source, prints: &[Fingerprint], left_out: &[DroppedR
         texts.add(&entry.path);
         texts.add(digest.text(&mut digits));
         if source.row_per_file() && source.makes_row(&entry.path) {
-            for value in [i128::from(entry.size), i128::from(entry.modified_ns)] {
+            for value in [&entry.size as &dyn Display, &entry.modified_ns] {
                 number.clear();
                 // A text takes whatever is written to it.
                 let _ = write!(number, "{value}");
