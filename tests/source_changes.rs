@@ -49,7 +49,7 @@ fn a_listing_that_the_bytes_belie_is_forgotten() {
     let store = Store::new(&place.path(".tessera"), "pipeline").stage("images");
     let lie = || {
         let mut known = listing::load(&store).unwrap();
-        known.prints[1].digest = "0".repeat(32);
+        known.prints[1].digest = "0".repeat(32).into();
         // Old enough to be believed.
         known.since_ns = i64::MAX / 2;
         listing::save(&store, &known).unwrap();

@@ -1,11 +1,9 @@
 //! A folder of images: one class a sub-folder, or flat.
 
-use std::path::Path;
-
 use arrow::array::RecordBatch;
 use tessera_schemas::images::{self, About, Image, Source};
 
-use crate::{Entry, Fingerprint, Listed, UNREADABLE};
+use crate::{Fingerprint, Listed, Version};
 
 /// Endings of the files that count as images; what is in them decides how they are decoded.
 pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
@@ -25,7 +23,9 @@ pub fn no_image(files: usize) -> String {
 }
 
 pub(crate) fn is_image(path: &str) -> bool {
-    let extension = Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    // What begins with its only dot is a hidden file without an ending.
+    let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map_or("", |(_, extension)| extension);
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
@@ -43,14 +43,14 @@ pub fn batches(prints: &[Fingerprint]) -> impl Iterator<Item = Result<RecordBatc
 pub(crate) fn image<'a>(print: &'a Fingerprint, label: Option<&'a str>) -> Image<'a> {
     let path = &print.entry.path;
     let source = Source { path, offset: None, length: Some(print.entry.size), row: None };
-    Image { image_id: path, source, label, digest: &print.digest, about: about(print) }
+    Image { image_id: path, source, label, digest: print.digest.to_string().into(), about: about(print) }
 }
 
 /// What a file says of itself.
 fn about(print: &Fingerprint) -> About<'_> {
     let Fingerprint { entry, digest, header } = print;
     // A link that leads nowhere has neither length nor time.
-    let nothing = digest.starts_with(UNREADABLE) && *entry == Entry { path: entry.path.clone(), ..Entry::default() };
+    let nothing = digest.is_unreadable() && entry.version() == Version::default();
     let there = |value: i64| (!nothing).then_some(value);
     About {
         width: header.width.map(i64::from),
@@ -66,6 +66,7 @@ mod tests {
     use tessera_schemas::text;
 
     use super::*;
+    use crate::{Entry, FileDigest, UNREADABLE};
 
     fn entry(path: &str) -> Entry {
         Entry { path: path.into(), size: 5, modified_ns: 1, ..Entry::default() }
@@ -76,7 +77,8 @@ mod tests {
         let entries = ["cat/1.JPG", "cat/deep/2.png", "flat.webp", "notes.txt"].map(entry).to_vec();
         let found = images(Listed { files: entries, left_out: Vec::new() }).files;
         assert_eq!(found.len(), 3);
-        let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path), entry, ..Fingerprint::default() };
+        let print =
+            |entry: Entry| Fingerprint { digest: format!("of {}", entry.path).into(), entry, ..Fingerprint::default() };
         let prints: Vec<Fingerprint> = found.into_iter().map(print).collect();
         let batch = batches(&prints).next().unwrap().unwrap();
         let labels: Vec<Option<&str>> = text(&batch, "label").unwrap().iter().collect();
@@ -102,7 +104,7 @@ mod tests {
         let there = Fingerprint { entry: Entry { modified_ns: -1, ..entry("a.jpg") }, digest: "d".into(), header };
         let about = About { width: Some(3), height: None, format: Some("png"), bytes: Some(5), modified_us: Some(-1) };
         assert_eq!(image(&there, None).about, about);
-        let digest = format!("{UNREADABLE}not found");
+        let digest = FileDigest::from(format!("{UNREADABLE}not found"));
         let closed = Fingerprint { entry: entry("b.jpg"), digest: digest.clone(), ..Fingerprint::default() };
         assert_eq!(image(&closed, None).about, About { bytes: Some(5), modified_us: Some(0), ..About::default() });
         let path = Entry { path: "c.jpg".into(), ..Entry::default() };

@@ -7,9 +7,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use digest::{FileDigest, UNREADABLE};
 use header::Header;
 use tessera_schemas::printable;
 
+mod digest;
 pub mod folder;
 pub mod header;
 pub mod local;
@@ -20,7 +22,7 @@ pub mod voc;
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// Relative to the data set's root, with `/` between its parts.
-    pub path: String,
+    pub path: Box<str>,
     /// Bytes.
     pub size: u64,
     /// When its bytes were last written to, in nanoseconds since 1970.
@@ -36,16 +38,40 @@ pub struct Entry {
 impl Entry {
     /// Whether both are the same version of a file: then its bytes are the same.
     pub fn is(&self, other: &Self) -> bool {
-        let Self { path, size, modified_ns, changed_ns, inode, e_tag } = self;
-        if let (Some(one), Some(other_tag)) = (e_tag, &other.e_tag) {
-            return one == other_tag && *path == other.path && *size == other.size;
+        self.path == other.path && self.version().is(other.version())
+    }
+
+    /// Which version of its file it is.
+    pub fn version(&self) -> Version<'_> {
+        let Self { path: _, size, modified_ns, changed_ns, inode, e_tag } = self;
+        let (size, modified_ns, changed_ns, inode) = (*size, *modified_ns, *changed_ns, *inode);
+        Version { size, modified_ns, changed_ns, inode, e_tag: e_tag.as_deref() }
+    }
+}
+
+/// What tells one version of a file from another: an [`Entry`] less its path, whose fields say what each is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of an entry")]
+pub struct Version<'a> {
+    pub size: u64,
+    pub modified_ns: i64,
+    pub changed_ns: i64,
+    pub inode: u64,
+    pub e_tag: Option<&'a str>,
+}
+
+impl Version<'_> {
+    /// Whether both are the same version of one file.
+    pub fn is(self, other: Version<'_>) -> bool {
+        match (self.e_tag, other.e_tag) {
+            (Some(one), Some(two)) => one == two && self.size == other.size,
+            (None, None) => {
+                let same_file = self.inode == other.inode || self.inode == 0 || other.inode == 0;
+                let what = |version: Version<'_>| (version.size, version.modified_ns, version.changed_ns);
+                same_file && what(self) == what(other)
+            }
+            _ => false,
         }
-        let same_file = *inode == other.inode || *inode == 0 || other.inode == 0;
-        same_file
-            && e_tag.is_none()
-            && other.e_tag.is_none()
-            && *path == other.path
-            && (*size, *modified_ns, *changed_ns) == (other.size, other.modified_ns, other.changed_ns)
     }
 }
 
@@ -87,14 +113,11 @@ pub struct LeftOut {
 pub struct Fingerprint {
     /// The file.
     pub entry: Entry,
-    /// Hash of its bytes, as text.
-    pub digest: String,
+    /// Hash of its bytes.
+    pub digest: FileDigest,
     /// What its first bytes say, of a file that should be an image.
     pub header: Header,
 }
-
-/// How the digest of a file begins that could not be read.
-pub const UNREADABLE: &str = "unreadable: ";
 
 /// How files are reached; the pipeline implements it for each kind of storage.
 pub trait Files: Send + Sync {

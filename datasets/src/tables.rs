@@ -228,7 +228,7 @@ struct File {
 
 impl File {
     fn open(files: &dyn Files, root: &Path, entry: &Entry) -> Result<Self, Error> {
-        let (path, bytes) = (root.join(&entry.path), entry.size);
+        let (path, bytes) = (root.join(&*entry.path), entry.size);
         let raw = Raw { files, path: &path, size: bytes };
         let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
         let header = guard(raw, || match kind {

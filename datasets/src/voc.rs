@@ -98,7 +98,7 @@ pub fn is_image(path: &str) -> bool {
 pub fn classes(files: &dyn Files, root: &Path) -> Result<Vec<String>, Error> {
     let folder = root.join(SETS);
     let entries = whole(&folder, files.list(&folder)?)?;
-    let known = sets(entries.iter().map(|entry| entry.path.as_str()));
+    let known = sets(entries.iter().map(|entry| &*entry.path));
     let classes: Vec<String> = known.into_keys().flatten().map(str::to_owned).collect();
     if classes.is_empty() {
         let message = format!("no class among {} files; those of a class are named as cat_train.txt is", entries.len());
@@ -132,23 +132,22 @@ pub fn schema(classes: &[String]) -> SchemaRef {
 /// # Errors
 /// One of the two folders cannot be read, or not all of what says what images show.
 pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Listed, Error> {
-    let inside = |folder: &str, path: String| format!("{folder}/{path}");
+    let inside = |folder: &str, path: &str| format!("{folder}/{path}");
     let folder = root.join(SETS);
-    let about_them: Vec<Entry> = whole(&folder, files.list(&folder)?)?
+    let mut entries: Vec<Entry> = whole(&folder, files.list(&folder)?)?
         .into_iter()
-        .map(|entry| Entry { path: inside(SETS, entry.path), ..entry })
+        .map(|entry| Entry { path: inside(SETS, &entry.path).into(), ..entry })
         .collect();
-    let names = about_them.iter().filter_map(|entry| set_name(&entry.path));
+    let names = entries.iter().filter_map(|entry| set_name(&entry.path));
     let classes: HashSet<&str> = classes.iter().map(String::as_str).collect();
     let known = |class: &Option<&str>| class.is_none_or(|class| classes.contains(class));
     let sets = sets(names).into_iter().filter(|(class, _)| known(class));
     let wanted: HashSet<String> =
         sets.flat_map(|(class, sets)| sets.into_iter().map(move |set| file_name(class, set))).collect();
-    let mut entries = about_them.clone();
     entries.retain(|entry| set_name(&entry.path).is_some_and(|name| wanted.contains(name)));
     let images = folder::images(files.list(&root.join(IMAGES))?);
-    entries.extend(images.files.into_iter().map(|entry| Entry { path: inside(IMAGES, entry.path), ..entry }));
-    let left_out = images.left_out.into_iter().map(|one| LeftOut { path: inside(IMAGES, one.path), ..one });
+    entries.extend(images.files.into_iter().map(|entry| Entry { path: inside(IMAGES, &entry.path).into(), ..entry }));
+    let left_out = images.left_out.into_iter().map(|one| LeftOut { path: inside(IMAGES, &one.path), ..one });
     Ok(Listed { files: entries, left_out: left_out.collect() })
 }
 

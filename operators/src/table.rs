@@ -55,7 +55,7 @@ impl Operator for Table {
         let entries = list(inputs.files, &path).map_err(faulty)?;
         let is_file = match &entries[..] {
             // A file lists itself, by its name.
-            [only] if is_remote => path.ends_with(&only.path),
+            [only] if is_remote => path.ends_with(&*only.path),
             _ => path.is_file(),
         };
         let root = if is_file { path.parent().unwrap_or(&path).to_owned() } else { path.clone() };
@@ -144,7 +144,7 @@ mod tests {
             let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
             let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
             let entries = source.list(&LocalFiles).unwrap().files;
-            assert_eq!((source.root(), entries[0].path.as_str()), (dir.path(), "t.csv"));
+            assert_eq!((source.root(), &*entries[0].path), (dir.path(), "t.csv"));
             let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
             let mut rows = Vec::new();
             let mut emit = |batch: RecordBatch| {

@@ -1,5 +1,6 @@
 //! `images`: which images there are and where their bytes lie; the bytes stay there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -32,7 +33,7 @@ pub struct Image<'a> {
     /// The class, where the data set has one.
     pub label: Option<&'a str>,
     /// Fingerprint of the bytes, as text.
-    pub digest: &'a str,
+    pub digest: Cow<'a, str>,
     /// What its file says of itself.
     pub about: About<'a>,
 }
@@ -122,7 +123,7 @@ pub fn batch<'a>(images: impl IntoIterator<Item = Image<'a>>) -> Result<RecordBa
         texts(|i| i.image_id),
         Arc::new(source),
         label,
-        texts(|i| i.digest),
+        Arc::new(StringArray::from_iter_values(images.iter().map(|image| &image.digest))),
         whole(|a| a.width),
         whole(|a| a.height),
         format,

@@ -33,7 +33,7 @@ fn read(dir: &TempDir, limit: usize) -> Result<RecordBatch, Error> {
         images += usize::from(is_image(&entry.path));
         !is_image(&entry.path) || images <= limit
     });
-    let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path), entry, ..Fingerprint::default() };
+    let print = |entry: Entry| Fingerprint { digest: format!("of {}", entry.path).into(), entry, ..Fingerprint::default() };
     let prints: Vec<_> = entries.into_iter().map(print).collect();
     let found: Vec<_> = batches(&LocalFiles, root, &classes, &prints)?.map(Result::unwrap).collect();
     assert_eq!(found.len(), 1);

@@ -104,7 +104,7 @@ fn look(root: &Path, images: &[Entry]) -> Found {
     let mut found = Found { images: images.len(), ..Found::default() };
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
     for image in images {
-        let extension = Path::new(&image.path).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let extension = Path::new(&*image.path).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         *formats.entry(extension).or_default() += 1;
         match image.path.split_once('/') {
             Some((first, _)) => *found.labels.entry(first.to_owned()).or_default() += 1,
@@ -115,7 +115,7 @@ fn look(root: &Path, images: &[Entry]) -> Found {
     found.formats.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let sampled = SAMPLED.min(images.len());
     for at in 0..sampled {
-        let path = root.join(&images[at * images.len() / sampled].path);
+        let path = root.join(&*images[at * images.len() / sampled].path);
         let reader = image::ImageReader::open(&path).and_then(|reader| reader.with_guessed_format());
         match reader.map(|reader| reader.into_dimensions()) {
             Ok(Ok(size)) => found.sizes.push(size),

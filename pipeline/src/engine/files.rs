@@ -66,11 +66,11 @@ fn whole(read: &Read, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     }
 }
 
-fn entry(path: String, meta: &ObjectMeta) -> Entry {
+fn entry(path: &str, meta: &ObjectMeta) -> Entry {
     let modified_ns = meta.last_modified.timestamp_nanos_opt().unwrap_or(0);
     // A store that has no ETags has times.
     let e_tag = meta.e_tag.as_deref().map(Into::into);
-    Entry { path, size: meta.size, modified_ns, changed_ns: modified_ns, inode: 0, e_tag }
+    Entry { path: path.into(), size: meta.size, modified_ns, changed_ns: modified_ns, inode: 0, e_tag }
 }
 
 /// The objects below a folder, or the one that has its name.
@@ -88,12 +88,12 @@ async fn list(bucket: Bucket, folder: String) -> io::Result<Listed> {
         if path.is_empty() || path.split('/').any(|part| part.starts_with('.')) {
             continue;
         }
-        listed.files.push(entry(path.to_owned(), &meta));
+        listed.files.push(entry(path, &meta));
     }
     if !is_there {
         let meta = bucket.store.head(&root).await.map_err(refused)?;
         let name = folder.rsplit('/').next().unwrap_or(&folder);
-        listed.files.push(entry(name.to_owned(), &meta));
+        listed.files.push(entry(name, &meta));
     }
     listed.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     drop_folders(&mut listed);
@@ -103,12 +103,12 @@ async fn list(bucket: Bucket, folder: String) -> io::Result<Listed> {
 /// Takes away empty objects that stand for folders: others lie below them.
 fn drop_folders(listed: &mut Listed) {
     let files = &listed.files;
-    let is_folder = |at: usize| {
-        let below = format!("{}/", files[at].path);
-        let next = files.partition_point(|file| file.path < below);
-        files[at].size == 0 && files.get(next).is_some_and(|file| file.path.starts_with(&below))
+    let is_folder = |file: &Entry| {
+        let below = format!("{}/", file.path);
+        let next = files.partition_point(|file| *file.path < *below);
+        files.get(next).is_some_and(|file| file.path.starts_with(&below))
     };
-    let folders: Vec<bool> = (0..files.len()).map(is_folder).collect();
+    let folders: Vec<bool> = files.iter().map(|file| file.size == 0 && is_folder(file)).collect();
     let mut at = folders.into_iter();
     listed.files.retain(|_| !at.next().unwrap_or(false));
 }
@@ -182,13 +182,13 @@ mod tests {
         let files = files(&all);
         for root in ["s3://b/d", "s3://b/d/"] {
             let listed = files.list(Path::new(root)).unwrap();
-            let paths: Vec<&str> = listed.files.iter().map(|e| e.path.as_str()).collect();
+            let paths: Vec<&str> = listed.files.iter().map(|e| &*e.path).collect();
             assert_eq!(paths, ["a/b/c#1%20.jpg", "a/z z.jpg", "b.jpg", "é.jpg"]);
             assert!(listed.files.iter().all(|e| e.size == 3 && e.modified_ns > 0 && e.e_tag.is_some()));
-            let first = Path::new(root).join(&listed.files[0].path);
+            let first = Path::new(root).join(&*listed.files[0].path);
             assert_eq!(files.read(&first).unwrap(), b"xyz");
         }
-        assert_eq!(files.list(Path::new("s3://b/d/b.jpg")).unwrap().files[0].path, "b.jpg");
+        assert_eq!(files.list(Path::new("s3://b/d/b.jpg")).unwrap().files[0].path.as_ref(), "b.jpg");
         assert_eq!(files.list(Path::new("s3://b")).unwrap().files.len(), 5);
         let missing = files.list(Path::new("s3://b/e")).unwrap_err().to_string();
         assert_eq!(missing, "s3://b/e: nothing is there");

@@ -158,11 +158,38 @@ pub fn short(hash: &blake3::Hash) -> String {
 
 /// Hashes texts, framed.
 pub fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for text in texts {
-        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    let mut all = Texts::default();
+    texts.into_iter().for_each(|text| all.add(text));
+    all.hash()
+}
+
+/// A hash of many texts, framed, of which none need be kept.
+#[derive(Default)]
+pub struct Texts {
+    hasher: blake3::Hasher,
+    /// What is not hashed yet: the hash is several times faster over many bytes at once.
+    pending: Vec<u8>,
+}
+
+impl Texts {
+    /// Bytes that are hashed at once.
+    const AT_ONCE: usize = 64 << 10;
+
+    /// Goes on with one more.
+    pub fn add(&mut self, text: &str) {
+        self.pending.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        self.pending.extend_from_slice(text.as_bytes());
+        if self.pending.len() >= Self::AT_ONCE {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
     }
-    short(&hasher.finalize())
+
+    /// The hash of all.
+    pub fn hash(mut self) -> String {
+        self.hasher.update(&self.pending);
+        short(&self.hasher.finalize())
+    }
 }
 
 /// What a field says beyond its values: its type, and metadata that readers act on.

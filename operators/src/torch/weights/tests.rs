@@ -68,7 +68,7 @@ fn a_file_becomes_a_table() {
     let note = "the file does not say which network its tensors are of; no network has such tensors (`a.steps`, `b.weight`)";
     assert_eq!(notes, [note]);
     let source = source(weights, 1);
-    assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_str()), (folder.path(), "w.safetensors"));
+    assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_ref()), (folder.path(), "w.safetensors"));
     let batches = read(&*source).unwrap();
     let rows = table::rows(&batches[0]).unwrap();
     assert_eq!(batches.len(), 1);

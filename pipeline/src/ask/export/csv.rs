@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(text(&batch.unwrap()), "feature_0,feature_1,shape,n\n0.5,1.0,\"[1,null]\",\n1.5,2.0,,3\n");
         let source = Source { path: "a.jpg", offset: None, length: Some(7), row: None };
         let images =
-            images::batch([Image { image_id: "a.jpg", source, label: None, digest: "d", about: About::default() }]).unwrap();
+            images::batch([Image { image_id: "a.jpg", source, label: None, digest: "d".into(), about: About::default() }])
+                .unwrap();
         assert_eq!(
             text(&images),
             "image_id,source.path,source.offset,source.length,source.row,label,digest,width,height,format,bytes,modified\n\

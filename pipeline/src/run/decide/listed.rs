@@ -1,17 +1,17 @@
 //! Deciding about a source: its files are listed, and those that changed are hashed.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BinaryHeap, HashSet};
+use std::fmt::{Display, Write as _};
 
 use anyhow::Result;
-use tessera_datasets::{Fingerprint, LeftOut};
+use tessera_datasets::{Entry, FileDigest, Fingerprint, LeftOut};
 use tessera_operators::operator::Source;
 
-use super::super::listing::{self, Hashing, Listing};
+use super::super::listing::{self, Hashing, Known, Listing};
 use super::super::reason::Reason;
 use super::{Ask, Decision, removed};
 use crate::engine::catalog::Catalog;
-use crate::store::key::{self, KeyParts};
+use crate::store::key::{KeyParts, Texts};
 use crate::store::{DroppedRow, Manifest, StageStore};
 
 /// Lists a source's files into the decision and the parts of its key. Returns how many rows they may make; none if that takes reading
@@ -27,45 +27,46 @@ pub(super) fn list(
 ) -> Result<Option<usize>> {
     let name = catalog.name(node);
     let source = catalog.source(node)?;
+    let last = listing::read(store);
     let since_ns = listing::now_ns();
     let listed = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
     let mut entries = listed.files;
     decision.left_out = listed.left_out.into_iter().map(|one| left_out(name, one)).collect();
     let mut there = None;
     if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
-        let rows = entries.iter().filter(|entry| source.makes_row(&entry.path));
-        let all: HashSet<String> = rows.map(|entry| entry.path.clone()).collect();
-        let chosen = sample(&all, limit);
-        entries.retain(|entry| !source.makes_row(&entry.path) || chosen.contains(entry.path.as_str()));
+        let (first, all) = limited(entries, limit, source.as_ref());
+        entries = first;
         there = Some(all);
     }
     let rows = entries.iter().filter(|entry| source.makes_row(&entry.path)).count();
-    let known = match listing::load(store) {
+    let known = match last.open() {
         // What was asked for by force is not believed of before.
-        Ok(known) if ask.force => Listing { prints: Vec::new(), ..known },
+        Ok(known) if ask.force => known.forgotten(),
         Ok(known) => known,
         Err(damaged) => {
             decision.damaged.push(damaged);
-            Listing::default()
+            Known::default()
         }
     };
-    let changes = listing::changes(&entries, &known.prints);
-    if known.outdated {
+    let outdated = known.outdated;
+    if outdated {
         decision.reasons.push(Reason::OutdatedListing);
     }
-    if known.prints.is_empty() && !entries.is_empty() && !ask.hash_all {
-        if !known.outdated {
+    let compared = listing::compare(entries, known);
+    decision.damaged.extend(compared.damaged);
+    let (mut prints, changes) = (compared.prints, compared.changes);
+    let is_new = compared.known == 0;
+    if is_new && !prints.is_empty() && !ask.hash_all {
+        if !outdated {
             decision.reasons.push(Reason::NeverRun);
         }
         decision.parts = rows.div_ceil(catalog.part_rows(node));
         decision.stale_parts = decision.parts;
         return Ok(None);
     }
-    let unsure = known.unsure();
     let keep = |prints: &[Fingerprint]| {
-        let listing = Listing { prints: prints.to_vec(), since_ns, outdated: false };
         // It is kept again at the end, and then a refusal is told.
-        let _ = listing::save(store, &listing);
+        let _ = listing::keep(store, prints, since_ns);
     };
     let is_image = |path: &str| source.row_per_file() && source.makes_row(path);
     let hashing = Hashing {
@@ -76,31 +77,52 @@ pub(super) fn list(
         progress: ask.progress,
         keep: &keep,
     };
-    let prints = listing::fingerprint(entries, &known, &hashing)?;
+    listing::hash(&mut prints, &hashing)?;
     decision.listing = Listing { prints, since_ns, outdated: false };
-    if !changes.none() && !known.prints.is_empty() {
+    if !changes.none() && !is_new {
         decision.reasons.push(Reason::Files(changes));
     }
-    parts.listing = Some(listing_key(source.as_ref(), decision));
+    parts.listing = Some(listing_key(source.as_ref(), &decision.listing.prints, &decision.left_out));
     let prints = &decision.listing.prints;
     if let Some(current) = current.filter(|current| current.key != parts.key()) {
-        removed::check(name, store, source.as_ref(), current, prints, there.as_ref())?;
+        removed::check(name, store, source.as_ref(), current, prints, there.as_deref())?;
     }
-    if !changes.none() || unsure {
+    if !changes.none() || compared.unsure {
         listing::save(store, &decision.listing).or_else(|error| if ask.hash_all { Err(error) } else { Ok(()) })?;
     }
     Ok(Some(rows))
 }
 
-/// So many of some paths, the same ones each time, and from all folders alike: those with the smallest hashes.
-fn sample(paths: &HashSet<String>, count: usize) -> HashSet<&str> {
-    let mut hashed: Vec<([u8; 32], &str)> =
-        paths.iter().map(|path| (*blake3::hash(path.as_bytes()).as_bytes(), path.as_str())).collect();
-    if count < hashed.len() {
-        hashed.select_nth_unstable(count);
-        hashed.truncate(count);
+/// The files that are chosen where the first rows alone are asked for, with those that make no row; and the paths of all that make one.
+fn limited(entries: Vec<Entry>, limit: usize, source: &dyn Source) -> (Vec<Entry>, Vec<Box<str>>) {
+    let rows = entries.iter().map(|entry| &*entry.path).filter(|path| source.makes_row(path));
+    let sample = sample(rows, limit);
+    let (mut chosen, mut there) = (Vec::new(), Vec::new());
+    for entry in entries {
+        if !source.makes_row(&entry.path) {
+            chosen.push(entry);
+        } else if sample.contains(&there.len()) {
+            there.push(entry.path.clone());
+            chosen.push(entry);
+        } else {
+            there.push(entry.path);
+        }
     }
-    hashed.into_iter().map(|(_, path)| path).collect()
+    (chosen, there)
+}
+
+/// So many of some paths, by their places, the same ones each time, and from all folders alike: those with the smallest hashes.
+fn sample<'a>(paths: impl Iterator<Item = &'a str>, count: usize) -> HashSet<usize> {
+    let mut least = BinaryHeap::new();
+    for (at, path) in paths.enumerate() {
+        let hash = *blake3::hash(path.as_bytes()).as_bytes();
+        if least.len() < count {
+            least.push((hash, at));
+        } else if let Some(mut most) = least.peek_mut().filter(|most| hash < most.0) {
+            *most = (hash, at);
+        }
+    }
+    least.into_iter().map(|(_, at)| at).collect()
 }
 
 /// What cannot be listed, as a row of the table `dropped`.
@@ -109,30 +131,28 @@ fn left_out(stage: &str, one: LeftOut) -> DroppedRow {
 }
 
 /// All that a source's table says of its files: their digests, and of images their lengths and times.
-fn listing_key(source: &dyn Source, decision: &Decision) -> String {
-    let mut texts: Vec<Cow<'_, str>> = Vec::new();
-    for Fingerprint { entry, digest, .. } in &decision.listing.prints {
-        texts.extend([Cow::from(&entry.path), digest.into()]);
+fn listing_key(source: &dyn Source, prints: &[Fingerprint], left_out: &[DroppedRow]) -> String {
+    let mut texts = Texts::default();
+    let (mut digits, mut number) = ([0; FileDigest::DIGITS], String::new());
+    for Fingerprint { entry, digest, .. } in prints {
+        texts.add(&entry.path);
+        texts.add(digest.text(&mut digits));
         if source.row_per_file() && source.makes_row(&entry.path) {
-            texts.extend([entry.size.to_string().into(), entry.modified_ns.to_string().into()]);
+            for value in [&entry.size as &dyn Display, &entry.modified_ns] {
+                number.clear();
+                // A text takes whatever is written to it.
+                let _ = write!(number, "{value}");
+                texts.add(&number);
+            }
         }
     }
-    texts.extend(decision.left_out.iter().flat_map(|row| ["left out".into(), (&row.image_id).into(), (&row.reason).into()]));
-    key::hash(texts.iter().map(|text| text.as_ref()))
+    for row in left_out {
+        ["left out", &row.image_id, &row.reason].into_iter().for_each(|text| texts.add(text));
+    }
+    texts.hash()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_is_of_all_folders_and_grows() {
-        let paths: HashSet<String> = (0..300).map(|at| format!("{}/{at}.jpg", ["cat", "dog", "owl"][at % 3])).collect();
-        let (few, more) = (sample(&paths, 30), sample(&paths, 60));
-        assert_eq!((few.len(), more.len(), sample(&paths, 0).len(), sample(&paths, 999).len()), (30, 60, 0, 300));
-        assert!(few.is_subset(&more));
-        for folder in ["cat/", "dog/", "owl/"] {
-            assert!(few.iter().filter(|path| path.starts_with(folder)).count() >= 4, "{folder}: {few:?}");
-        }
-    }
-}
+mod many;
+#[cfg(test)]
+mod tests;
