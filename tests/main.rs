@@ -15,6 +15,7 @@ mod experiments;
 mod export;
 mod features;
 mod full_disk;
+mod hostile;
 mod init;
 mod interrupt;
 mod kills;
