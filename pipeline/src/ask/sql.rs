@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod cells;
+pub mod least;
 pub mod limits;
 pub mod output;
 pub mod planner;
