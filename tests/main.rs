@@ -16,6 +16,7 @@ mod export;
 mod features;
 mod full_disk;
 mod gone;
+mod hostile;
 mod init;
 mod interrupt;
 mod kills;

@@ -77,3 +77,33 @@ features = { op = "hog", input = "decoded", cell = 64 }
     // The images that came later are 192 MB as files, and 177 MB as pixels.
     assert!(many < few + (40 << 20), "{few} bytes for 100 images, {many} for 500");
 }
+
+/// A sort of wide rows goes to files, and so do the many first rows of one; a batch has as many rows as its memory is for.
+#[test]
+fn sorts_of_more_than_a_query_may_take_go_to_files() {
+    let (rows, place) = (60_000, Place::new());
+    vectors(&place, rows, 1000);
+    place.write("pipeline.toml", "[stage]\nx = { op = \"table\", path = \"x.npy\" }\n");
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let ask = |query: &str| {
+        let arguments = [query, "--memory", "48MiB", "--threads", "2", "--format", "csv"];
+        let (answer, peak) = peak_memory(place.command("sql", "pipeline.toml", &arguments));
+        assert_eq!(answer.code, 0, "{query}: {}", answer.err);
+        (answer.out, peak)
+    };
+    let sorted = |limit: &str| {
+        format!(
+            "SELECT image_id, array_length(feature) AS n \
+             FROM (SELECT * FROM x ORDER BY feature[1], image_id DESC {limit}) ORDER BY 1"
+        )
+    };
+    let (least, same) = ("SELECT image_id FROM x ORDER BY feature[1], image_id DESC OFFSET 1", rows - 1);
+    let (count, few) = ask("SELECT count(*) AS n FROM x");
+    assert_eq!(count.trim(), format!("n\n{rows}"));
+    for query in [sorted("OFFSET 1"), sorted(&format!("LIMIT {same}")), least.to_owned()] {
+        let (found, many) = ask(&query);
+        assert_eq!(found.lines().count(), rows, "{query}");
+        // The features are 240 MB.
+        assert!(many < few + (150 << 20), "{query}: {many} bytes, and {few} to count");
+    }
+}

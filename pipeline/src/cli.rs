@@ -11,6 +11,7 @@ mod prompt;
 mod report;
 mod session;
 mod show;
+mod sql;
 mod summary;
 
 use std::borrow::Cow;
@@ -18,13 +19,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::{printable, printable_lines};
 
 use crate::ask::meanwhile;
-use crate::ask::sql::limits::Limits;
+use crate::ask::sql::limits::{Exceeded, Limits};
 use crate::ask::sql::output::{Format, print_all};
 use crate::declare::faults::Faults;
 use crate::run::{self, Options};
@@ -97,19 +98,7 @@ Without a query there is a prompt, where Tab completes names. Examples:
   tessera sql pipeline.toml --format csv < query.sql
   tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
-    Sql {
-        #[command(flatten)]
-        file: InFile,
-        /// One SELECT; without it, a terminal gets a prompt, and anything else is read as the query.
-        query: Option<String>,
-        /// Ask the tables that `run --limit N` made.
-        #[arg(long, value_name = "N")]
-        limit: Option<u32>,
-        #[command(flatten)]
-        bounds: Bounds,
-        #[command(flatten)]
-        output: Output,
-    },
+    Sql(sql::Sql),
     /// Draw the stages and what they read.
     Graph {
         #[command(flatten)]
@@ -239,6 +228,9 @@ pub fn main() -> ExitCode {
                 }
                 None => tell(format_args!("error: {error:#}")),
             }
+            if error.is::<Exceeded>() {
+                session::leave(1);
+            }
             let usage = error.is::<Faults>() || error.is::<Usage>();
             let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
             ExitCode::from(if usage { 2 } else { failed })
@@ -320,23 +312,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
                 format => summary::run(&mut out, &report, format)?,
             }
         }
-        Command::Sql { file, query, limit, bounds, output } => {
-            let query = match query {
-                Some(query) => query,
-                None if prompt::possible() => {
-                    prompt::Prompt::open(&file, threads, limit, bounds, output.format)?.run(&mut out)?;
-                    return Ok(ExitCode::SUCCESS);
-                }
-                None => io::read_to_string(io::stdin()).context("cannot read a query from standard input")?,
-            };
-            let session = Session::reading(&file, threads, limit)?;
-            let mut rows = session.ask(&query, bounds.limits(), &Interrupt::default())?;
-            print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
-            let end = rows.end();
-            out.flush()?;
-            summary::left_out(&end.dropped);
-            tell_notes(&end.notes);
-        }
+        Command::Sql(sql) => sql.run(&mut out, threads)?,
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
             graph::draw(&mut out, &session.catalog.plan, format)?;

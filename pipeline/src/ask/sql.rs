@@ -2,13 +2,17 @@
 
 pub mod agreement;
 pub mod cells;
+pub mod least;
 pub mod limits;
 pub mod output;
 pub mod planner;
 pub mod provider;
+pub mod shares;
 pub mod snapshot;
+pub mod spill;
 pub mod streamed;
 pub mod system;
+pub mod width;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +21,10 @@ use anyhow::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt as _;
 
@@ -25,7 +32,7 @@ use super::meanwhile;
 use crate::engine::catalog::Catalog;
 use crate::engine::convert;
 use crate::store::DroppedRow;
-use limits::Limits;
+use limits::{Exceeded, Limits};
 use provider::Scans;
 
 /// A context in which every stage and every system table is a table; `scans` gets to know what its queries leave out.
@@ -65,14 +72,20 @@ pub struct Answer {
 pub struct Asked {
     /// Its columns.
     pub schema: SchemaRef,
-    /// Its rows, as they come.
-    pub rows: SendableRecordBatchStream,
+    rows: SendableRecordBatchStream,
     catalog: Arc<Catalog>,
     scans: Scans,
     tables: BTreeSet<String>,
+    limits: Limits,
 }
 
 impl Asked {
+    /// The next rows, unless all were read.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let batch = self.rows.next().await?;
+        Some(batch.map_err(|error| refused(error, self.limits)))
+    }
+
     /// Images that views could not handle, once all rows were read.
     pub fn dropped(&self) -> Vec<DroppedRow> {
         self.scans.dropped()
@@ -96,10 +109,28 @@ impl Asked {
 pub async fn ask(catalog: &Arc<Catalog>, sql: &str, limits: Limits) -> Result<Asked> {
     let scans = Scans::default();
     let context = context(catalog, &scans, limits)?;
-    let frame = provider::read_only(&context, sql).await.map_err(convert::unwrap)?;
+    let refused = |error| refused(error, limits);
+    let frame = provider::read_only(&context, sql).await.map_err(refused)?;
     let tables = tables(&context, sql);
-    let rows = frame.execute_stream().await.map_err(convert::unwrap)?;
-    Ok(Asked { schema: rows.schema(), rows, catalog: catalog.clone(), scans, tables })
+    let rows = execute(frame, limits).await.map_err(refused)?;
+    Ok(Asked { schema: rows.schema(), rows, catalog: catalog.clone(), scans, tables, limits })
+}
+
+/// The limit that DataFusion failed at, or else what it failed at.
+fn refused(error: DataFusionError, limits: Limits) -> anyhow::Error {
+    Exceeded::found_in(&error, limits).map_or_else(|| convert::unwrap(error), Into::into)
+}
+
+/// Begins to execute a query, its batches by the width of its rows.
+async fn execute(frame: DataFrame, limits: Limits) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let (mut state, plan) = frame.into_parts();
+    let plan = state.optimize(&plan)?;
+    let rows = width::batch_rows(&plan, limits, state.config().target_partitions())?;
+    let config = state.config().clone().with_batch_size(rows);
+    *state.config_mut() = config;
+    let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
+    let plan = width::with_sorts_that_spill(plan, limits, state.config().target_partitions())?;
+    execute_stream(plan, state.task_ctx())
 }
 
 /// Answers a query, its rows in memory.
@@ -109,8 +140,8 @@ pub async fn ask(catalog: &Arc<Catalog>, sql: &str, limits: Limits) -> Result<As
 pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<Answer> {
     let mut asked = ask(catalog, sql, Limits::default()).await?;
     let mut batches = Vec::new();
-    while let Some(batch) = asked.rows.next().await {
-        batches.push(batch.map_err(convert::unwrap)?);
+    while let Some(batch) = asked.next().await {
+        batches.push(batch?);
     }
     Ok(Answer { schema: asked.schema.clone(), batches, dropped: asked.dropped(), notes: asked.notes() })
 }

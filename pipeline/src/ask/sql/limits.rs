@@ -8,17 +8,26 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use datafusion::error::Result;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tessera_operators::memory::Memory;
 
+use super::shares::Shares;
+use super::spill::Files;
+
 /// How often the process is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(10);
 /// How long a query that ran out of time may take to see it.
 const GRACE: Duration = Duration::from_millis(500);
-/// Consumers that a message about memory names.
-const NAMED: usize = 3;
+/// Sorted runs that are merged at once: of more, some are merged to longer ones before.
+pub(super) const FAN_IN: usize = 64;
+/// Bytes of memory that a batch has to have to get pages of its own, which go back to the system with it. The allocator would keep
+/// others, and by itself it takes ever larger ones for small.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_PAGES: libc::c_int = 256 << 10;
+/// Bytes of all files that a query spills to.
+const SPILLED: u64 = 100 << 30;
 /// What a process may take beside the memory of its queries: batches on their way, buffers of readers.
 const BESIDE: u64 = 256 << 20;
 
@@ -50,6 +59,13 @@ pub enum Exceeded {
     Memory(Memory),
 }
 
+impl Exceeded {
+    /// The limit that a query met at which DataFusion failed, if it was one.
+    pub fn found_in(error: &DataFusionError, limits: Limits) -> Option<Self> {
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)).then_some(Self::Memory(limits.memory))
+    }
+}
+
 impl Limits {
     /// What DataFusion runs in: a pool that sorts, joins and aggregates share, and files to spill to.
     ///
@@ -57,9 +73,11 @@ impl Limits {
     /// There is no folder for temporary files.
     pub fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
         let bytes = usize::try_from(self.memory.0).unwrap_or(usize::MAX);
-        let named = NAMED.try_into().expect("not 0");
-        let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), named);
-        RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()
+        let files = DiskManagerBuilder::default()
+            .with_temp_file_factory(Arc::new(Files::new(SPILLED)))
+            .with_max_spill_merge_fan_in(FAN_IN);
+        let pool = Arc::new(Shares::new(bytes));
+        RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(files).build_arc()
     }
 
     /// Watches the process from now on, until what is returned is dropped. `exceeded` is told once, and `end` shortly after if the
@@ -71,6 +89,7 @@ impl Limits {
     ) -> Watch {
         let (sender, over) = channel::<()>();
         let start = Instant::now();
+        return_large_blocks();
         let rest = resident().unwrap_or(0);
         let most = rest.saturating_add(self.memory.0).saturating_add(BESIDE);
         let work = move || {
@@ -82,14 +101,25 @@ impl Limits {
                 if self.timeout.is_some_and(|timeout| start.elapsed() > timeout) {
                     break Exceeded::Time(self.timeout.unwrap_or_default());
                 }
-                if resident().is_some_and(|bytes| bytes > most) {
+                let is_over = || resident().is_some_and(|bytes| bytes > most);
+                if is_over() {
+                    // Some of it may be the allocator's alone.
+                    return_free_blocks();
+                }
+                if is_over() {
                     break Exceeded::Memory(self.memory);
                 }
             };
             exceeded(found);
-            if let Err(RecvTimeoutError::Timeout) = over.recv_timeout(GRACE) {
-                end(found);
+            let told = Instant::now();
+            // One that takes ever more is not waited for.
+            while told.elapsed() < GRACE && resident().is_none_or(|bytes| bytes < most.saturating_add(BESIDE / 2)) {
+                match over.recv_timeout(LOOK) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    _ => return,
+                }
             }
+            end(found);
         };
         // Without a thread, DataFusion's own limits hold.
         let _ = std::thread::Builder::new().name("tessera-watch".into()).spawn(work);
@@ -102,11 +132,35 @@ pub struct Watch {
     _over: Sender<()>,
 }
 
+/// Has the allocator give large blocks back to the system as soon as they are free.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_large_blocks() {
+    // SAFETY: it takes two numbers. A refusal leaves the allocator as it was.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_large_blocks() {}
+
+/// Has the allocator give all that is free back to the system.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_free_blocks() {
+    // SAFETY: it touches what nobody holds.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_free_blocks() {}
+
 /// Bytes of the process's memory, files that it maps left out.
 fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    // The whole, what is resident, and what of that is shared, in pages.
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = pages.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()?, pages.next()?);
+    // SAFETY: it reads a constant of the system.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    Some(resident.saturating_sub(shared) * page)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::{CastExpr, col};
@@ -22,6 +23,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::agreement;
+use super::least::LeastFirst;
 use crate::engine::catalog::Catalog;
 use crate::engine::config;
 use crate::engine::operator_exec::ScanState;
@@ -35,7 +37,8 @@ pub fn context(threads: usize) -> SessionContext {
 
 /// The same within limits of memory.
 pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
-    let context = SessionContext::new_with_config_rt(config(threads), runtime);
+    let state = SessionStateBuilder::new().with_config(config(threads)).with_runtime_env(runtime).with_default_features();
+    let context = SessionContext::new_with_state(state.with_physical_optimizer_rule(Arc::new(LeastFirst)).build());
     for function in agreement::all() {
         context.register_udaf(function);
     }

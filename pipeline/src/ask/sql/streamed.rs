@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::limits::{Exceeded, Limits, Watch};
 use crate::engine::catalog::Catalog;
-use crate::engine::{convert, pool};
+use crate::engine::pool;
 use crate::store::DroppedRow;
 use crate::watch::interrupt::Interrupt;
 
@@ -154,8 +153,8 @@ async fn answer(catalog: &Arc<Catalog>, query: &str, limits: Limits, sender: &Se
     if sender.send(Message::Begun(asked.schema.clone())).await.is_err() {
         return Ok(());
     }
-    while let Some(batch) = asked.rows.next().await {
-        if sender.send(Message::Batch(batch.map_err(convert::unwrap)?)).await.is_err() {
+    while let Some(batch) = asked.next().await {
+        if sender.send(Message::Batch(batch?)).await.is_err() {
             return Ok(());
         }
     }
