@@ -216,7 +216,9 @@ mod tests {
         let missing = refused(&dir.path().join("none.csv"));
         assert_eq!(missing.at, at);
         assert!(missing.message.contains("none.csv` does not exist"), "{}", missing.message);
-        for (name, text) in [("t.txt", "tables end in parquet, csv, npy, arrow, feather, h5, hdf5"), ("t.parquet", "t.parquet: ")] {
+        for (name, text) in
+            [("t.txt", "tables end in parquet, csv, npy, arrow, feather, h5, hdf5"), ("t.parquet", "t.parquet: ")]
+        {
             let path = dir.path().join(name);
             std::fs::write(&path, "words").unwrap();
             let error = refused(&path);

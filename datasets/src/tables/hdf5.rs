@@ -31,6 +31,7 @@ mod kind;
 pub mod layout;
 mod picture;
 mod stored;
+pub mod write;
 
 /// Bytes of rows that are read together, and inflated by all threads.
 const BLOCK_BYTES: u64 = 64 << 20;

@@ -256,7 +256,10 @@ fn files_with_other_columns_are_refused() {
 fn what_is_no_table_is_said_with_what_would_be() {
     let dir = folder(&[("a.txt", Vec::new()), ("b.xlsx", Vec::new())]);
     let message = listed(&dir).unwrap_err().to_string();
-    assert!(message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather, h5, hdf5"), "{message}");
+    assert!(
+        message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather, h5, hdf5"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array as _, ArrayRef, AsArray as _, FixedSizeListArray, GenericBinaryArray, GenericListArray, NullArray, OffsetSizeTrait,
-    StructArray,
+    Array as _, ArrayRef, AsArray as _, FixedSizeListArray, GenericBinaryArray, GenericListArray, NullArray,
+    OffsetSizeTrait, StructArray,
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, not, nullif};
@@ -167,13 +167,17 @@ fn children(file: &File, path: &str, group: &Group, whole: bool, depth: usize) -
                     continue;
                 }
                 let values = stored(&dataset, &path, whole)?;
-                beside.extend(texts(&dataset).remove(layout::VALID));
-                Some(Column::of_dataset(file, &name, &path, &dataset, values, whole)?)
+                let mut about = texts(&dataset);
+                beside.extend(about.remove(layout::VALID));
+                let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
+                Some(Column::of_dataset(file, &shown, &path, &dataset, values, whole)?)
             }
             LocationType::Group => {
                 let found = group.group(&name).map_err(unread)?;
-                beside.extend(texts(&found).remove(layout::VALID));
-                Column::of_group(file, &name, &path, &found, whole, depth + 1)?
+                let mut about = texts(&found);
+                beside.extend(about.remove(layout::VALID));
+                let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
+                Column::of_group(file, &shown, &path, &found, whole, depth + 1)?
             }
             _ => None,
         };
@@ -208,9 +212,10 @@ fn valid(file: &File, path: &str, about: &BTreeMap<String, String>, whole: bool)
 }
 
 fn metadata(field: Field, about: &BTreeMap<String, String>) -> Field {
-    about.iter().filter(|(key, _)| key.starts_with(layout::METADATA)).fold(field, |field, (key, text)| {
-        meta::with(field, key, text)
-    })
+    about
+        .iter()
+        .filter(|(key, _)| key.starts_with(layout::METADATA))
+        .fold(field, |field, (key, text)| meta::with(field, key, text))
 }
 
 impl Column {
@@ -266,9 +271,8 @@ impl Column {
             (DataType::Struct(fields), What::Struct(columns))
         } else {
             let wrong = || format!("`{path}` is a group of `{told}`, and should have the datasets `offsets` and `values`");
-            let mut take = |name: &str| {
-                columns.iter().position(|column| column.field.name() == name).map(|at| columns.swap_remove(at))
-            };
+            let mut take =
+                |name: &str| columns.iter().position(|column| column.field.name() == name).map(|at| columns.swap_remove(at));
             let (Some(offsets), Some(values)) = (take(layout::OFFSETS), take(layout::VALUES)) else { return Err(wrong()) };
             let What::Values(offsets) = offsets.what else { return Err(wrong()) };
             if !matches!(offsets.kind, Kind::Int { bytes: 8, signed: true, .. }) || offsets.shape.len() != 1 {
@@ -320,7 +324,9 @@ impl Column {
 
     fn read(&self, reader: &Reader<'_>, rows: Range<u64>) -> Result<ArrayRef, Error> {
         let count = (rows.end - rows.start) as usize;
-        let wrong = |message: String| reader.raw.error(format!("column `{}`, rows from {}: {message}", self.field.name(), rows.start));
+        let wrong = |message: String| {
+            reader.raw.error(format!("column `{}`, rows from {}: {message}", self.field.name(), rows.start))
+        };
         let array: ArrayRef = match &self.what {
             What::Pictures(values, picture) => picture.column(&reader.bytes(values, rows.clone())?),
             What::Values(values) => {
@@ -339,11 +345,13 @@ impl Column {
             }
             What::Struct(columns) => {
                 let fields = columns.iter().map(|column| column.field.clone()).collect::<Fields>();
-                let arrays = columns.iter().map(|column| column.read(reader, rows.clone())).collect::<Result<Vec<_>, _>>()?;
+                let arrays =
+                    columns.iter().map(|column| column.read(reader, rows.clone())).collect::<Result<Vec<_>, _>>()?;
                 Arc::new(StructArray::try_new(fields, arrays, None).map_err(|error| wrong(error.to_string()))?)
             }
             What::List { offsets, values } => {
-                let bounds = offsets.kind.column(&reader.bytes(offsets, rows.start..rows.end + 1)?, reader.heap).map_err(wrong)?;
+                let bounds =
+                    offsets.kind.column(&reader.bytes(offsets, rows.start..rows.end + 1)?, reader.heap).map_err(wrong)?;
                 let bounds = bounds.as_primitive::<Int64Type>().values().to_vec();
                 let (first, last) = (bounds[0], bounds[count]);
                 if first < 0 || last as u64 > values.rows() || bounds.is_sorted().eq(&false) {

@@ -218,14 +218,19 @@ impl Layout {
                 // The library keeps them in a message of up to 64 KiB.
                 let bytes = values.filter(|&bytes| bytes < 1 << 16).ok_or(format!("is damaged: `{path}` is too large"))?;
                 if kind.in_heap() {
-                    return Err(format!("`{path}` keeps {kind} in its header; `h5repack -l CONTI IN OUT` writes such a file anew"));
+                    return Err(format!(
+                        "`{path}` keeps {kind} in its header; `h5repack -l CONTI IN OUT` writes such a file anew"
+                    ));
                 }
                 let mut values = vec![0; bytes as usize];
                 let mine = dataset.dtype().map_err(|error| error.to_string())?;
-                let read = unsafe {
-                    H5Dread(dataset.id(), mine.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.as_mut_ptr().cast())
-                };
-                if read < 0 { Err(format!("is damaged: `{path}` cannot be read: {}", why())) } else { Ok(Place::Here(values)) }
+                let read =
+                    unsafe { H5Dread(dataset.id(), mine.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.as_mut_ptr().cast()) };
+                if read < 0 {
+                    Err(format!("is damaged: `{path}` cannot be read: {}", why()))
+                } else {
+                    Ok(Place::Here(values))
+                }
             }
             H5D_layout_t::H5D_CONTIGUOUS => {
                 let address = unsafe { H5Dget_offset(dataset.id()) };
@@ -287,7 +292,13 @@ struct Index {
     wrong: Option<String>,
 }
 
-unsafe extern "C" fn on_chunk(offset: *const u64, skipped: u32, address: u64, bytes: u64, index: *mut std::ffi::c_void) -> i32 {
+unsafe extern "C" fn on_chunk(
+    offset: *const u64,
+    skipped: u32,
+    address: u64,
+    bytes: u64,
+    index: *mut std::ffi::c_void,
+) -> i32 {
     // SAFETY: `chunks` hands in its index, and the library as many numbers as there are axes.
     let index = unsafe { &mut *index.cast::<Index>() };
     let start = unsafe { std::slice::from_raw_parts(offset, index.sides.len()) };

@@ -20,6 +20,8 @@ use hdf5_metno_sys::h5pl::H5PLset_loading_state;
 use super::super::raw::Raw;
 use crate::Error;
 
+mod trial;
+
 /// Bytes that are read at once; the library asks for few at a time.
 const PAGE_BYTES: u64 = 64 << 10;
 /// Pages that are kept: the library goes back and forth between them.
@@ -29,14 +31,23 @@ const NAME: &[u8; 5] = b"file\0";
 
 /// Opens a file for the time of `work`. The library does one thing at a time, in all threads.
 ///
+/// The library trusts a file's numbers, and some damaged ones make it crash. So a child process does the work first (`trial.rs`).
+///
 /// # Errors
-/// The file cannot be read, the library does not understand it, or `work` fails.
-pub fn with_file<T>(raw: Raw<'_>, work: impl FnOnce(&File) -> Result<T, String>) -> Result<T, Error> {
+/// The file cannot be read, the library does not understand it or crashes at it, or `work` fails.
+pub fn with_file<T>(raw: Raw<'_>, work: impl Fn(&File) -> Result<T, String>) -> Result<T, Error> {
     // This also starts the library.
     silence_errors(true);
     let _one_at_a_time = hdf5_metno_sys::LOCK.lock();
-    let pages = Pages { raw, pages: RefCell::default(), failed: RefCell::default() };
-    let opened = open(&pages).map_err(|why| raw.error(format!("cannot be opened as HDF5: {why}")));
+    driver();
+    let pages = Pages { raw, pages: RefCell::default(), failed: RefCell::default(), parent: None };
+    trial::survives(&pages, |pages| drop(run(pages, &work)))?;
+    run(&pages, work)
+}
+
+fn run<T>(pages: &Pages<'_>, work: impl FnOnce(&File) -> Result<T, String>) -> Result<T, Error> {
+    let raw = pages.raw;
+    let opened = open(pages).map_err(|why| raw.error(format!("cannot be opened as HDF5: {why}")));
     let found = opened.and_then(|file| {
         let found = work(&file).map_err(|message| raw.error(message));
         // What `work` left open goes along: see `H5F_CLOSE_STRONG`.
@@ -44,7 +55,7 @@ pub fn with_file<T>(raw: Raw<'_>, work: impl FnOnce(&File) -> Result<T, String>)
         found
     });
     // Of what could not be read, the library only says that it could not be.
-    match pages.failed.into_inner() {
+    match pages.failed.take() {
         Some(error) if found.is_err() => Err(error),
         _ => found,
     }
@@ -88,6 +99,8 @@ struct Pages<'a> {
     pages: RefCell<HashMap<u64, Vec<u8>>>,
     /// What kept a page from being read.
     failed: RefCell<Option<Error>>,
+    /// In a child process: the parent, which reads pages for it.
+    parent: Option<trial::Parent>,
 }
 
 impl Pages<'_> {
@@ -104,8 +117,7 @@ impl Pages<'_> {
                 if pages.len() >= PAGES {
                     pages.clear();
                 }
-                let start = page * PAGE_BYTES;
-                pages.insert(page, self.raw.read(start, PAGE_BYTES.min(self.raw.size - start))?);
+                pages.insert(page, self.page(page)?);
             }
             let found = &pages[&page][within as usize..];
             let length = found.len().min(buffer.len());
@@ -114,6 +126,15 @@ impl Pages<'_> {
             (at, buffer) = (at + length as u64, rest);
         }
         Ok(())
+    }
+
+    fn page(&self, page: u64) -> Result<Vec<u8>, Error> {
+        let start = page * PAGE_BYTES;
+        let length = PAGE_BYTES.min(self.raw.size - start);
+        match &self.parent {
+            Some(parent) => parent.page(page, length as usize).map_err(|error| Error::io(self.raw.path, error)),
+            None => self.raw.read(start, length),
+        }
     }
 }
 

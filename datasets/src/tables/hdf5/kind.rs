@@ -19,7 +19,8 @@ use hdf5_metno_sys::h5i::hid_t;
 use hdf5_metno_sys::h5t::{
     H5T_class_t, H5T_order_t, H5T_sign_t, H5T_str_t, H5Tget_array_dims2, H5Tget_array_ndims, H5Tget_class, H5Tget_ebias,
     H5Tget_fields, H5Tget_member_name, H5Tget_member_offset, H5Tget_member_type, H5Tget_member_value, H5Tget_nmembers,
-    H5Tget_offset, H5Tget_order, H5Tget_precision, H5Tget_sign, H5Tget_size, H5Tget_strpad, H5Tget_super, H5Tis_variable_str,
+    H5Tget_offset, H5Tget_order, H5Tget_precision, H5Tget_sign, H5Tget_size, H5Tget_strpad, H5Tget_super,
+    H5Tis_variable_str,
 };
 
 use super::heap::{Heap, REFERENCE_BYTES};

@@ -5,6 +5,7 @@
 //! | the table's group, a struct's group | attribute [`COLUMNS`] | its columns' names in order, as JSON |
 //! | a dataset or a group | attribute [`ARROW_TYPE`] | the column's type, where HDF5's own type is another |
 //! | a dataset or a group | attribute [`VALID`] | the dataset of bools beside it: whether each row has a value; where not, what the row has means nothing |
+//! | a dataset or a group | attribute [`NAME`] | the column's name, where no link can have it (`a/b`) |
 //! | a list's group | datasets [`OFFSETS`], [`VALUES`] | row `i` has the values from `offsets[i]` to before `offsets[i + 1]` |
 //! | a struct's group | a dataset or group a field | |
 //!
@@ -16,6 +17,8 @@ pub const COLUMNS: &str = "columns";
 pub const ARROW_TYPE: &str = "arrow_type";
 /// The name of the dataset that says which rows have a value.
 pub const VALID: &str = "valid";
+/// A column's name, where the link has another.
+pub const NAME: &str = "name";
 /// The dataset of a list's offsets.
 pub const OFFSETS: &str = "offsets";
 /// The dataset of a list's values.

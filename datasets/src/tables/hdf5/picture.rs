@@ -39,9 +39,10 @@ impl Picture {
         let (order, height, width) = match (kind, shape) {
             (Kind::Int { bytes: 1, signed: false, .. }, &[_, height, width, 3]) => (Order::ChannelsLast, height, width),
             (Kind::Int { bytes: 1, signed: false, .. }, &[_, 3, height, width]) => (Order::ChannelsFirst, height, width),
-            (Kind::Int { bytes: 1, signed: false, .. }, &([_, height, width] | [_, height, width, 1] | [_, 1, height, width])) => {
-                (Order::Grey, height, width)
-            }
+            (
+                Kind::Int { bytes: 1, signed: false, .. },
+                &([_, height, width] | [_, height, width, 1] | [_, 1, height, width]),
+            ) => (Order::Grey, height, width),
             _ => {
                 let shape = sides(shape);
                 return Err(format!("holds {kind} {shape}; images are uint8, N x H x W x 3, N x 3 x H x W or N x H x W"));

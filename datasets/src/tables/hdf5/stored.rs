@@ -157,14 +157,7 @@ impl Stored {
 }
 
 impl Chunks {
-    fn read(
-        &self,
-        of: &Stored,
-        raw: Raw<'_>,
-        rows: Range<u64>,
-        length: usize,
-        threads: usize,
-    ) -> Result<Buffer, Error> {
+    fn read(&self, of: &Stored, raw: Raw<'_>, rows: Range<u64>, length: usize, threads: usize) -> Result<Buffer, Error> {
         let mut out = of.filled(length);
         if length == 0 {
             return Ok(out.into());
@@ -172,8 +165,7 @@ impl Chunks {
         let bands = rows.start / self.shape[0]..rows.end.div_ceil(self.shape[0]);
         let across: u64 = self.grid(of).skip(1).product();
         let numbers = bands.start * across..bands.end * across;
-        let wanted: Vec<(u64, Chunk)> =
-            numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect();
+        let wanted: Vec<(u64, Chunk)> = numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect();
         // Rows behind these that the last band has as well.
         let open = (!rows.end.is_multiple_of(self.shape[0]) && rows.end < of.rows()).then(|| (bands.end - 1) * across);
         let bytes = self.shape.iter().product::<u64>() as usize * of.kind.bytes();
