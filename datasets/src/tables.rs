@@ -11,16 +11,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tessera_schemas::{IMAGE_ID, meta};
 
 use crate::{Entry, Error, Files, Fingerprint, Listed};
+use ids::Ids;
 use raw::Raw;
 
 mod convert;
 mod csv;
 pub mod hdf5;
+mod ids;
 mod ipc;
 mod npy;
 mod parquet;
@@ -167,7 +169,12 @@ pub fn read<E: From<Error>>(
         sources.push(File::open(files, root, &print.entry, reading)?);
     }
     let given = sources.first().is_none_or(|first| first.header.schema.column_with_name(IMAGE_ID).is_some());
-    let mut ids = if given { Ids::Given(HashSet::new()) } else { Ids::numbers(files, &sources, schema)? };
+    let mut ids = if given {
+        Ids::Given(HashSet::new())
+    } else {
+        let rows: Result<u64, Error> = sources.iter().map(|file| file.rows(files, schema)).sum();
+        Ids::numbers(rows?)
+    };
     let most = batch_rows(schema);
     for file in &sources {
         let raw = file.raw(files);
@@ -379,48 +386,6 @@ fn guard<T>(raw: Raw<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, 
         let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(raw.error(format!("is damaged: {}", why.unwrap_or("its reader panicked"))))
     })
-}
-
-/// The rows' ids.
-enum Ids {
-    /// The files have them: hashes of those so far, which are shorter than ids and as distinct.
-    Given(HashSet<[u8; 16]>),
-    /// The rows' numbers, of `digits` each.
-    Numbers { next: u64, digits: usize },
-}
-
-impl Ids {
-    fn numbers(files: &dyn Files, sources: &[File], schema: &SchemaRef) -> Result<Self, Error> {
-        let mut rows: u64 = 0;
-        for file in sources {
-            rows += file.rows(files, schema)?;
-        }
-        Ok(Self::Numbers { next: 0, digits: rows.saturating_sub(1).to_string().len() })
-    }
-
-    /// Checks the ids of a batch, or makes them.
-    fn column(&mut self, found: Option<ArrayRef>, rows: usize, row: u64) -> Result<ArrayRef, String> {
-        match self {
-            Self::Numbers { next, digits } => {
-                let numbers = *next..*next + rows as u64;
-                *next = numbers.end;
-                let digits = *digits;
-                Ok(Arc::new(StringArray::from_iter_values(numbers.map(|number| format!("{number:0digits$}")))))
-            }
-            Self::Given(seen) => {
-                let array = found.expect("given ids are a column");
-                for (id, row) in array.as_string::<i32>().iter().zip(row..) {
-                    let id = id.ok_or_else(|| format!("row {row}: `{IMAGE_ID}` is null"))?;
-                    let hash = blake3::hash(id.as_bytes());
-                    let (short, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-                    if !seen.insert(*short) {
-                        return Err(format!("row {row}: the {IMAGE_ID} `{id}` occurs for the second time"));
-                    }
-                }
-                Ok(array)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array as _, ArrayRef, AsArray as _, FixedSizeListArray, GenericBinaryArray, GenericListArray, NullArray,
-    OffsetSizeTrait, StructArray,
-};
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeListArray, NullArray, StructArray};
+use arrow::buffer::Buffer;
 use arrow::compute::{CastOptions, cast_with_options, not, nullif};
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, UInt8Type};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use hdf5_metno::dataset::Dataset;
 use hdf5_metno::{File, Group, LocationType};
 use tessera_schemas::{features, meta, pixels};
@@ -24,6 +21,9 @@ use super::picture::Picture;
 use super::stored::Stored;
 use crate::Error;
 use crate::tables::{Datasets, VALUE};
+use lists::{binary, list};
+
+mod lists;
 
 /// Columns within columns that are followed.
 const DEEPEST: usize = 8;
@@ -391,21 +391,4 @@ impl Reader<'_> {
     fn bytes(&self, values: &Stored, rows: Range<u64>) -> Result<Buffer, Error> {
         values.read(self.raw, rows, self.threads)
     }
-}
-
-/// Offsets that begin at 0.
-fn offsets<O: OffsetSizeTrait>(bounds: &[i64]) -> Result<OffsetBuffer<O>, String> {
-    let one = |&bound: &i64| O::from_usize((bound - bounds[0]) as usize).ok_or("lists of too many values in all".to_owned());
-    let found = bounds.iter().map(one).collect::<Result<Vec<O>, _>>()?;
-    Ok(OffsetBuffer::new(ScalarBuffer::from(found)))
-}
-
-fn list<O: OffsetSizeTrait>(item: &Arc<Field>, bounds: &[i64], items: ArrayRef) -> Result<ArrayRef, String> {
-    let list = GenericListArray::<O>::try_new(item.clone(), offsets(bounds)?, items, None);
-    Ok(Arc::new(list.map_err(|error| error.to_string())?))
-}
-
-fn binary<O: OffsetSizeTrait>(bounds: &[i64], items: &ArrayRef) -> Result<ArrayRef, String> {
-    let bytes = items.as_primitive::<UInt8Type>().values().inner().clone();
-    Ok(Arc::new(GenericBinaryArray::<O>::try_new(offsets(bounds)?, bytes, None).map_err(|error| error.to_string())?))
 }

@@ -14,6 +14,7 @@ use super::super::*;
 use crate::local::LocalFiles;
 
 mod damage;
+mod rates;
 mod written;
 
 /// Writes `a.h5`, and says where it lies.
