@@ -15,6 +15,7 @@ mod experiments;
 mod export;
 mod features;
 mod full_disk;
+mod hdf5;
 mod init;
 mod interrupt;
 mod kills;

@@ -3,8 +3,8 @@ use std::fs;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
-    AsArray as _, DictionaryArray, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, StringArray, StringViewArray,
-    TimestampMicrosecondArray,
+    AsArray as _, DictionaryArray, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, StringArray,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int8Type, Int64Type};

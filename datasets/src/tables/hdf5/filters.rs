@@ -121,6 +121,9 @@ impl Undo {
 /// The bytes of values, side by side, from all first bytes, all second bytes, ….
 fn unshuffle(bytes: &[u8], width: usize) -> Vec<u8> {
     let rows = bytes.len() / width;
+    if width == 1 || rows == 0 {
+        return bytes.to_vec();
+    }
     let mut out = vec![0; bytes.len()];
     fn of<const N: usize>(bytes: &[u8], out: &mut [u8], rows: usize) {
         let planes: [&[u8]; N] = std::array::from_fn(|plane| &bytes[plane * rows..(plane + 1) * rows]);
@@ -166,4 +169,35 @@ fn fletcher32(bytes: &[u8]) -> u32 {
     }
     (one, two) = (fold(one), fold(two));
     two << 16 | one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffled_bytes_come_back_whatever_their_width() {
+        let whole: Vec<u8> = (0..107).collect();
+        for width in [1, 2, 3, 4, 8, 16, 107, 108, usize::MAX] {
+            let (rows, mut shuffled) = (whole.len() / width, whole.clone());
+            for at in 0..rows * width {
+                shuffled[at % width * rows + at / width] = whole[at];
+            }
+            assert_eq!(unshuffle(&shuffled, width), whole, "{width}");
+        }
+    }
+
+    /// Sums that `H5_checksum_fletcher32` gives.
+    #[test]
+    fn checksums_are_those_of_the_library() {
+        assert_eq!(fletcher32(&[1, 2, 3, 4]), 0x0508_0406);
+        assert_eq!(fletcher32(&[1, 2, 3]), 0x0504_0402);
+    }
+
+    #[test]
+    fn a_filter_that_is_not_known_is_named() {
+        assert_eq!(Filter::of(2, &[4]), Ok(Filter::Shuffle { bytes: 4 }));
+        assert!(Filter::of(32000, &[]).unwrap_err().contains("filter 32000 (lzf)"));
+        assert!(Filter::of(999, &[]).unwrap_err().contains("filter 999 (one that is not known)"));
+    }
 }

@@ -16,7 +16,9 @@ const LEVEL: u32 = 4;
 /// Bytes of a chunk, unless a row has more.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Rows of a chunk of small values.
-const CHUNK_ROWS: usize = 1 << 16;
+const CHUNK_ROWS: usize = 1 << 14;
+/// Bytes of a row from which on several chunks are deflated at once: a table has few such columns, and may have thousands of others.
+const WIDE_BYTES: usize = 1 << 10;
 
 /// A dataset.
 pub struct Chunked {
@@ -73,7 +75,7 @@ impl Chunked {
     /// The file cannot be written.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         self.rows += (bytes.len() / self.row_bytes) as u64;
-        let most = self.chunk_bytes() * self.threads * 2;
+        let most = self.chunk_bytes() * if self.row_bytes < WIDE_BYTES { 1 } else { self.threads * 2 };
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(bytes.len().min(most - self.pending.len()));
             self.pending.extend_from_slice(now);
