@@ -38,6 +38,14 @@ const BLOCK_BYTES: u64 = 64 << 20;
 /// Bytes of rows that are read together so that a chunk is not inflated twice.
 const LARGEST_BLOCK_BYTES: u64 = 256 << 20;
 
+/// What HDF5's part of a file begins with.
+const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Bytes of a superblock, its version and flags among them, that each version has.
+const SUPERBLOCK_BYTES: u64 = 12;
+/// Flags of a superblock.
+const WRITING: u8 = 1;
+const WRITING_SWMR: u8 = 4;
+
 /// Columns and number of rows.
 pub(super) fn header(raw: Raw<'_>, datasets: &Datasets) -> Result<Header, Error> {
     let _writers_wait = hold(raw)?;
@@ -62,12 +70,21 @@ pub(super) fn batches<'a>(raw: Raw<'a>, datasets: &Datasets, threads: usize) -> 
 }
 
 fn describe(raw: Raw<'_>, datasets: &Datasets, whole: bool) -> Result<Table, Error> {
-    const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
     // It may lie behind a block of the user's, at 512, 1024, … bytes.
     let places = std::iter::once(0).chain((9..40).map(|power| 1_u64 << power));
-    let mut places = places.take_while(|&at| at.checked_add(8).is_some_and(|end| end <= raw.size));
-    if !places.try_fold(false, |found, at| Ok::<_, Error>(found || raw.read(at, 8)? == SIGNATURE))? {
-        return Err(raw.error("is no HDF5 file: it does not have the signature \\x89HDF"));
+    let mut found = None;
+    for at in places.take_while(|&at| at + SUPERBLOCK_BYTES <= raw.size) {
+        found = Some(raw.read(at, SUPERBLOCK_BYTES)?).filter(|bytes| bytes.starts_with(SIGNATURE));
+        if found.is_some() {
+            break;
+        }
+    }
+    let superblock = found.ok_or_else(|| raw.error("is no HDF5 file: it does not have the signature \\x89HDF"))?;
+    // From version 3 on it says whether a program that writes has closed the file.
+    if superblock[8] >= 3 && superblock[11] & (WRITING | WRITING_SWMR) != 0 {
+        return Err(raw.error(
+            "is open for writing in another program, or was not closed by it: `h5clear -s FILE` says that it is sound",
+        ));
     }
     driver::with_file(raw, |file| Table::of(file, datasets, whole))
 }

@@ -296,3 +296,17 @@ fn what_cannot_be_a_table_is_said_with_what_can() {
     held.try_lock().unwrap();
     told(one("soft"), "is open for writing in another program: close it there, or wait");
 }
+
+/// A program that writes sets a flag in the file, and crashed before it could clear it.
+#[test]
+fn a_file_that_was_not_closed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("a.h5"), dir.path().join("b.h5"));
+    let file = H5File::with_options().with_fapl(|fapl| fapl.libver_v110()).create(&path).unwrap();
+    dataset(&file, "x", &[2], &[1_i32, 2]);
+    file.flush().unwrap();
+    fs::copy(&path, &copy).unwrap();
+    file.close().unwrap();
+    assert_eq!(read_back(&path, one("x")).unwrap().num_rows(), 2);
+    assert!(refusal(&copy, one("x")).starts_with("b.h5: is open for writing in another program, or was not closed by it"));
+}
