@@ -14,6 +14,8 @@ use crate::Error;
 
 /// Seconds of computing after which the child is stopped: the library runs in circles.
 const SECONDS: u64 = 120;
+/// Seconds after which it is stopped whatever it does: it waits for a lock that another thread held when it was made.
+const WAITING_SECONDS: u32 = 900;
 
 /// The parent, seen by its child.
 pub struct Parent {
@@ -52,6 +54,7 @@ pub fn survives(pages: &Pages<'_>, work: impl FnOnce(&Pages<'_>)) -> Result<(), 
         unsafe {
             libc::setrlimit(libc::RLIMIT_CPU, &limit);
             libc::setrlimit(libc::RLIMIT_CORE, &none);
+            libc::alarm(WAITING_SECONDS);
         }
         // A panic is told by the parent, which does the same.
         let _ = catch_unwind(AssertUnwindSafe(|| work(&pages)));
