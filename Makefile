@@ -5,6 +5,7 @@ SHELL := /bin/bash
 # With TESSERA_CACHE, libtorch and the build lie outside the checkout, so that another clone finds them.
 CACHE := $(if $(TESSERA_CACHE),$(TESSERA_CACHE),)
 LIBTORCH_DIR := $(if $(CACHE),$(CACHE)/libtorch,$(CURDIR)/.libtorch)
+CMAKE_DIR := $(if $(CACHE),$(CACHE)/cmake,$(CURDIR)/.cmake)
 TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
 # The S3 server that tests talk to.
 export TESSERA_MOTO := $(if $(CACHE),$(CACHE)/moto,$(CURDIR)/.moto)
@@ -14,6 +15,8 @@ OWN_LIBTORCH := $(LIBTORCH)
 ifeq ($(OWN_LIBTORCH),)
 export LIBTORCH := $(LIBTORCH_DIR)/torch
 endif
+# HDF5's C source asks for a cmake that older systems do not have: `setup` then puts one there.
+export CMAKE = $(shell command -v "$(CMAKE_DIR)/cmake/data/bin/cmake" || command -v cmake)
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 
 TORCH_VERSION := 2.11.0
@@ -28,8 +31,8 @@ CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## Install what is missing: system packages, libtorch.
-	@pipeline/setup.sh "$(if $(OWN_LIBTORCH),,$(LIBTORCH_DIR))" "$(TORCH_VERSION)"
+setup: ## Install what is missing: system packages, libtorch, a newer cmake.
+	@pipeline/setup.sh "$(if $(OWN_LIBTORCH),,$(LIBTORCH_DIR))" "$(TORCH_VERSION)" "$(CMAKE_DIR)"
 
 build: setup ## Build the release binary; its path is the last line.
 	cargo build --release --workspace

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing. Usage: setup.sh LIBTORCH_DIR TORCH_VERSION (no LIBTORCH_DIR: one is there)
+# Installs what a build needs and is missing. Usage: setup.sh LIBTORCH_DIR TORCH_VERSION CMAKE_DIR (no LIBTORCH_DIR: one is there)
 set -euo pipefail
 libtorch=$1
 version=$2
+cmake=$3
 
 fail() {
     echo "setup: $*" >&2
@@ -30,6 +31,15 @@ if ((${#missing[@]})); then
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 fi
 command -v cargo >/dev/null || fail "cargo is missing: install Rust (https://rustup.rs), then run this again"
+
+# HDF5's C source needs cmake 3.26, and Debian 12 and Ubuntu 22.04 have older ones.
+found=$(cmake --version | sed -n '1s/[^0-9]*\([0-9.]*\).*/\1/p')
+if [ "$(printf '%s\n' 3.26 "$found" | sort -V | head -n 1)" != 3.26 ] && [ ! -x "$cmake/cmake/data/bin/cmake" ]; then
+    echo "setup: fetching cmake 3.31 (the system's is $found)" >&2
+    rm -rf "$cmake" "$cmake.new"
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --no-deps --target "$cmake.new" "cmake==3.31.*" >&2
+    mv "$cmake.new" "$cmake"
+fi
 
 # The stamp comes last: an interrupted install has none, and is made anew.
 stamp=$libtorch/.tessera-$version

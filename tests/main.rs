@@ -16,6 +16,7 @@ mod export;
 mod features;
 mod full_disk;
 mod gone;
+mod hdf5;
 mod hostile;
 mod init;
 mod interrupt;

@@ -1,25 +1,28 @@
-//! Tables in files, as they are: Parquet, CSV, NumPy's `.npy`, Arrow's file and stream formats.
+//! Tables in files, as they are: Parquet, CSV, NumPy's `.npy`, HDF5, Arrow's file and stream formats.
 //!
 //! A table is a file, or all such files of a folder in the order of their paths, which have the same columns. What differs
 //! from a file: text is Utf8, lists of floats that have one length are vectors of f32
 //! ([`features::field`](tessera_schemas::features::field)), and there is an `image_id` of unique text: the file's own, or the
 //! row's number over all files, zero-padded. A column that is ragged in its first rows stays a list. A `.npy` file has one
-//! column, `feature` or `value`.
+//! column, `feature` or `value`; an HDF5 file those of the datasets that [`Datasets`] names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray};
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tessera_schemas::IMAGE_ID;
+use tessera_schemas::{IMAGE_ID, meta};
 
 use crate::{Entry, Error, Files, Fingerprint, Listed};
+use ids::Ids;
 use raw::Raw;
 
 mod convert;
 mod csv;
+pub mod hdf5;
+mod ids;
 mod ipc;
 mod npy;
 mod parquet;
@@ -33,8 +36,38 @@ const BATCH_BYTES: usize = 32 << 20;
 const FIRST_ROWS: usize = 1024;
 
 /// Endings of the files that hold tables, and what is in them.
-const KINDS: [(&str, Kind); 5] =
-    [("parquet", Kind::Parquet), ("csv", Kind::Csv), ("npy", Kind::Npy), ("arrow", Kind::Ipc), ("feather", Kind::Ipc)];
+const KINDS: [(&str, Kind); 7] = [
+    ("parquet", Kind::Parquet),
+    ("csv", Kind::Csv),
+    ("npy", Kind::Npy),
+    ("arrow", Kind::Ipc),
+    ("feather", Kind::Ipc),
+    ("h5", Kind::Hdf5),
+    ("hdf5", Kind::Hdf5),
+];
+/// The column of an array that has one value a row.
+const VALUE: &str = "value";
+
+/// How files are read.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Which of an HDF5 file's datasets are the table.
+    pub datasets: Datasets,
+    /// Threads that inflate what is compressed; of 0, as of 1, there are none beside the caller's.
+    pub threads: usize,
+}
+
+/// Datasets of HDF5 files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Datasets {
+    /// Those in the root, a column each.
+    #[default]
+    All,
+    /// One, or those of a group.
+    One(String),
+    /// A column's name, and the path of its dataset.
+    Columns(BTreeMap<String, String>),
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -42,6 +75,7 @@ enum Kind {
     Csv,
     Npy,
     Ipc,
+    Hdf5,
 }
 
 /// What the front of a file, or its end, says.
@@ -74,10 +108,10 @@ pub fn tables(root: &Path, listed: Listed) -> Result<Vec<Entry>, Error> {
 ///
 /// # Errors
 /// A file cannot be read or understood, or has other columns than the first.
-pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry]) -> Result<SchemaRef, Error> {
+pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry], reading: &Reading) -> Result<SchemaRef, Error> {
     let mut sources = Vec::with_capacity(entries.len());
     for entry in entries {
-        sources.push(File::open(files, root, entry)?);
+        sources.push(File::open(files, root, entry, reading)?);
     }
     let Some((first, others)) = sources.split_first() else { return Err(Error::format(root, "no files")) };
     let mut found: Vec<Field> = first.header.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -87,7 +121,7 @@ pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry]) -> Result<Schem
         for (field, column) in found.iter_mut().zip(columns) {
             let column = other.header.schema.field(column);
             *field = unify(field, column, texts).ok_or_else(|| {
-                let (name, kind, before) = (field.name(), column.data_type(), field.data_type());
+                let (name, kind, before) = (field.name(), told(column), told(field));
                 other.raw(files).error(format!("column `{name}` is {kind}, and {before} in {}", first.path.display()))
             })?;
         }
@@ -127,14 +161,20 @@ pub fn read<E: From<Error>>(
     root: &Path,
     entries: &[Fingerprint],
     schema: &SchemaRef,
+    reading: &Reading,
     emit: &mut dyn FnMut(RecordBatch) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut sources = Vec::with_capacity(entries.len());
     for print in entries {
-        sources.push(File::open(files, root, &print.entry)?);
+        sources.push(File::open(files, root, &print.entry, reading)?);
     }
     let given = sources.first().is_none_or(|first| first.header.schema.column_with_name(IMAGE_ID).is_some());
-    let mut ids = if given { Ids::Given(HashSet::new()) } else { Ids::numbers(files, &sources, schema)? };
+    let mut ids = if given {
+        Ids::Given(HashSet::new())
+    } else {
+        let rows: Result<u64, Error> = sources.iter().map(|file| file.rows(files, schema)).sum();
+        Ids::numbers(rows?)
+    };
     let most = batch_rows(schema);
     for file in &sources {
         let raw = file.raw(files);
@@ -192,12 +232,22 @@ fn unify(known: &Field, other: &Field, texts: bool) -> Option<Field> {
         return Some(known.with_data_type(kind));
     }
     let (one, two) = (convert::settle(&known).ok()?, convert::settle(other).ok()?);
+    let shape = |field: &Field| field.metadata().get(meta::SHAPE).cloned();
+    if shape(&one) != shape(&two) {
+        return None;
+    }
     match (one.data_type(), two.data_type()) {
         (one, two) if one == two => Some(known),
         (_, DataType::Null) => Some(known.with_nullable(true)),
         (DataType::Null, _) => Some(other.clone().with_nullable(true)),
         _ => None,
     }
+}
+
+/// A column's type, with its shape where it has one.
+fn told(field: &Field) -> String {
+    let shape = field.metadata().get(meta::SHAPE).map(|shape| format!(" of shape {shape}"));
+    format!("{}{}", field.data_type(), shape.unwrap_or_default())
 }
 
 /// A column of lists as vectors, if the first rows have one length.
@@ -224,24 +274,29 @@ struct File {
     bytes: u64,
     kind: Kind,
     header: Header,
+    reading: Reading,
 }
 
 impl File {
-    fn open(files: &dyn Files, root: &Path, entry: &Entry) -> Result<Self, Error> {
+    fn open(files: &dyn Files, root: &Path, entry: &Entry, reading: &Reading) -> Result<Self, Error> {
         let (path, bytes) = (root.join(&*entry.path), entry.size);
         let raw = Raw { files, path: &path, size: bytes };
         let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
+        if kind != Kind::Hdf5 && reading.datasets != Datasets::All {
+            return Err(raw.error("is no HDF5 file, and `dataset` names datasets of such files"));
+        }
         let header = guard(raw, || match kind {
             Kind::Parquet => parquet::header(raw),
             Kind::Csv => csv::header(raw),
             Kind::Npy => npy::header(raw),
             Kind::Ipc => ipc::header(raw),
+            Kind::Hdf5 => hdf5::header(raw, &reading.datasets),
         })?;
         let mut names = HashSet::new();
         if let Some(twice) = header.schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
             return Err(raw.error(format!("has two columns named `{}`", twice.name())));
         }
-        Ok(Self { path, bytes, kind, header })
+        Ok(Self { path, bytes, kind, header, reading: reading.clone() })
     }
 
     fn raw<'a>(&'a self, files: &'a dyn Files) -> Raw<'a> {
@@ -299,11 +354,12 @@ impl File {
             }
             Kind::Npy => npy::batches(raw, rows),
             Kind::Ipc => ipc::batches(raw),
+            Kind::Hdf5 => hdf5::batches(raw, &self.reading.datasets, self.reading.threads),
         })?;
         Ok(Box::new(std::iter::from_fn(move || guard(raw, || batches.next().transpose()).transpose())))
     }
 
-    /// A column's first rows, if there are any. Only Parquet and Arrow have lists.
+    /// A column's first rows, if there are any. Only Parquet, Arrow and HDF5 have lists.
     fn first(&self, files: &dyn Files, column: usize) -> Result<Option<ArrayRef>, Error> {
         let raw = self.raw(files);
         if self.kind == Kind::Parquet {
@@ -330,48 +386,6 @@ fn guard<T>(raw: Raw<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, 
         let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(raw.error(format!("is damaged: {}", why.unwrap_or("its reader panicked"))))
     })
-}
-
-/// The rows' ids.
-enum Ids {
-    /// The files have them: hashes of those so far, which are shorter than ids and as distinct.
-    Given(HashSet<[u8; 16]>),
-    /// The rows' numbers, of `digits` each.
-    Numbers { next: u64, digits: usize },
-}
-
-impl Ids {
-    fn numbers(files: &dyn Files, sources: &[File], schema: &SchemaRef) -> Result<Self, Error> {
-        let mut rows: u64 = 0;
-        for file in sources {
-            rows += file.rows(files, schema)?;
-        }
-        Ok(Self::Numbers { next: 0, digits: rows.saturating_sub(1).to_string().len() })
-    }
-
-    /// Checks the ids of a batch, or makes them.
-    fn column(&mut self, found: Option<ArrayRef>, rows: usize, row: u64) -> Result<ArrayRef, String> {
-        match self {
-            Self::Numbers { next, digits } => {
-                let numbers = *next..*next + rows as u64;
-                *next = numbers.end;
-                let digits = *digits;
-                Ok(Arc::new(StringArray::from_iter_values(numbers.map(|number| format!("{number:0digits$}")))))
-            }
-            Self::Given(seen) => {
-                let array = found.expect("given ids are a column");
-                for (id, row) in array.as_string::<i32>().iter().zip(row..) {
-                    let id = id.ok_or_else(|| format!("row {row}: `{IMAGE_ID}` is null"))?;
-                    let hash = blake3::hash(id.as_bytes());
-                    let (short, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-                    if !seen.insert(*short) {
-                        return Err(format!("row {row}: the {IMAGE_ID} `{id}` occurs for the second time"));
-                    }
-                }
-                Ok(array)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

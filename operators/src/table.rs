@@ -2,14 +2,17 @@
 //!
 //! Output: the files' columns; text becomes Utf8, lists of floats that have one length become `FixedSizeList<Float32>`, and
 //! without an `image_id` the rows are numbered, zero-padded, as the first column. Rows stay in the files' order. Config: `path`,
-//! a Parquet, CSV, `.npy` or Arrow file, or a folder of such files that have the same columns. Values are bit-exact, but floats
-//! in vectors are rounded to f32; a NaN is passed on.
+//! a Parquet, CSV, `.npy`, HDF5 or Arrow file, or a folder of such files that have the same columns; `dataset`, of HDF5 files: a
+//! dataset, a group whose datasets are the columns, or `{ column = "/its/dataset", … }`. Values are bit-exact, but floats in
+//! vectors are rounded to f32; a NaN is passed on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
+use tessera_datasets::tables::{Datasets, Reading};
 use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
@@ -20,6 +23,17 @@ use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunEr
 pub struct Config {
     /// The file, or a folder of files, from the pipeline file's folder. No default.
     path: PathBuf,
+    /// Of HDF5 files: a dataset's or a group's path, or `{ column = "/path", … }`. Default: the root's datasets, a column each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dataset: Option<Dataset>,
+}
+
+/// Datasets of HDF5 files.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged, expecting = "a dataset's path, or { column = \"/path\", … }")]
+enum Dataset {
+    One(String),
+    Columns(BTreeMap<String, String>),
 }
 
 /// The bound operator.
@@ -28,11 +42,12 @@ pub struct Table {
     /// The path, or its folder if it is a file.
     root: PathBuf,
     schema: SchemaRef,
+    reading: Reading,
 }
 
 impl Operator for Table {
     const NAME: &'static str = "table";
-    const SUMMARY: &'static str = "reads Parquet, CSV, .npy and Arrow files as they are";
+    const SUMMARY: &'static str = "reads Parquet, CSV, .npy, HDF5 and Arrow files as they are";
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path"];
@@ -59,15 +74,24 @@ impl Operator for Table {
             _ => path.is_file(),
         };
         let root = if is_file { path.parent().unwrap_or(&path).to_owned() } else { path.clone() };
-        let schema = tables::schema(inputs.files, &root, &entries).map_err(faulty)?;
-        Ok(Self { path, root, schema })
+        let datasets = match config.dataset {
+            None => Datasets::All,
+            Some(Dataset::One(path)) => Datasets::One(path),
+            Some(Dataset::Columns(columns)) => Datasets::Columns(columns),
+        };
+        let at = if datasets == Datasets::All { "path" } else { "dataset" };
+        let reading = Reading { datasets, threads: 1 };
+        let schema = tables::schema(inputs.files, &root, &entries, &reading);
+        let schema = schema.map_err(|error| vec![BindError::key(at, error.to_string())])?;
+        Ok(Self { path, root, schema, reading })
     }
 
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+    fn kernel(mut self, context: &Context) -> Result<Kernel, RunError> {
+        self.reading.threads = context.threads;
         Ok(Kernel::Source(Box::new(self)))
     }
 }
@@ -113,7 +137,7 @@ impl Source for Table {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        tables::read(files, &self.root, entries, &self.schema, emit)
+        tables::read(files, &self.root, entries, &self.schema, &self.reading, emit)
     }
 }
 
@@ -192,7 +216,9 @@ mod tests {
         let missing = refused(&dir.path().join("none.csv"));
         assert_eq!(missing.at, at);
         assert!(missing.message.contains("none.csv` does not exist"), "{}", missing.message);
-        for (name, text) in [("t.txt", "tables end in parquet, csv, npy, arrow, feather"), ("t.parquet", "t.parquet: ")] {
+        for (name, text) in
+            [("t.txt", "tables end in parquet, csv, npy, arrow, feather, h5, hdf5"), ("t.parquet", "t.parquet: ")]
+        {
             let path = dir.path().join(name);
             std::fs::write(&path, "words").unwrap();
             let error = refused(&path);

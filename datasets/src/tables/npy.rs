@@ -13,11 +13,9 @@ use arrow::datatypes::{
 use tessera_schemas::features;
 
 use super::raw::Raw;
-use super::{Batches, Header};
+use super::{Batches, Header, VALUE};
 use crate::Error;
 
-/// The column of a one-dimensional array.
-const VALUE: &str = "value";
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Columns and number of rows.

@@ -3,7 +3,8 @@ use std::fs;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
-    DictionaryArray, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, StringViewArray, TimestampMicrosecondArray,
+    AsArray as _, DictionaryArray, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, StringArray,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int8Type, Int64Type};
@@ -56,7 +57,7 @@ fn folder(contents: &[(&str, Vec<u8>)]) -> TempDir {
 
 fn listed(dir: &TempDir) -> Result<(Vec<Entry>, SchemaRef), Error> {
     let entries = tables(dir.path(), LocalFiles.list(dir.path())?)?;
-    let schema = schema(&LocalFiles, dir.path(), &entries)?;
+    let schema = schema(&LocalFiles, dir.path(), &entries, &Reading::default())?;
     Ok((entries, schema))
 }
 
@@ -64,7 +65,7 @@ fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
     let (entries, schema) = listed(dir)?;
     let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
     let mut batches = Vec::new();
-    read(&LocalFiles, dir.path(), &prints, &schema, &mut |batch| {
+    read(&LocalFiles, dir.path(), &prints, &schema, &Reading::default(), &mut |batch| {
         assert_eq!(batch.schema(), schema);
         batches.push(batch);
         Ok::<_, Error>(())
@@ -256,7 +257,10 @@ fn files_with_other_columns_are_refused() {
 fn what_is_no_table_is_said_with_what_would_be() {
     let dir = folder(&[("a.txt", Vec::new()), ("b.xlsx", Vec::new())]);
     let message = listed(&dir).unwrap_err().to_string();
-    assert!(message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather"), "{message}");
+    assert!(
+        message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather, h5, hdf5"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! A table as one file, for other programs: Parquet, CSV or safetensors.
+//! A table as one file, for other programs: Parquet, CSV, HDF5 or safetensors.
 //!
 //! A file is written under another name and gets its own when it is whole. Rows come in the table's order, and memory holds some
 //! batches of them, whatever their number; only a table of weights is held whole.
 
 pub mod csv;
+pub mod hdf5;
 pub mod safetensors;
 
 use std::fs::{self, File};
@@ -114,6 +115,11 @@ impl NewFile {
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", attempt()));
         let file = File::create_new(&temporary).with_context(|| format!("cannot write to {}", path.display()))?;
         Ok(Self { path: path.to_owned(), temporary, file: Some(file), force })
+    }
+
+    /// Where it lies until it is whole, for writers that open it themselves.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     /// The file.

@@ -10,7 +10,7 @@ use tessera_schemas::IMAGE_ID;
 
 use super::{InFile, Namespace, Session, Usage, counted, summary, tell_notes};
 use crate::ask::export::safetensors::{Columns, ids_path, is_weights};
-use crate::ask::export::{self, NewFile, Rows, csv, safetensors};
+use crate::ask::export::{self, NewFile, Rows, csv, hdf5, safetensors};
 use crate::ask::meanwhile;
 use crate::watch::progress::Reporter;
 
@@ -49,6 +49,8 @@ pub enum FileFormat {
     Csv,
     /// safetensors: weights by name, or a tensor a column.
     Safetensors,
+    /// HDF5: a dataset a column, compressed; vectors as N x D, pixels as N x H x W x 3.
+    Hdf5,
 }
 
 impl FileFormat {
@@ -58,8 +60,9 @@ impl FileFormat {
             "parquet" | "pq" => Ok(Self::Parquet),
             "csv" => Ok(Self::Csv),
             "safetensors" => Ok(Self::Safetensors),
+            "h5" | "hdf5" => Ok(Self::Hdf5),
             _ => Err(Usage(format!(
-                "the ending of {} names no format: parquet, csv and safetensors do, or --format",
+                "the ending of {} names no format: parquet, csv, h5 and safetensors do, or --format",
                 path.display()
             ))),
         }
@@ -110,6 +113,12 @@ impl Export {
                     beside.push_str(&format!("; left out, being no numbers: {}", columns.left_out.join(", ")));
                 }
                 (count, "row", beside)
+            }
+            FileFormat::Hdf5 => {
+                let mut rows = open(&schema)?;
+                let count = hdf5::write(&mut rows, &file, catalog.engine.threads, &bar)?;
+                dropped = rows.dropped();
+                (count, "row", String::new())
             }
             FileFormat::Parquet | FileFormat::Csv => {
                 let mut rows = open(&schema)?;

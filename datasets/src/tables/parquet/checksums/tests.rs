@@ -9,7 +9,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 
 use super::*;
 use crate::local::LocalFiles;
-use crate::{Error, Files as _, Fingerprint, tables};
+use crate::tables::{self, Reading};
+use crate::{Error, Files as _, Fingerprint};
 
 /// A file of two columns in two row groups.
 fn written(version: WriterVersion, compression: Compression) -> Vec<u8> {
@@ -130,10 +131,10 @@ fn rows(file: &[u8]) -> Result<usize, String> {
     std::fs::write(dir.path().join("a.parquet"), file).unwrap();
     let read = || -> Result<usize, Error> {
         let entries = tables::tables(dir.path(), LocalFiles.list(dir.path())?)?;
-        let schema = tables::schema(&LocalFiles, dir.path(), &entries)?;
+        let schema = tables::schema(&LocalFiles, dir.path(), &entries, &Reading::default())?;
         let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
         let mut rows = 0;
-        tables::read(&LocalFiles, dir.path(), &prints, &schema, &mut |batch| {
+        tables::read(&LocalFiles, dir.path(), &prints, &schema, &Reading::default(), &mut |batch| {
             rows += batch.num_rows();
             Ok::<_, Error>(())
         })?;

@@ -1,0 +1,394 @@
+//! A table's columns: which datasets they are made of, and rows of them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, FixedSizeListArray, NullArray, StructArray};
+use arrow::buffer::Buffer;
+use arrow::compute::{CastOptions, cast_with_options, not, nullif};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use hdf5_metno::dataset::Dataset;
+use hdf5_metno::{File, Group, LocationType};
+use tessera_schemas::{features, meta, pixels};
+
+use super::super::raw::Raw;
+use super::describe::{Found, choices, find, members, stored, texts};
+use super::heap::Heap;
+use super::kind::{Kind, element};
+use super::layout;
+use super::picture::Picture;
+use super::stored::Stored;
+use crate::Error;
+use crate::tables::{Datasets, VALUE};
+use lists::{binary, list};
+
+mod lists;
+
+/// Columns within columns that are followed.
+const DEEPEST: usize = 8;
+
+/// The columns of one file.
+pub struct Table {
+    /// In the table's order, with as many rows each.
+    pub columns: Vec<Column>,
+    /// How many rows.
+    pub rows: u64,
+    /// Bytes before the file's HDF5 part.
+    pub base: u64,
+    /// Whether the only column's fields are the table's.
+    spread: bool,
+}
+
+/// A column.
+pub struct Column {
+    /// Its name, type and metadata.
+    pub field: Field,
+    what: What,
+    /// Whether each row has a value.
+    valid: Option<Stored>,
+}
+
+enum What {
+    Values(Stored),
+    Pictures(Stored, Picture),
+    List { offsets: Stored, values: Box<Column> },
+    Struct(Vec<Column>),
+}
+
+impl Table {
+    /// The columns that are asked for; `whole`, with the places of their values.
+    ///
+    /// # Errors
+    /// A dataset is missing or no column, or they differ in their rows. The message lists what there is.
+    pub fn of(file: &File, datasets: &Datasets, whole: bool) -> Result<Self, String> {
+        let mut spread = false;
+        let columns = match datasets {
+            Datasets::All => group(file, "/", whole)?,
+            Datasets::One(path) => match find(file, path)? {
+                Found::Group(_) => group(file, path, whole)?,
+                Found::Dataset(dataset) => {
+                    let values = stored(&dataset, path, whole)?;
+                    spread = matches!(values.kind, Kind::Struct { .. }) && values.shape.len() == 1;
+                    let name = name_of(&values);
+                    vec![Column::of_dataset(file, name, path, &dataset, values, whole)?]
+                }
+            },
+            Datasets::Columns(columns) if columns.is_empty() => {
+                return Err(format!("no column is asked for; {}", choices(file)));
+            }
+            Datasets::Columns(columns) => {
+                let one = |(name, path): (&String, &String)| match find(file, path)? {
+                    Found::Dataset(dataset) => {
+                        let values = stored(&dataset, path, whole)?;
+                        Column::of_dataset(file, name, path, &dataset, values, whole)
+                    }
+                    Found::Group(found) => {
+                        let column = Column::of_group(file, name, path, &found, whole, 0)?;
+                        column.ok_or_else(|| format!("`{path}` is a group, not a dataset; {}", choices(file)))
+                    }
+                };
+                columns.iter().map(one).collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        let rows = columns.first().map(Column::rows).unwrap_or_default();
+        if let Some(other) = columns.iter().find(|column| column.rows() != rows) {
+            let (name, count, first) = (other.field.name(), other.rows(), columns[0].field.name());
+            return Err(format!(
+                "the columns are of different lengths: `{name}` has {count} rows, and `{first}` {rows}; the key `dataset` chooses \
+                 some that belong together; {}",
+                choices(file)
+            ));
+        }
+        Ok(Self { columns, rows, base: file.userblock(), spread })
+    }
+
+    /// The fields that are columns, where the table is one dataset of structs.
+    pub fn spread(&self) -> Option<&Fields> {
+        match self.columns.first()?.field.data_type() {
+            DataType::Struct(fields) if self.spread => Some(fields),
+            _ => None,
+        }
+    }
+
+    /// Some rows of all columns.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read(&self, raw: Raw<'_>, rows: Range<u64>, heap: &Heap<'_>, threads: usize) -> Result<Vec<ArrayRef>, Error> {
+        let reader = Reader { raw, heap, threads };
+        let columns = self.columns.iter().map(|column| column.read(&reader, rows.clone()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        Ok(match self.spread() {
+            Some(_) => columns[0].as_struct().columns().to_vec(),
+            None => columns,
+        })
+    }
+}
+
+/// The column of a dataset that is the whole table: as of a `.npy` file, and `pixels` for images.
+fn name_of(values: &Stored) -> &'static str {
+    if Picture::may_be(&values.kind, &values.shape) {
+        return pixels::PIXELS;
+    }
+    let is_float = |kind: &Kind| matches!(kind, Kind::Float { .. });
+    match &values.kind {
+        kind if is_float(kind) && values.shape.len() > 1 => features::FEATURE,
+        Kind::Array { item, .. } if is_float(item) && values.shape.len() == 1 => features::FEATURE,
+        _ => VALUE,
+    }
+}
+
+/// A group's datasets, and those of its groups that are columns.
+fn group(file: &File, path: &str, whole: bool) -> Result<Vec<Column>, String> {
+    let Found::Group(group) = find(file, path)? else {
+        return Err(format!("`{path}` is a dataset, not a group"));
+    };
+    let columns = children(file, path, &group, whole, 0)?;
+    if columns.is_empty() {
+        return Err(format!("`{path}` is a group that has no datasets with rows of its own; {}", choices(file)));
+    }
+    Ok(columns)
+}
+
+/// The columns in a group, in the order that it says, else by their names.
+fn children(file: &File, path: &str, group: &Group, whole: bool, depth: usize) -> Result<Vec<Column>, String> {
+    let path = path.trim_end_matches('/');
+    let mut columns = BTreeMap::new();
+    let mut beside = HashSet::new();
+    for (name, kind) in members(group)? {
+        let path = format!("{path}/{name}");
+        let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
+        let column = match kind {
+            LocationType::Dataset => {
+                let dataset = group.dataset(&name).map_err(unread)?;
+                if dataset.space().is_ok_and(|space| space.ndim() == 0) {
+                    // A note about the others, and no column.
+                    continue;
+                }
+                let values = stored(&dataset, &path, whole)?;
+                let mut about = texts(&dataset);
+                beside.extend(about.remove(layout::VALID));
+                let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
+                Some(Column::of_dataset(file, &shown, &path, &dataset, values, whole)?)
+            }
+            LocationType::Group => {
+                let found = group.group(&name).map_err(unread)?;
+                let mut about = texts(&found);
+                beside.extend(about.remove(layout::VALID));
+                let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
+                Column::of_group(file, &shown, &path, &found, whole, depth + 1)?
+            }
+            _ => None,
+        };
+        columns.extend(column.map(|column| (name, column)));
+    }
+    columns.retain(|name, _| !beside.contains(name));
+    let order = texts(group).remove(layout::COLUMNS).and_then(|text| names(&text)).unwrap_or_default();
+    let mut ordered: Vec<Column> = order.iter().filter_map(|name| columns.remove(name)).collect();
+    ordered.extend(columns.into_values());
+    Ok(ordered)
+}
+
+/// The texts in a JSON array of them.
+fn names(json: &str) -> Option<Vec<String>> {
+    serde_json::from_str(json).ok()
+}
+
+/// The dataset of bools beside a column.
+fn valid(file: &File, path: &str, about: &BTreeMap<String, String>, whole: bool) -> Result<Option<Stored>, String> {
+    let Some(name) = about.get(layout::VALID) else { return Ok(None) };
+    let beside = format!("{}/{name}", path.rsplit_once('/').map_or("", |(group, _)| group));
+    match find(file, &beside)? {
+        Found::Dataset(dataset) => {
+            let found = stored(&dataset, &beside, whole)?;
+            if found.kind != Kind::Bool || found.shape.len() != 1 {
+                return Err(format!("`{beside}` should be bools, one for each row of `{path}`"));
+            }
+            Ok(Some(found))
+        }
+        Found::Group(_) => Err(format!("`{beside}` is a group, and should be a dataset of bools")),
+    }
+}
+
+fn metadata(field: Field, about: &BTreeMap<String, String>) -> Field {
+    about
+        .iter()
+        .filter(|(key, _)| key.starts_with(layout::METADATA))
+        .fold(field, |field, (key, text)| meta::with(field, key, text))
+}
+
+impl Column {
+    fn of_dataset(
+        file: &File,
+        name: &str,
+        path: &str,
+        dataset: &Dataset,
+        values: Stored,
+        whole: bool,
+    ) -> Result<Self, String> {
+        let about = texts(dataset);
+        let valid = valid(file, path, &about, whole)?;
+        if name == pixels::PIXELS {
+            let picture = Picture::of(&values.kind, &values.shape).map_err(|what| format!("`{path}` {what}"))?;
+            let field = picture.field().with_nullable(valid.is_some());
+            return Ok(Self { field, what: What::Pictures(values, picture), valid });
+        }
+        let mut kind = values.kind.arrow();
+        let mut field = metadata(Field::new(name, kind.clone(), valid.is_some()), &about);
+        if values.shape.len() > 1 {
+            if values.width() == 0 {
+                return Err(format!("`{path}` has rows without values"));
+            }
+            kind = DataType::FixedSizeList(element(kind), values.width() as i32);
+            if values.shape.len() > 2 && !field.metadata().contains_key(meta::SHAPE) {
+                field = meta::with(field, meta::SHAPE, meta::join(&values.shape[1..]));
+            }
+        } else if let Some(told) = about.get(layout::ARROW_TYPE).and_then(|text| text.parse().ok()) {
+            kind = told;
+        }
+        Ok(Self { field: field.with_data_type(kind), what: What::Values(values), valid })
+    }
+
+    /// The column that a group is, if it is one.
+    fn of_group(
+        file: &File,
+        name: &str,
+        path: &str,
+        group: &Group,
+        whole: bool,
+        depth: usize,
+    ) -> Result<Option<Self>, String> {
+        let about = texts(group);
+        let Some(told) = about.get(layout::ARROW_TYPE) else { return Ok(None) };
+        if depth > DEEPEST {
+            return Err(format!("`{path}`: columns nested more than {DEEPEST} deep"));
+        }
+        let valid = valid(file, path, &about, whole)?;
+        let mut columns = children(file, path, group, whole, depth)?;
+        let (kind, what) = if told == "Struct" {
+            let fields = columns.iter().map(|column| column.field.clone()).collect();
+            (DataType::Struct(fields), What::Struct(columns))
+        } else {
+            let wrong = || format!("`{path}` is a group of `{told}`, and should have the datasets `offsets` and `values`");
+            let mut take =
+                |name: &str| columns.iter().position(|column| column.field.name() == name).map(|at| columns.swap_remove(at));
+            let (Some(offsets), Some(values)) = (take(layout::OFFSETS), take(layout::VALUES)) else { return Err(wrong()) };
+            let What::Values(offsets) = offsets.what else { return Err(wrong()) };
+            if !matches!(offsets.kind, Kind::Int { bytes: 8, signed: true, .. }) || offsets.shape.len() != 1 {
+                return Err(wrong());
+            }
+            let item = Arc::new(values.field.clone().with_name("element"));
+            let kind = match told.as_str() {
+                "List" => DataType::List(item),
+                "LargeList" => DataType::LargeList(item),
+                _ if values.field.data_type() == &DataType::UInt8 && values.valid.is_none() => match told.as_str() {
+                    "Binary" => DataType::Binary,
+                    "LargeBinary" => DataType::LargeBinary,
+                    _ => return Err(wrong()),
+                },
+                _ => return Err(wrong()),
+            };
+            (kind, What::List { offsets, values: Box::new(values) })
+        };
+        let field = metadata(Field::new(name, kind, valid.is_some()), &about);
+        Ok(Some(Self { field, what, valid }))
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> u64 {
+        match &self.what {
+            What::Values(values) | What::Pictures(values, _) => values.rows(),
+            What::List { offsets, .. } => offsets.rows().saturating_sub(1),
+            What::Struct(columns) => columns.first().map(Self::rows).unwrap_or_default(),
+        }
+    }
+
+    /// Bytes of a row, about.
+    pub fn row_bytes(&self, rows: u64) -> u64 {
+        match &self.what {
+            What::Values(values) => values.row_bytes() as u64,
+            What::Pictures(values, _) => 3 * values.row_bytes() as u64,
+            What::List { values, .. } => 8 + values.row_bytes(values.rows()) * values.rows().div_ceil(rows.max(1)),
+            What::Struct(columns) => columns.iter().map(|column| column.row_bytes(rows)).sum(),
+        }
+    }
+
+    /// Rows that are best read together.
+    pub fn band(&self) -> u64 {
+        match &self.what {
+            What::Values(values) | What::Pictures(values, _) => values.band(),
+            _ => 1,
+        }
+    }
+
+    fn read(&self, reader: &Reader<'_>, rows: Range<u64>) -> Result<ArrayRef, Error> {
+        let count = (rows.end - rows.start) as usize;
+        let wrong = |message: String| {
+            reader.raw.error(format!("column `{}`, rows from {}: {message}", self.field.name(), rows.start))
+        };
+        let array: ArrayRef = match &self.what {
+            What::Pictures(values, picture) => picture.column(&reader.bytes(values, rows.clone())?),
+            What::Values(values) => {
+                let flat = values.kind.column(&reader.bytes(values, rows.clone())?, reader.heap).map_err(wrong)?;
+                match self.field.data_type() {
+                    DataType::FixedSizeList(item, width) if values.shape.len() > 1 => {
+                        Arc::new(FixedSizeListArray::new(item.clone(), *width, flat, None))
+                    }
+                    DataType::Null => Arc::new(NullArray::new(count)),
+                    kind if kind == flat.data_type() => flat,
+                    kind => {
+                        let strict = CastOptions { safe: false, ..CastOptions::default() };
+                        cast_with_options(&flat, kind, &strict).map_err(|error| wrong(error.to_string()))?
+                    }
+                }
+            }
+            What::Struct(columns) => {
+                let fields = columns.iter().map(|column| column.field.clone()).collect::<Fields>();
+                let arrays =
+                    columns.iter().map(|column| column.read(reader, rows.clone())).collect::<Result<Vec<_>, _>>()?;
+                Arc::new(StructArray::try_new(fields, arrays, None).map_err(|error| wrong(error.to_string()))?)
+            }
+            What::List { offsets, values } => {
+                let bounds =
+                    offsets.kind.column(&reader.bytes(offsets, rows.start..rows.end + 1)?, reader.heap).map_err(wrong)?;
+                let bounds = bounds.as_primitive::<Int64Type>().values().to_vec();
+                let (first, last) = (bounds[0], bounds[count]);
+                if first < 0 || last as u64 > values.rows() || bounds.is_sorted().eq(&false) {
+                    return Err(wrong("is damaged: its offsets are not those of its values".into()));
+                }
+                let items = values.read(reader, first as u64..last as u64)?;
+                match self.field.data_type() {
+                    DataType::List(item) => list::<i32>(item, &bounds, items),
+                    DataType::LargeList(item) => list::<i64>(item, &bounds, items),
+                    DataType::Binary => binary::<i32>(&bounds, &items),
+                    _ => binary::<i64>(&bounds, &items),
+                }
+                .map_err(wrong)?
+            }
+        };
+        let Some(valid) = &self.valid else { return Ok(array) };
+        if valid.rows() < rows.end {
+            return Err(wrong(format!("`{}` has {} rows", valid.path, valid.rows())));
+        }
+        let known = valid.kind.column(&reader.bytes(valid, rows.clone())?, reader.heap).map_err(wrong)?;
+        if array.data_type() == &DataType::Null {
+            return Ok(array);
+        }
+        let missing = not(known.as_boolean()).and_then(|missing| nullif(&array, &missing));
+        missing.map_err(|error| wrong(error.to_string()))
+    }
+}
+
+/// What reading a column takes.
+struct Reader<'a> {
+    raw: Raw<'a>,
+    heap: &'a Heap<'a>,
+    threads: usize,
+}
+
+impl Reader<'_> {
+    fn bytes(&self, values: &Stored, rows: Range<u64>) -> Result<Buffer, Error> {
+        values.read(self.raw, rows, self.threads)
+    }
+}

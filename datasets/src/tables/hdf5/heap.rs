@@ -1,0 +1,101 @@
+//! HDF5's global heap: where values of their own length lie, texts among them.
+//!
+//! A value is a reference: how long it is, which collection of the heap it lies in, and under which number. Collections are read
+//! here and not by the library, so that a damaged one is an error, and chunks that hold references need not go through it.
+//!
+//! Reference: HDF5 File Format Specification, III.E "Disk Format: Level 1E - Global Heap".
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::super::raw::Raw;
+
+/// A length of 4 bytes, an address of 8, a number of 4.
+pub const REFERENCE_BYTES: usize = 16;
+/// Bytes before a collection's objects, and of an object before its own.
+const HEADER_BYTES: usize = 16;
+/// Collections that are kept: rows that follow each other mostly lie in one.
+const KEPT: usize = 256;
+/// Bytes of a collection. The library makes them of 4 KiB, and larger ones for a value that needs it.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// A file's heap.
+pub struct Heap<'a> {
+    raw: Raw<'a>,
+    /// Bytes before the file's HDF5 part, from which addresses count.
+    base: u64,
+    kept: RefCell<HashMap<u64, Rc<Collection>>>,
+}
+
+struct Collection {
+    bytes: Vec<u8>,
+    /// Where each object lies.
+    objects: HashMap<u32, (usize, usize)>,
+}
+
+impl<'a> Heap<'a> {
+    /// The heap of a file whose HDF5 part begins at byte `base`.
+    pub fn new(raw: Raw<'a>, base: u64) -> Self {
+        Self { raw, base, kept: RefCell::default() }
+    }
+
+    /// The bytes of a reference's value, which consists of items of `item` bytes.
+    ///
+    /// # Errors
+    /// The reference leads nowhere.
+    pub fn find(&self, reference: &[u8], item: usize) -> Result<Vec<u8>, String> {
+        let number = |at: usize| u32::from_le_bytes(reference[at..at + 4].try_into().expect("four bytes"));
+        let address = u64::from_le_bytes(reference[4..12].try_into().expect("eight bytes"));
+        let (count, index) = (number(0), number(12));
+        if count == 0 || address == 0 || address == u64::MAX {
+            return Ok(Vec::new());
+        }
+        let collection = self.collection(address)?;
+        let wanted = count as usize * item;
+        match collection.objects.get(&index) {
+            Some(&(start, length)) if length >= wanted => Ok(collection.bytes[start..start + wanted].to_vec()),
+            Some((_, length)) => Err(format!("is damaged: a value of {wanted} bytes has {length} in the heap")),
+            None => Err(format!("is damaged: the heap at byte {address} has no value {index}")),
+        }
+    }
+
+    fn collection(&self, address: u64) -> Result<Rc<Collection>, String> {
+        if let Some(known) = self.kept.borrow().get(&address) {
+            return Ok(known.clone());
+        }
+        let damaged = || format!("is damaged: there is no heap at byte {address}");
+        let start = address.checked_add(self.base).ok_or_else(damaged)?;
+        let read = |length| self.raw.read(start, length).map_err(|_| damaged());
+        let header = read(HEADER_BYTES as u64)?;
+        if !header.starts_with(b"GCOL\x01") {
+            return Err(damaged());
+        }
+        let length = u64::from_le_bytes(header[8..16].try_into().expect("eight bytes"));
+        if !(HEADER_BYTES as u64..=MOST_BYTES).contains(&length) {
+            return Err(damaged());
+        }
+        let bytes = read(length)?;
+        let mut objects = HashMap::new();
+        let mut at = HEADER_BYTES;
+        while at + HEADER_BYTES <= bytes.len() {
+            let index = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+            let length = u64::from_le_bytes(bytes[at + 8..at + 16].try_into().expect("eight bytes"));
+            // Number 0 is the room that is left.
+            if index == 0 {
+                break;
+            }
+            let start = at + HEADER_BYTES;
+            let length = usize::try_from(length).ok().filter(|&length| length <= bytes.len() - start).ok_or_else(damaged)?;
+            objects.insert(u32::from(index), (start, length));
+            at = start + length.next_multiple_of(8);
+        }
+        let found = Rc::new(Collection { bytes, objects });
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(address, found.clone());
+        Ok(found)
+    }
+}
