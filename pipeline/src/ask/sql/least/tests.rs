@@ -22,14 +22,14 @@ fn table(rows: usize, groups: usize) -> MemTable {
     let odd = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MIN_POSITIVE, -1.5];
     let mut batch = |rows: usize| {
         let dice: Vec<[usize; 3]> = (0..rows).map(|_| [roll(), roll(), roll()]).collect();
-        let group = |dice: &[usize; 3]| (dice[0] % 11 > 0).then_some(dice[0] % groups);
+        let group = |dice: &[usize; 3]| (!dice[0].is_multiple_of(11)).then_some(dice[0] % groups);
         let narrow = |dice: &[usize; 3]| match dice[1] % 20 {
             0 => None,
             1..8 => Some(odd[dice[2] % odd.len()]),
             _ => Some((dice[2] % 50) as f32 - 25.0),
         };
         let ends = [i64::MIN, i64::MAX, 0, -1];
-        let long = |dice: &[usize; 3]| (dice[1] % 9 > 0).then_some(ends[dice[2] % ends.len()]);
+        let long = |dice: &[usize; 3]| (!dice[1].is_multiple_of(9)).then_some(ends[dice[2] % ends.len()]);
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("g", Arc::new(dice.iter().map(|dice| group(dice).map(|g| g as i32)).collect::<Int32Array>())),
             ("s", Arc::new(dice.iter().map(|dice| group(dice).map(|g| format!("g{g}"))).collect::<StringArray>())),
@@ -70,8 +70,11 @@ async fn plan(context: &SessionContext, query: &str) -> String {
 fn query(groups: &str, order: &str, most: usize) -> String {
     // Rows that are equal in the order may take each other's place, so the columns of the order are asked for alone.
     let columns = order.replace(" DESC", "").replace(" NULLS FIRST", "").replace(" NULLS LAST", "");
+    let ordered = columns.split(", ").filter(|column| !groups.split(", ").any(|group| group == *column));
+    let columns: Vec<&str> = groups.split(", ").chain(ordered).collect();
+    let columns = columns.join(", ");
     format!(
-        "SELECT {groups}, {columns}, r FROM (SELECT *, row_number() OVER (PARTITION BY {groups} ORDER BY {order}) AS r FROM t) \
+        "SELECT {columns}, r FROM (SELECT *, row_number() OVER (PARTITION BY {groups} ORDER BY {order}) AS r FROM t) \
          WHERE r <= {most} ORDER BY {groups}, r"
     )
 }
