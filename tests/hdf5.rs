@@ -83,7 +83,7 @@ fn the_dataset_is_part_of_the_key() {
     assert_eq!(run().actions(), ["t:run"]);
     place.write("t.toml", stage("\"/features\""));
     let check = place.call("check", "t.toml", &[]);
-    assert_eq!(check.code, 1);
+    assert_eq!(check.code, 2);
     for said in ["has no `/features`; datasets: `/feature` (float32 7 x ", "`/image_id` (text of ", "dataset = "] {
         assert!(check.err.contains(said), "{said}: {}", check.err);
     }

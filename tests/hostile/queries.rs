@@ -4,9 +4,9 @@
 pub fn endless() -> [&'static str; 4] {
     [
         "SELECT count(*) FROM generate_series(1, 100000000000)",
-        "SELECT sum(a.n * b.n + c.n) FROM rows a, rows b, rows c, rows d",
+        "SELECT sum(a.n * b.n + c.value) FROM rows a, rows b, generate_series(1, 100000000000) c",
         "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t",
-        "SELECT max(power(a.x, b.x)) FROM rows a, rows b, rows c, rows d",
+        "SELECT max(power(a.x, b.x)) FROM rows a, rows b, generate_series(1, 100000000000) c",
     ]
 }
 
