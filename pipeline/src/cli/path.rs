@@ -35,11 +35,11 @@ impl Path {
             return Err(Usage(message).into());
         }
         let (mut manifest, store) = (catalog.manifest(node)?, catalog.store.stage(name));
-        let of_others = manifest.parts.iter().filter(|part| !part.gone.is_empty()).count();
-        if of_others > 0 {
+        let with_gone = manifest.parts.iter().filter(|part| !part.gone.is_empty()).count();
+        if with_gone > 0 {
             // Who reads files sees all that is in them.
             tell(format_args!(
-                "note: {of_others} of the files of `{name}` hold rows that are gone: they are written without them"
+                "note: {with_gone} of the files of `{name}` hold rows that are gone: they are written without them"
             ));
             let _lock = catalog.store.lock(&|line| tell(line))?;
             manifest = Arc::new(store.compact()?);
