@@ -14,6 +14,7 @@ use tessera_schemas::printable;
 mod digest;
 pub mod folder;
 pub mod header;
+pub mod layout;
 pub mod local;
 pub mod tables;
 pub mod voc;
