@@ -26,10 +26,14 @@ CRATES := schemas datasets operators pipeline tests
 CHECKS := opt-level=1 debug=false debug-assertions=true overflow-checks=true
 CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.release.package.tessera-$(crate).$(check)))
 
-.PHONY: help setup moto build test assertions lint bench demo
+# The Python package's wheel, and what its tests import.
+WHEELS := $(TARGET_DIR)/wheels
+PYTHON_DIR := $(if $(CACHE),$(CACHE)/python,$(CURDIR)/.python)
+
+.PHONY: help setup moto build test assertions lint bench demo wheel test-python
 
 help: ## Say what there is.
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## Install what is missing: system packages, libtorch, a newer cmake.
 	@pipeline/setup.sh "$(if $(OWN_LIBTORCH),,$(LIBTORCH_DIR))" "$(TORCH_VERSION)" "$(CMAKE_DIR)"
@@ -56,6 +60,16 @@ lint: setup ## Check format, clippy and the import order.
 demo: build ## Cluster the tiles of some photographs, then ask how clusters and photographs agree.
 	@pipeline/demo/photos.sh "$(PHOTOS)"
 	@PHOTOS="$(PHOTOS)" pipeline/demo/run.sh "$(BIN)"
+
+wheel: ## Build the Python package; the wheel's path is the last line.
+	@rm -rf "$(WHEELS)"
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip wheel --quiet --no-deps --wheel-dir "$(WHEELS)" pipeline/python
+	@ls "$(WHEELS)"/*.whl
+
+test-python: build moto wheel ## Run the Python package's tests, on its wheel and what it reads tables into.
+	@rm -rf "$(PYTHON_DIR)"
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target "$(PYTHON_DIR)" "$$(ls "$(WHEELS)"/*.whl)[test]"
+	cd pipeline/python && TESSERA="$(BIN)" PYTHONPATH="$(PYTHON_DIR)" python3 -m pytest -q -o pythonpath= tests
 
 bench: build moto ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
 	cargo test --release --workspace -- --ignored --nocapture --test-threads 1
