@@ -1,4 +1,4 @@
-//! Tables in files, as they are: Parquet, CSV, NumPy's `.npy`, HDF5, Arrow's file and stream formats.
+//! Tables in files, as they are: Parquet, CSV, JSON lines, NumPy's `.npy`, HDF5, Arrow's file and stream formats.
 //!
 //! A table is a file, or all such files of a folder in the order of their paths, which have the same columns. What differs
 //! from a file: text is Utf8, lists of floats that have one length are vectors of f32
@@ -7,8 +7,7 @@
 //! column, `feature` or `value`; an HDF5 file those of the datasets that [`Datasets`] names.
 
 use std::collections::{BTreeMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
@@ -16,35 +15,29 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tessera_schemas::{IMAGE_ID, meta};
 
 use crate::{Entry, Error, Files, Fingerprint, Listed};
+pub use csv::{ColumnType, CsvOptions};
+pub(crate) use file::guard;
+use file::{File, KINDS, Kind};
 use ids::Ids;
-use raw::Raw;
 
 mod convert;
 mod csv;
+mod file;
 pub mod hdf5;
 mod ids;
 mod ipc;
+mod json;
 mod npy;
 mod parquet;
-mod raw;
+pub(crate) mod raw;
 
 /// Rows of a batch, unless they are wide.
 const BATCH_ROWS: usize = 8192;
 /// Bytes of a batch's vectors, unless one row has more.
 const BATCH_BYTES: usize = 32 << 20;
-/// Rows that decide what the files leave open: the length of lists, the types in CSV.
+/// Rows that decide how long lists are.
 const FIRST_ROWS: usize = 1024;
 
-/// Endings of the files that hold tables, and what is in them.
-const KINDS: [(&str, Kind); 7] = [
-    ("parquet", Kind::Parquet),
-    ("csv", Kind::Csv),
-    ("npy", Kind::Npy),
-    ("arrow", Kind::Ipc),
-    ("feather", Kind::Ipc),
-    ("h5", Kind::Hdf5),
-    ("hdf5", Kind::Hdf5),
-];
 /// The column of an array that has one value a row.
 const VALUE: &str = "value";
 
@@ -53,6 +46,8 @@ const VALUE: &str = "value";
 pub struct Reading {
     /// Which of an HDF5 file's datasets are the table.
     pub datasets: Datasets,
+    /// What CSV files do not say.
+    pub csv: CsvOptions,
     /// Threads that inflate what is compressed; of 0, as of 1, there are none beside the caller's.
     pub threads: usize,
 }
@@ -69,20 +64,19 @@ pub enum Datasets {
     Columns(BTreeMap<String, String>),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Parquet,
-    Csv,
-    Npy,
-    Ipc,
-    Hdf5,
-}
-
 /// What the front of a file, or its end, says.
 struct Header {
     schema: SchemaRef,
     /// How many, if it says so.
     rows: Option<u64>,
+    /// Of CSV, whose types are guesses: what the columns' values are.
+    seen: Vec<csv::Seen>,
+}
+
+impl Header {
+    fn new(schema: SchemaRef, rows: Option<u64>) -> Self {
+        Self { schema, rows, seen: Vec::new() }
+    }
 }
 
 type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + 'a>;
@@ -111,20 +105,41 @@ pub fn tables(root: &Path, listed: Listed) -> Result<Vec<Entry>, Error> {
 pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry], reading: &Reading) -> Result<SchemaRef, Error> {
     let mut sources = Vec::with_capacity(entries.len());
     for entry in entries {
-        sources.push(File::open(files, root, entry, reading)?);
+        sources.push(File::open(files, root, entry, reading, None)?);
     }
     let Some((first, others)) = sources.split_first() else { return Err(Error::format(root, "no files")) };
     let mut found: Vec<Field> = first.header.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    // What the values are says more than what type each file alone would have.
+    let mut seen = first.header.seen.clone();
+    if others.iter().any(|other| other.kind != Kind::Csv) {
+        seen.clear();
+    }
     for other in others {
         let columns = other.columns(found.iter().map(Field::name), &first.path)?;
-        let texts = [first, other].iter().all(|file| file.kind == Kind::Csv);
-        for (field, column) in found.iter_mut().zip(columns) {
+        for (at, (field, column)) in found.iter_mut().zip(columns).enumerate() {
+            let both = seen.get_mut(at).zip(other.header.seen.get(column));
             let column = other.header.schema.field(column);
-            *field = unify(field, column, texts).ok_or_else(|| {
+            let unified = match both {
+                Some((known, more)) => known.merge(more).map(|both| {
+                    *known = both;
+                    known.field(field.name())
+                }),
+                None if [first, other].iter().all(|file| file.kind == Kind::Json) => {
+                    json::unify(field.data_type(), column.data_type()).map(|kind| field.clone().with_data_type(kind))
+                }
+                None => unify(field, column),
+            };
+            *field = unified.ok_or_else(|| {
                 let (name, kind, before) = (field.name(), told(column), told(field));
                 other.raw(files).error(format!("column `{name}` is {kind}, and {before} in {}", first.path.display()))
             })?;
         }
+    }
+    if let Some(at) = seen.iter().position(csv::Seen::lacks_width) {
+        let name = found[at].name();
+        return Err(first
+            .raw(files)
+            .error(format!("no row says how long the vectors of `{name}` are, and `types` wants vectors")));
     }
     let mut fields = Vec::with_capacity(found.len() + 1);
     if !found.iter().any(|field| field.name() == IMAGE_ID) {
@@ -134,8 +149,8 @@ pub fn schema(files: &dyn Files, root: &Path, entries: &[Entry], reading: &Readi
         let settled = convert::settle(&field).map_err(|message| first.raw(files).error(message))?;
         fields.push(match settled.data_type() {
             kind if convert::is_open(kind) => close(files, &sources, settled)?,
-            // A CSV column without a value.
-            DataType::Null if first.kind == Kind::Csv => settled.with_data_type(DataType::Utf8),
+            // A column of texts without a value.
+            DataType::Null if matches!(first.kind, Kind::Csv | Kind::Json) => settled.with_data_type(DataType::Utf8),
             _ => settled,
         });
     }
@@ -166,7 +181,7 @@ pub fn read<E: From<Error>>(
 ) -> Result<(), E> {
     let mut sources = Vec::with_capacity(entries.len());
     for print in entries {
-        sources.push(File::open(files, root, &print.entry, reading)?);
+        sources.push(File::open(files, root, &print.entry, reading, Some(schema))?);
     }
     let given = sources.first().is_none_or(|first| first.header.schema.column_with_name(IMAGE_ID).is_some());
     let mut ids = if given {
@@ -223,14 +238,10 @@ fn batch_rows(schema: &SchemaRef) -> usize {
     (BATCH_BYTES / row).clamp(1, BATCH_ROWS)
 }
 
-/// The type of a column in two files; with `texts`, both are CSV, whose types are guesses.
-fn unify(known: &Field, other: &Field, texts: bool) -> Option<Field> {
+/// The type of a column in two files.
+fn unify(known: &Field, other: &Field) -> Option<Field> {
     let nullable = known.is_nullable() || other.is_nullable();
     let known = known.clone().with_nullable(nullable);
-    if texts {
-        let kind = csv::unify(known.data_type(), other.data_type());
-        return Some(known.with_data_type(kind));
-    }
     let (one, two) = (convert::settle(&known).ok()?, convert::settle(other).ok()?);
     let shape = |field: &Field| field.metadata().get(meta::SHAPE).cloned();
     if shape(&one) != shape(&two) {
@@ -259,133 +270,6 @@ fn close(files: &dyn Files, sources: &[File], field: Field) -> Result<Field, Err
         }
     }
     Ok(field)
-}
-
-impl Kind {
-    fn of(path: &str) -> Option<Self> {
-        let ending = Path::new(path).extension()?.to_str()?;
-        KINDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending)).map(|&(_, kind)| kind)
-    }
-}
-
-/// A table file whose header was read.
-struct File {
-    path: PathBuf,
-    bytes: u64,
-    kind: Kind,
-    header: Header,
-    reading: Reading,
-}
-
-impl File {
-    fn open(files: &dyn Files, root: &Path, entry: &Entry, reading: &Reading) -> Result<Self, Error> {
-        let (path, bytes) = (root.join(&*entry.path), entry.size);
-        let raw = Raw { files, path: &path, size: bytes };
-        let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
-        if kind != Kind::Hdf5 && reading.datasets != Datasets::All {
-            return Err(raw.error("is no HDF5 file, and `dataset` names datasets of such files"));
-        }
-        let header = guard(raw, || match kind {
-            Kind::Parquet => parquet::header(raw),
-            Kind::Csv => csv::header(raw),
-            Kind::Npy => npy::header(raw),
-            Kind::Ipc => ipc::header(raw),
-            Kind::Hdf5 => hdf5::header(raw, &reading.datasets),
-        })?;
-        let mut names = HashSet::new();
-        if let Some(twice) = header.schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
-            return Err(raw.error(format!("has two columns named `{}`", twice.name())));
-        }
-        Ok(Self { path, bytes, kind, header, reading: reading.clone() })
-    }
-
-    fn raw<'a>(&'a self, files: &'a dyn Files) -> Raw<'a> {
-        Raw { files, path: &self.path, size: self.bytes }
-    }
-
-    /// Where the columns of those names lie; these and no others.
-    fn columns<'a>(&self, names: impl Iterator<Item = &'a String>, other: &Path) -> Result<Vec<usize>, Error> {
-        let wrong = |message: String| Error::format(&self.path, message);
-        let other = other.display();
-        let find = |name: &String| {
-            let found = self.header.schema.column_with_name(name).map(|(at, _)| at);
-            found.ok_or_else(|| wrong(format!("has no column `{name}`, which {other} has")))
-        };
-        let columns: Vec<usize> = names.map(find).collect::<Result<_, _>>()?;
-        match (0..self.header.schema.fields().len()).find(|at| !columns.contains(at)) {
-            Some(more) => {
-                Err(wrong(format!("has a column `{}`, which {other} has not", self.header.schema.field(more).name())))
-            }
-            None => Ok(columns),
-        }
-    }
-
-    /// Where the table's columns lie, which fit it; the ids lie nowhere if they are not given.
-    fn order(&self, files: &dyn Files, schema: &SchemaRef, given: bool) -> Result<Vec<Option<usize>>, Error> {
-        let asked = schema.fields().iter().filter(|field| given || field.name() != IMAGE_ID);
-        let columns = self.columns(asked.clone().map(|field| field.name()), Path::new("the table"))?;
-        for (field, &column) in asked.zip(&columns) {
-            let found = self.header.schema.field(column);
-            if self.kind != Kind::Csv && !convert::fits(found, field) {
-                let (name, kind, target) = (field.name(), found.data_type(), field.data_type());
-                return Err(self.raw(files).error(format!("column `{name}` should be {target}, found {kind}")));
-            }
-        }
-        let mut columns = columns.into_iter();
-        Ok(schema
-            .fields()
-            .iter()
-            .map(|field| if given || field.name() != IMAGE_ID { columns.next() } else { None })
-            .collect())
-    }
-
-    fn batches<'a>(&'a self, files: &'a dyn Files, schema: &SchemaRef, rows: usize) -> Result<Batches<'a>, Error> {
-        let raw = self.raw(files);
-        let mut batches = guard(raw, || match self.kind {
-            Kind::Parquet => parquet::batches(raw, rows),
-            Kind::Csv => {
-                let fields = self.header.schema.fields().iter();
-                let typed = fields.map(|field| match schema.field_with_name(field.name()) {
-                    // What lacks an id says so better than the reader.
-                    Ok(target) => field.as_ref().clone().with_data_type(target.data_type().clone()),
-                    Err(_) => field.as_ref().clone(),
-                });
-                csv::batches(raw, Arc::new(Schema::new(typed.collect::<Vec<_>>())), rows)
-            }
-            Kind::Npy => npy::batches(raw, rows),
-            Kind::Ipc => ipc::batches(raw),
-            Kind::Hdf5 => hdf5::batches(raw, &self.reading.datasets, self.reading.threads),
-        })?;
-        Ok(Box::new(std::iter::from_fn(move || guard(raw, || batches.next().transpose()).transpose())))
-    }
-
-    /// A column's first rows, if there are any. Only Parquet, Arrow and HDF5 have lists.
-    fn first(&self, files: &dyn Files, column: usize) -> Result<Option<ArrayRef>, Error> {
-        let raw = self.raw(files);
-        if self.kind == Kind::Parquet {
-            return guard(raw, || parquet::first(raw, column, FIRST_ROWS));
-        }
-        let mut batches = self.batches(files, &self.header.schema, FIRST_ROWS)?;
-        let filled = batches.find(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0)).transpose()?;
-        Ok(filled.map(|batch| batch.column(column).clone()))
-    }
-
-    /// How many rows it has.
-    fn rows(&self, files: &dyn Files, schema: &SchemaRef) -> Result<u64, Error> {
-        match self.header.rows {
-            Some(rows) => Ok(rows),
-            None => self.batches(files, schema, BATCH_ROWS)?.map(|batch| Ok(batch?.num_rows() as u64)).sum(),
-        }
-    }
-}
-
-/// Runs a format's reader. Those of Arrow and Parquet panic at some damaged bytes, and then too the file has to be named.
-fn guard<T>(raw: Raw<'_>, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // Nobody reads on after an error.
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(raw.error(format!("is damaged: {}", why.unwrap_or("its reader panicked"))))
-    })
 }
 
 #[cfg(test)]

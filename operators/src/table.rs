@@ -2,9 +2,12 @@
 //!
 //! Output: the files' columns; text becomes Utf8, lists of floats that have one length become `FixedSizeList<Float32>`, and
 //! without an `image_id` the rows are numbered, zero-padded, as the first column. Rows stay in the files' order. Config: `path`,
-//! a Parquet, CSV, `.npy`, HDF5 or Arrow file, or a folder of such files that have the same columns; `dataset`, of HDF5 files: a
-//! dataset, a group whose datasets are the columns, or `{ column = "/its/dataset", … }`. Values are bit-exact, but floats in
+//! a Parquet, CSV, JSON lines, `.npy`, HDF5 or Arrow file, or a folder of such files that have the same columns; `dataset`, of HDF5
+//! files: a dataset, a group whose datasets are the columns, or `{ column = "/its/dataset", … }`. Values are bit-exact, but floats in
 //! vectors are rounded to f32; a NaN is passed on.
+//!
+//! Of CSV files, what they do not say is found by looking at all of their values, and can be said: `types`, as `{ column = "text", … }`,
+//! `separator` and `header`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::tables::{Datasets, Reading};
+use tessera_datasets::layout::Found;
+use tessera_datasets::tables::{CsvOptions, Datasets, Reading};
 use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
@@ -26,6 +30,16 @@ pub struct Config {
     /// Of HDF5 files: a dataset's or a group's path, or `{ column = "/path", … }`. Default: the root's datasets, a column each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dataset: Option<Dataset>,
+    /// Of CSV files: columns' types, `{ column = "text", … }` or `"int"`, `"float"`, `"bool"`, `"vector"`; a vector is one column of
+    /// lists, `[1.0, 2.0]`, or columns `NAME_0`, `NAME_1`, … Default: the type that all values have and that loses nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    types: BTreeMap<String, String>,
+    /// Of CSV files: the character that separates values. Default: a comma, semicolon, tab or `|`, as the first rows have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    separator: Option<String>,
+    /// Of CSV files: whether the first line names the columns; if not, they are `column_1`, `column_2`, … Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<bool>,
 }
 
 /// Datasets of HDF5 files.
@@ -47,13 +61,15 @@ pub struct Table {
 
 impl Operator for Table {
     const NAME: &'static str = "table";
-    const SUMMARY: &'static str = "reads Parquet, CSV, .npy, HDF5 and Arrow files as they are";
-    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "reads Parquet, CSV, JSON lines, .npy, HDF5 and Arrow files as they are";
+    // 2: all values of a CSV file decide its columns' types, and dates are text.
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path"];
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let csv = csv_options(&config)?;
         let path = inputs.resolve(&config.path);
         let is_remote = as_url(&path).is_some();
         if !is_remote && !path.exists() {
@@ -80,9 +96,14 @@ impl Operator for Table {
             Some(Dataset::Columns(columns)) => Datasets::Columns(columns),
         };
         let at = if datasets == Datasets::All { "path" } else { "dataset" };
-        let reading = Reading { datasets, threads: 1 };
+        let reading = Reading { datasets, csv, threads: 1 };
         let schema = tables::schema(inputs.files, &root, &entries, &reading);
         let schema = schema.map_err(|error| vec![BindError::key(at, error.to_string())])?;
+        let faults = reading.csv.faults(&schema);
+        if !faults.is_empty() {
+            let error = |(name, message)| BindError::key(&format!("types.{name}"), message);
+            return Err(faults.into_iter().map(error).collect());
+        }
         Ok(Self { path, root, schema, reading })
     }
 
@@ -94,6 +115,25 @@ impl Operator for Table {
         self.reading.threads = context.threads;
         Ok(Kernel::Source(Box::new(self)))
     }
+}
+
+/// What the stage says of CSV files.
+fn csv_options(config: &Config) -> Result<CsvOptions, Vec<BindError>> {
+    let mut errors = Vec::new();
+    let mut options = CsvOptions { header: config.header, ..CsvOptions::default() };
+    for (name, kind) in &config.types {
+        match kind.parse() {
+            Ok(kind) => {
+                options.types.insert(name.clone(), kind);
+            }
+            Err(message) => errors.push(BindError::key(&format!("types.{name}"), message)),
+        }
+    }
+    match config.separator.as_deref().map(CsvOptions::parse_separator).transpose() {
+        Ok(separator) => options.separator = separator,
+        Err(message) => errors.push(BindError::key("separator", message)),
+    }
+    if errors.is_empty() { Ok(options) } else { Err(errors) }
 }
 
 fn list(files: &dyn Files, path: &Path) -> Result<Vec<Entry>, Error> {
@@ -128,16 +168,16 @@ impl Source for Table {
     }
 
     fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
-        Ok(Listed { files: list(files, &self.path)?, left_out: Vec::new() })
+        Ok(Listed { files: list(files, &self.path)?, ..Listed::default() })
     }
 
     fn read(
         &self,
         files: &dyn Files,
         entries: &[Fingerprint],
-        emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
+        emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        tables::read(files, &self.root, entries, &self.schema, &self.reading, emit)
+        tables::read(files, &self.root, entries, &self.schema, &self.reading, &mut |batch: RecordBatch| emit(batch.into()))
     }
 }
 
@@ -171,7 +211,8 @@ mod tests {
             assert_eq!((source.root(), &*entries[0].path), (dir.path(), "t.csv"));
             let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
             let mut rows = Vec::new();
-            let mut emit = |batch: RecordBatch| {
+            let mut emit = |found: Found| {
+                let batch = found.rows;
                 assert_eq!(batch.schema(), schema);
                 let (ids, words) = (text(&batch, "image_id")?, text(&batch, "word")?);
                 rows.extend(ids.iter().zip(words).map(|(id, word)| format!("{} {}", id.unwrap(), word.unwrap())));
@@ -207,6 +248,29 @@ mod tests {
         std::fs::write(plain.path().join("lock"), "").unwrap();
         std::fs::write(plain.path().join("t.csv"), "word\nx\n").unwrap();
         bind::<Table>(json!({"path": plain.path().join("t.csv")}), &[]).unwrap();
+    }
+
+    #[test]
+    fn what_a_csv_file_does_not_say_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        std::fs::write(&path, "1;x\n2;y\n").unwrap();
+        let types = json!({"column_1": "text"});
+        let table: Table = bind(json!({"path": path, "types": types, "separator": ";", "header": false}), &[]).unwrap();
+        let kinds: Vec<String> =
+            table.schema().fields().iter().map(|field| format!("{}:{}", field.name(), field.data_type())).collect();
+        assert_eq!(kinds, ["image_id:Utf8", "column_1:Utf8", "column_2:Utf8"]);
+        let faults = |config: serde_json::Value| -> Vec<(At, String)> {
+            let errors = bind::<Table>(config, &[]).err().expect("it should not bind");
+            errors.into_iter().map(|error| (error.at, error.message)).collect()
+        };
+        let found = faults(json!({"path": path, "types": {"a": "string", "b": "int"}, "separator": ";;"}));
+        assert_eq!(found.len(), 2);
+        assert_eq!((&found[0].0, &found[1].0), (&At::Key("types.a".into()), &At::Key("separator".into())));
+        assert!(found[0].1.contains("known are \"text\", \"int\""), "{}", found[0].1);
+        let found = faults(json!({"path": path, "types": {"b": "int"}, "header": false}));
+        let message = "the table has no column `b`; there are image_id, column_1, column_2".to_owned();
+        assert_eq!(found, [(At::Key("types.b".into()), message)]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod describe;
 mod driver;
 mod filters;
 mod heap;
+pub(crate) mod images;
 mod kind;
 pub mod layout;
 mod picture;
@@ -51,7 +52,7 @@ pub(super) fn header(raw: Raw<'_>, datasets: &Datasets) -> Result<Header, Error>
     let _writers_wait = hold(raw)?;
     let table = describe(raw, datasets, false)?;
     let rows = Some(table.rows);
-    Ok(Header { schema: table.schema(), rows })
+    Ok(Header::new(table.schema(), rows))
 }
 
 /// All rows. Holds one block of them at a time.
@@ -70,6 +71,12 @@ pub(super) fn batches<'a>(raw: Raw<'a>, datasets: &Datasets, threads: usize) -> 
 }
 
 fn describe(raw: Raw<'_>, datasets: &Datasets, whole: bool) -> Result<Table, Error> {
+    check(raw)?;
+    driver::with_file(raw, |file| Table::of(file, datasets, whole))
+}
+
+/// Refuses what is no HDF5 file, or one that is being written.
+fn check(raw: Raw<'_>) -> Result<(), Error> {
     // It may lie behind a block of the user's, at 512, 1024, … bytes.
     let places = std::iter::once(0).chain((9..40).map(|power| 1_u64 << power));
     let mut found = None;
@@ -86,7 +93,7 @@ fn describe(raw: Raw<'_>, datasets: &Datasets, whole: bool) -> Result<Table, Err
             "is open for writing in another program, or was not closed by it: `h5clear -s FILE` says that it is sound",
         ));
     }
-    driver::with_file(raw, |file| Table::of(file, datasets, whole))
+    Ok(())
 }
 
 /// Keeps programs that use HDF5 from writing to a file while it is read; dropped, they may.

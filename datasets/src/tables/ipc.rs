@@ -33,7 +33,7 @@ const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
 /// Columns; the rows are in each batch's header only.
 pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
-    Ok(Header { schema: Opened::new(raw)?.schema().clone(), rows: None })
+    Ok(Header::new(Opened::new(raw)?.schema().clone(), None))
 }
 
 /// All rows, in batches as the file has them.

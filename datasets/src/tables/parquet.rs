@@ -26,7 +26,7 @@ pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
     let footer = footer(raw)?;
     let rows = footer.metadata().file_metadata().num_rows();
     let rows = u64::try_from(rows).map_err(|_| raw.error(format!("its footer promises {rows} rows")))?;
-    Ok(Header { schema: footer.schema().clone(), rows: Some(rows) })
+    Ok(Header::new(footer.schema().clone(), Some(rows)))
 }
 
 /// All rows. Holds one row group's bytes at a time, and checks those that have checksums.

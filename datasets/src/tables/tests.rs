@@ -1,3 +1,4 @@
+use crate::tables::raw::Raw;
 use std::fs;
 
 use ::parquet::arrow::ArrowWriter;
@@ -47,7 +48,7 @@ fn npy_bytes(kind: &str, shape: &str, values: impl IntoIterator<Item = Vec<u8>>)
     bytes
 }
 
-fn folder(contents: &[(&str, Vec<u8>)]) -> TempDir {
+pub fn folder(contents: &[(&str, Vec<u8>)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in contents {
         fs::write(dir.path().join(name), bytes).unwrap();
@@ -55,38 +56,54 @@ fn folder(contents: &[(&str, Vec<u8>)]) -> TempDir {
     dir
 }
 
-fn listed(dir: &TempDir) -> Result<(Vec<Entry>, SchemaRef), Error> {
+pub fn listed_as(dir: &TempDir, reading: &Reading) -> Result<(Vec<Entry>, SchemaRef), Error> {
     let entries = tables(dir.path(), LocalFiles.list(dir.path())?)?;
-    let schema = schema(&LocalFiles, dir.path(), &entries, &Reading::default())?;
+    let schema = schema(&LocalFiles, dir.path(), &entries, reading)?;
     Ok((entries, schema))
 }
 
-fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
-    let (entries, schema) = listed(dir)?;
+fn listed(dir: &TempDir) -> Result<(Vec<Entry>, SchemaRef), Error> {
+    listed_as(dir, &Reading::default())
+}
+
+fn batches_as(dir: &TempDir, reading: &Reading) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+    let (entries, schema) = listed_as(dir, reading)?;
     let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
     let mut batches = Vec::new();
-    read(&LocalFiles, dir.path(), &prints, &schema, &Reading::default(), &mut |batch| {
+    read(&LocalFiles, dir.path(), &prints, &schema, reading, &mut |batch| {
         assert_eq!(batch.schema(), schema);
         batches.push(batch);
         Ok::<_, Error>(())
     })?;
-    Ok(batches)
+    Ok((schema, batches))
 }
 
-fn table(contents: &[(&str, Vec<u8>)]) -> Result<RecordBatch, Error> {
-    let batches = batches(&folder(contents))?;
-    Ok(concat_batches(&batches[0].schema(), &batches).unwrap())
+fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
+    batches_as(dir, &Reading::default()).map(|(_, batches)| batches)
+}
+
+pub fn table_as(contents: &[(&str, Vec<u8>)], reading: &Reading) -> Result<RecordBatch, Error> {
+    let (schema, batches) = batches_as(&folder(contents), reading)?;
+    Ok(concat_batches(&schema, &batches).unwrap())
+}
+
+pub fn table(contents: &[(&str, Vec<u8>)]) -> Result<RecordBatch, Error> {
+    table_as(contents, &Reading::default())
 }
 
 /// The message of an error, from the file's name on.
-fn refusal(contents: &[(&str, Vec<u8>)]) -> String {
+pub fn refusal_as(contents: &[(&str, Vec<u8>)], reading: &Reading) -> String {
     let dir = folder(contents);
-    let message = batches(&dir).unwrap_err().to_string();
+    let message = batches_as(&dir, reading).unwrap_err().to_string();
     let root = format!("{}/", dir.path().display());
     message.strip_prefix(&root).unwrap_or_else(|| panic!("no file is named: {message}")).replace(&root, "")
 }
 
-fn ids(batch: &RecordBatch) -> Vec<&str> {
+pub fn refusal(contents: &[(&str, Vec<u8>)]) -> String {
+    refusal_as(contents, &Reading::default())
+}
+
+pub fn ids(batch: &RecordBatch) -> Vec<&str> {
     text(batch, IMAGE_ID).unwrap().iter().map(Option::unwrap).collect()
 }
 
@@ -258,7 +275,7 @@ fn what_is_no_table_is_said_with_what_would_be() {
     let dir = folder(&[("a.txt", Vec::new()), ("b.xlsx", Vec::new())]);
     let message = listed(&dir).unwrap_err().to_string();
     assert!(
-        message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather, h5, hdf5"),
+        message.ends_with("no table among 2 files; tables end in parquet, csv, npy, arrow, feather, h5, hdf5, tsv, csv.gz, tsv.gz, jsonl, ndjson"),
         "{message}"
     );
 }
@@ -276,9 +293,6 @@ fn malformed_files_are_named() {
     assert!(refusal(&[("a.feather", b"FEA1 and more".to_vec())]).contains("version 2"));
     let short = npy_bytes("<f4", "(9, 3)", [vec![0; 50]]);
     assert!(refusal(&[("a.npy", short)]).ends_with("fewer than its header promises"));
-    let late = format!("n\n{}word\n", "1\n".repeat(2 * FIRST_ROWS));
-    let message = refusal(&[("a.csv", late.into_bytes())]);
-    assert!(message.starts_with("a.csv: ") && message.contains("'word'") && message.contains("Int64"), "{message}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Files as others write them, made by the library itself.
 
 use std::fs;
+use std::path::PathBuf;
 
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::{Float64Type, Int16Type, Int32Type, Int64Type, UInt8Type};
@@ -35,7 +36,7 @@ fn read_back(path: &Path, datasets: Datasets) -> Result<RecordBatch, Error> {
 fn read_by(path: &Path, datasets: Datasets, threads: usize) -> Result<RecordBatch, Error> {
     let root = if path.is_dir() { path } else { path.parent().unwrap() };
     let entries = tables(path, LocalFiles.list(path)?)?;
-    let reading = Reading { datasets, threads };
+    let reading = Reading { datasets, threads, ..Reading::default() };
     let schema = schema(&LocalFiles, root, &entries, &reading)?;
     let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
     let mut batches = Vec::new();

@@ -1,6 +1,7 @@
 //! Files that are damaged: errors, whatever the library makes of them.
 
 use super::*;
+use crate::tables::raw::Raw;
 
 /// A small file with all that the library has to understand: groups, types, indexes of chunks, attributes, a heap.
 fn small() -> (TempDir, PathBuf) {

@@ -39,7 +39,7 @@ fn rates() {
     let path = given.unwrap_or(made);
     for threads in [1, 2] {
         let entries = tables(&path, LocalFiles.list(&path).unwrap()).unwrap();
-        let (root, reading) = (path.parent().unwrap(), Reading { datasets: one("features"), threads });
+        let (root, reading) = (path.parent().unwrap(), Reading { datasets: one("features"), threads, ..Reading::default() });
         let schema = schema(&LocalFiles, root, &entries, &reading).unwrap();
         let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
         let (start, mut bytes) = (Instant::now(), 0);
