@@ -5,7 +5,7 @@
 //! header that is cut or damaged leaves width and height open; nothing here fails.
 //!
 //! References: ITU T.81 (JPEG), B.1 and B.2; PNG (third edition), 5.2 and 11.2.1; GIF89a, 17 and 18; TIFF 6.0, section 2, and
-//! BigTIFF; RFC 9649 (WebP), 2.5 to 2.7; `BITMAPFILEHEADER` and what follows it.
+//! BigTIFF; RFC 9649 (WebP), 2.5 to 2.7; `BITMAPFILEHEADER` and what follows it; Netpbm's pbm(5), pgm(5) and ppm(5).
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,13 +19,15 @@ pub struct Header {
 }
 
 /// All formats that are told apart.
-pub const FORMATS: [&str; 10] = ["avif", "bmp", "gif", "heif", "jpeg", "jxl", "png", "psd", "tiff", "webp"];
+pub const FORMATS: [&str; 11] = ["avif", "bmp", "gif", "heif", "jpeg", "jxl", "png", "ppm", "psd", "tiff", "webp"];
 /// How far the search for a JPEG's frame header goes: profiles and previews come before it.
 const JPEG_SEGMENTS: usize = 4096;
 /// Stray bytes that may stand before a JPEG's marker: its decoder skips them.
 const JPEG_STRAY: u64 = 1 << 16;
 /// Tags of a TIFF's directory that are looked at; those of width and height are among the first.
 const TIFF_TAGS: u64 = 4096;
+/// Bytes in which a Netpbm file has its width and height, comments before them among that.
+const PPM_BYTES: u64 = 4096;
 
 /// Fills the buffer with a file's bytes from an offset on, if there are as many.
 pub type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
@@ -53,6 +55,7 @@ impl Header {
             "bmp" => bmp(file),
             "webp" => webp(file),
             "tiff" => tiff(file),
+            "ppm" => ppm(file),
             _ => None,
         };
         let known = |side: u32| Some(side).filter(|&side| side > 0);
@@ -81,6 +84,8 @@ fn format(front: &[u8; 12]) -> Option<&'static str> {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => "webp",
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => "tiff",
         [b'B', b'M', ..] => "bmp",
+        // All of Netpbm's formats, as Pillow calls them.
+        [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n', ..] => "ppm",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] if brand.starts_with(b"avi") => "avif",
         [_, _, _, _, b'f', b't', b'y', b'p', ..]
             if [b"hei", b"hev", b"mif", b"msf"].iter().any(|b| brand.starts_with(*b)) =>
@@ -173,6 +178,59 @@ fn bmp(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     }
     let side = |file: &mut ReadAt<'_>, offset| at(file, offset).map(|bytes| i32::from_le_bytes(bytes).unsigned_abs());
     if size < 16 { None } else { Some((side(file, 18)?, side(file, 22)?)) }
+}
+
+/// Two numbers behind the magic bytes, among blanks and comments; of the youngest format, behind words.
+fn ppm(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
+    if at(file, 1) == Some([b'7']) {
+        return pam(file);
+    }
+    let mut place = 2;
+    let mut number = || {
+        let (mut value, mut in_comment) = (None::<u32>, false);
+        while place < PPM_BYTES {
+            let [byte] = at(file, place)?;
+            place += 1;
+            match byte {
+                _ if in_comment => in_comment = !matches!(byte, b'\n' | b'\r'),
+                b'0'..=b'9' => {
+                    let digit = u32::from(byte - b'0');
+                    value = Some(value.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
+                }
+                _ if value.is_some() => {
+                    // It may begin a comment.
+                    place -= 1;
+                    return value;
+                }
+                b'#' => in_comment = true,
+                b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c => {}
+                _ => return None,
+            }
+        }
+        None
+    };
+    Some((number()?, number()?))
+}
+
+/// Lines of a word and a value, up to `ENDHDR`.
+fn pam(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
+    let (mut width, mut height, mut line) = (None, None, Vec::new());
+    for place in 2..PPM_BYTES {
+        let [byte] = at(file, place)?;
+        if byte != b'\n' {
+            line.push(byte);
+            continue;
+        }
+        let text = std::str::from_utf8(&line).ok()?;
+        match text.trim().split_once(char::is_whitespace) {
+            Some(("WIDTH", value)) => width = value.trim().parse().ok(),
+            Some(("HEIGHT", value)) => height = value.trim().parse().ok(),
+            _ if text.trim() == "ENDHDR" => return width.zip(height),
+            _ => {}
+        }
+        line.clear();
+    }
+    None
 }
 
 fn webp(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {

@@ -1,5 +1,7 @@
 //! How the files of a data set become images: the contract of all formats.
 
+mod access;
+
 use std::fmt::Debug;
 
 use arrow::array::RecordBatch;
@@ -28,6 +30,12 @@ pub trait Layout: Send + Sync + Debug {
     /// # Errors
     /// A file cannot be read, or says what cannot be; the message has its line, where it has lines.
     fn rows<'a>(&'a self, files: &'a dyn Files, prints: &'a [Fingerprint]) -> Result<Rows<'a>, Error>;
+
+    /// What the rows of a shard follow from that neither its own bytes nor the files beside it say, as a text: of which columns there are,
+    /// another shard may decide.
+    fn rule(&self) -> String {
+        String::new()
+    }
 
     /// How the bytes of an image are reached.
     fn access(&self) -> Access {
@@ -72,4 +80,13 @@ pub enum Access {
     /// They are a file, or a range of it.
     #[default]
     Bytes,
+    /// They are in a column of a Parquet or Arrow file, in the row that `source` names.
+    Column(String),
+    /// They are pixels in a dataset of an HDF5 file, in the row that `source` names.
+    Array(String),
+    /// They are a range of a file: of its bytes as [`unpack`](crate::tar::unpacked::unpack) makes them, where it
+    /// [is packed](crate::tar::unpacked::is_packed).
+    Unpacked,
+    /// They are made of a row of a file of [pictures in planes](crate::planar).
+    Planar(crate::planar::Planes),
 }

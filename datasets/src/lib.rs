@@ -2,8 +2,10 @@
 //!
 //! A data set is listed in two steps: names, sizes and times of its files ([`Entry`], cheap), then a digest of the bytes of
 //! those that changed ([`Fingerprint`], which the engine computes in parallel and caches), and of images what their first bytes say
-//! ([`header`]). Formats turn fingerprints into tables: [`folder`] and [`voc`] into images, [`tables`] into the rows of table files.
+//! ([`header`]). Formats turn fingerprints into tables: [`folder`], [`voc`], [`boxes`] and [`imagenet`] into images, [`tables`] into the
+//! rows of table files.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +13,21 @@ pub use digest::{FileDigest, UNREADABLE};
 use header::Header;
 use tessera_schemas::printable;
 
+pub mod boxes;
 mod digest;
+pub mod embedded;
 pub mod folder;
+pub mod formats;
 pub mod header;
+pub mod imagenet;
 pub mod layout;
+pub mod list;
 pub mod local;
+pub mod planar;
+pub mod ppm;
+pub mod stack;
 pub mod tables;
+pub mod tar;
 pub mod voc;
 
 /// A file of a data set, as a listing sees it.
@@ -96,6 +107,8 @@ pub struct Listed {
     pub files: Vec<Entry>,
     /// What cannot be listed, by path.
     pub left_out: Vec<LeftOut>,
+    /// How many files of each ending, in small letters, are none of the data set's.
+    pub aside: BTreeMap<Box<str>, u64>,
 }
 
 /// A file or folder that cannot be listed.
@@ -128,6 +141,26 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// The folder itself is not there or cannot be read.
     fn list(&self, root: &Path) -> Result<Listed, Error>;
+
+    /// Tells what lies in a folder itself, in no order: each name, and whether it is a folder's. It ends where `visit` says no. Hidden names,
+    /// and those that are not UTF-8, are passed over.
+    ///
+    /// # Errors
+    /// The folder is not there or cannot be read.
+    fn names(&self, root: &Path, visit: &mut dyn FnMut(&str, bool) -> bool) -> Result<(), Error> {
+        let mut last = None;
+        for entry in self.list(root)?.files {
+            let (name, is_folder) = entry.path.split_once('/').map_or((&*entry.path, false), |(first, _)| (first, true));
+            // All that lies in a folder comes together.
+            if last.as_deref() != Some(name) {
+                if !visit(name, is_folder) {
+                    break;
+                }
+                last = Some(name.to_owned());
+            }
+        }
+        Ok(())
+    }
 
     /// A file's bytes.
     ///

@@ -20,11 +20,26 @@ impl Files for LocalFiles {
         let metadata = fs::metadata(root).map_err(|error| Error::io(root, error))?;
         if metadata.is_file() {
             let name = root.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::format(root, NOT_TEXT))?;
-            return Ok(Listed { files: vec![entry(name.into(), &metadata)], left_out: Vec::new() });
+            return Ok(Listed { files: vec![entry(name.into(), &metadata)], ..Listed::default() });
         }
         // A root that cannot be read is no data set; a folder below it may be.
         fs::read_dir(root).map_err(|error| Error::io(root, error))?;
         Ok(walk::Walk::new(root).run())
+    }
+
+    fn names(&self, root: &Path, visit: &mut dyn FnMut(&str, bool) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(root).map_err(|error| Error::io(root, error))? {
+            let Ok(entry) = entry else { continue };
+            let (name, kind) = (entry.file_name(), entry.file_type());
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let is_folder = kind.is_ok_and(|kind| {
+                kind.is_dir() || kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|there| there.is_dir())
+            });
+            if !visit(name, is_folder) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
@@ -40,9 +55,10 @@ impl Files for LocalFiles {
             refuse_devices(path)?;
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
-            let mut bytes = vec![0; length as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
+            // Bytes that are read need not be zeros before.
+            let mut bytes = Vec::with_capacity(length as usize);
+            file.take(length).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
         read().map_err(|error| Error::io(path, error))
     }
@@ -78,10 +94,10 @@ pub fn joined(base: &Path, path: &Path) -> PathBuf {
 }
 
 /// Why a name is left out.
-const NOT_TEXT: &str = "the name is not UTF-8, and names in tables are: rename it";
+pub(crate) const NOT_TEXT: &str = "the name is not UTF-8, and names in tables are: rename it";
 
 /// A name as text; of one that is not UTF-8, the bytes that are not as `\xe9`.
-fn readable(name: &OsStr) -> String {
+pub(crate) fn readable(name: &OsStr) -> String {
     let chunks = name.as_encoded_bytes().utf8_chunks();
     let one = |chunk: Utf8Chunk<'_>| {
         let broken: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")).collect();

@@ -9,23 +9,64 @@
 //! spaces are fine; an image that is not there, or has two lines, is an error, since the split would not be the one that was meant.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use tessera_schemas::{images, presence};
 
+pub use crate::folder::SPLIT;
+use crate::layout::{Layout, Role, Rows};
 use crate::{Entry, Error, Files, Fingerprint, LeftOut, Listed, folder};
 
 /// The folder of the images.
 pub const IMAGES: &str = "JPEGImages";
 /// The folder of the files that say what they show.
 pub const SETS: &str = "ImageSets/Main";
-/// The column with the split that an image belongs to.
-pub const SPLIT: &str = "split";
 /// The column of an images table that this one lacks: an image may show several classes.
 const LABEL: &str = "label";
+
+/// A data set as VOC has it, with its classes.
+#[derive(Debug)]
+pub struct Voc {
+    root: PathBuf,
+    classes: Vec<String>,
+}
+
+impl Voc {
+    /// Reads the names of the classes.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or there are none.
+    pub fn open(files: &dyn Files, root: &Path) -> Result<Self, Error> {
+        Ok(Self { root: root.to_owned(), classes: classes(files, root)? })
+    }
+
+    /// The classes' names, sorted.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+}
+
+impl Layout for Voc {
+    fn schema(&self) -> SchemaRef {
+        schema(&self.classes)
+    }
+
+    fn list(&self, files: &dyn Files) -> Result<Listed, Error> {
+        list(files, &self.root, &self.classes)
+    }
+
+    fn role(&self, path: &str) -> Role {
+        if is_image(path) { Role::Image } else { Role::Beside }
+    }
+
+    fn rows<'a>(&'a self, files: &'a dyn Files, prints: &'a [Fingerprint]) -> Result<Rows<'a>, Error> {
+        let found = batches(files, &self.root, &self.classes, prints)?;
+        Ok(Box::new(found.map(|rows| rows.map(Into::into).map_err(|error| Error::format(&self.root, error)))))
+    }
+}
 
 /// What images a file of `ImageSets/Main` is about, in the order in which files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +128,7 @@ fn sets<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMap<Option<&'a str
 }
 
 /// Whether a file of the data set is an image, and not one that says what images show.
-pub fn is_image(path: &str) -> bool {
+fn is_image(path: &str) -> bool {
     path.strip_prefix(IMAGES).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -95,7 +136,7 @@ pub fn is_image(path: &str) -> bool {
 ///
 /// # Errors
 /// The folder cannot be read, or there are none.
-pub fn classes(files: &dyn Files, root: &Path) -> Result<Vec<String>, Error> {
+fn classes(files: &dyn Files, root: &Path) -> Result<Vec<String>, Error> {
     let folder = root.join(SETS);
     let entries = whole(&folder, files.list(&folder)?)?;
     let known = sets(entries.iter().map(|entry| &*entry.path));
@@ -119,7 +160,7 @@ fn whole(folder: &Path, listed: Listed) -> Result<Vec<Entry>, Error> {
 }
 
 /// An images table without `label`, and behind it `split` and a [`presence`] column a class.
-pub fn schema(classes: &[String]) -> SchemaRef {
+fn schema(classes: &[String]) -> SchemaRef {
     let images = images::schema();
     let mut fields: Vec<FieldRef> = images.fields().iter().filter(|field| field.name() != LABEL).cloned().collect();
     fields.push(Arc::new(Field::new(SPLIT, DataType::Utf8, true)));
@@ -131,7 +172,7 @@ pub fn schema(classes: &[String]) -> SchemaRef {
 ///
 /// # Errors
 /// One of the two folders cannot be read, or not all of what says what images show.
-pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Listed, Error> {
+fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Listed, Error> {
     let inside = |folder: &str, path: &str| format!("{folder}/{path}");
     let folder = root.join(SETS);
     let mut entries: Vec<Entry> = whole(&folder, files.list(&folder)?)?
@@ -148,7 +189,7 @@ pub fn list(files: &dyn Files, root: &Path, classes: &[String]) -> Result<Listed
     let images = folder::images(files.list(&root.join(IMAGES))?);
     entries.extend(images.files.into_iter().map(|entry| Entry { path: inside(IMAGES, &entry.path).into(), ..entry }));
     let left_out = images.left_out.into_iter().map(|one| LeftOut { path: inside(IMAGES, &one.path), ..one });
-    Ok(Listed { files: entries, left_out: left_out.collect() })
+    Ok(Listed { files: entries, left_out: left_out.collect(), aside: images.aside })
 }
 
 fn set_name(path: &str) -> Option<&str> {
@@ -159,12 +200,12 @@ fn set_name(path: &str) -> Option<&str> {
 ///
 /// # Errors
 /// A file cannot be read; a line is not what it should be, which the message says with file and line.
-pub fn batches(
+fn batches<'a>(
     files: &dyn Files,
     root: &Path,
     classes: &[String],
-    prints: &[Fingerprint],
-) -> Result<impl Iterator<Item = Result<RecordBatch, tessera_schemas::SchemaError>>, Error> {
+    prints: &'a [Fingerprint],
+) -> Result<impl Iterator<Item = Result<RecordBatch, tessera_schemas::SchemaError>> + use<'a>, Error> {
     let (images, about_them): (Vec<&Fingerprint>, Vec<&Fingerprint>) =
         prints.iter().partition(|print| is_image(&print.entry.path));
     let sets = sets(about_them.iter().filter_map(|print| set_name(&print.entry.path)));
@@ -186,6 +227,41 @@ pub fn batches(
         let columns = listed.chain([Arc::new(split) as ArrayRef]).chain(shown).collect();
         Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }))
+}
+
+/// Whether a file of the data set may say to which split images belong.
+pub(crate) fn is_split_file(path: &str) -> bool {
+    matches!(set_name(path).and_then(about), Some((None, _)))
+}
+
+/// The files, among those of a data set, that are to be read to know the splits: none where no image is in [`IMAGES`].
+pub(crate) fn split_files<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+    if !paths.clone().any(is_image) {
+        return Vec::new();
+    }
+    let sets = sets(paths.filter_map(set_name)).remove(&None);
+    sets.into_iter().flatten().map(|set| format!("{SETS}/{}", file_name(None, set))).collect()
+}
+
+/// The splits of images, given the paths of all files that may say it; none if none of these does.
+///
+/// # Errors
+/// As [`batches`].
+pub(crate) fn splits<'a>(
+    files: &dyn Files,
+    root: &Path,
+    images: &[&Fingerprint],
+    paths: impl Iterator<Item = &'a str>,
+) -> Result<Option<Vec<Option<&'static str>>>, Error> {
+    let Some(sets) = sets(paths.filter_map(set_name)).remove(&None) else { return Ok(None) };
+    let (places, named): (Vec<usize>, Vec<&Fingerprint>) =
+        images.iter().enumerate().filter(|(_, print)| is_image(&print.entry.path)).unzip();
+    let mut reader = Reader { files, root, rows: rows(&named), count: named.len(), elsewhere: None };
+    let mut splits = vec![None; images.len()];
+    for (place, line) in places.into_iter().zip(reader.read(None, sets)?) {
+        splits[place] = line.map(|line| line.set.name());
+    }
+    Ok(Some(splits))
 }
 
 /// The row of each image, by its names; none for a name that several have.

@@ -5,11 +5,13 @@
 //! [`digest`] gives every column an order-independent fingerprint.
 
 pub mod assignments;
+pub mod boxes;
 pub mod clusters;
 pub mod column;
 pub mod components;
 pub mod digest;
 pub mod features;
+pub mod ids;
 pub mod images;
 pub mod meta;
 pub mod metrics;

@@ -2,13 +2,14 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 
 use super::*;
 
-const KINDS: [(ImageFormat, &str); 6] = [
+const KINDS: [(ImageFormat, &str); 7] = [
     (ImageFormat::Jpeg, "jpeg"),
     (ImageFormat::Png, "png"),
     (ImageFormat::Gif, "gif"),
     (ImageFormat::Bmp, "bmp"),
     (ImageFormat::WebP, "webp"),
     (ImageFormat::Tiff, "tiff"),
+    (ImageFormat::Pnm, "ppm"),
 ];
 
 fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
@@ -48,6 +49,24 @@ fn cut_files_leave_open_what_they_do_not_say() {
             complete += usize::from(header == whole);
         }
         assert!(complete > 0 || name == "tiff", "{name}: its directory alone may be the file's last bytes");
+    }
+}
+
+#[test]
+fn netpbm_files_have_blanks_and_comments() {
+    for (text, size) in
+        [("P6\n# by hand\n 61\t47 255\n", (61, 47)), ("P1 #a 9 9\n#b\n2#c\n 3\n", (2, 3)), ("P5\r\n0 7 255\n", (0, 7))]
+    {
+        assert_eq!(Header::of(text.as_bytes()), told("ppm", size.0, size.1), "{text}");
+    }
+    for text in ["P6 x 3 255 ......", "P6 99999999999 1 255", "P6 4", "P6 -4 3 255 ..."] {
+        let header = Header::of(text.as_bytes());
+        assert_eq!((header.width, header.height), (None, None), "{text}");
+    }
+    let pam = "P7\n# by hand\nWIDTH 3\nHEIGHT 4\nDEPTH 3\nENDHDR\n";
+    assert_eq!(Header::of(pam.as_bytes()), told("ppm", 3, 4));
+    for text in ["P8\nWIDTH 3\nHEIGHT", "P60 3 3 255 ....", "Pages 3 4 5 6 7"] {
+        assert_eq!(Header::of(text.as_bytes()), Header::default(), "{text}");
     }
 }
 

@@ -12,7 +12,7 @@ fn files_come_sorted_and_hidden_ones_do_not() {
     std::os::unix::fs::symlink(dir.path().join("b.jpg"), dir.path().join("c.jpg")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("d.jpg")).unwrap();
     std::os::unix::fs::symlink(dir.path().join("e.jpg"), dir.path().join("e.jpg")).unwrap();
-    let Listed { files, left_out } = LocalFiles.list(dir.path()).unwrap();
+    let Listed { files, left_out, .. } = LocalFiles.list(dir.path()).unwrap();
     let paths: Vec<&str> = files.iter().map(|e| &*e.path).collect();
     assert_eq!(paths, ["a/b/c.jpg", "a/z.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]);
     assert!(files[..4].iter().all(|e| e.size == 3 && e.modified_ns > 0 && e.changed_ns > 0));
@@ -39,7 +39,7 @@ fn large_and_small_folders_come_in_one_order() {
     }
     paths.sort_unstable();
     for _ in 0..4 {
-        let Listed { files, left_out } = LocalFiles.list(dir.path()).unwrap();
+        let Listed { files, left_out, .. } = LocalFiles.list(dir.path()).unwrap();
         assert!(files.iter().map(|entry| &*entry.path).eq(paths.iter().map(String::as_str)));
         assert_eq!(left_out, []);
     }
@@ -54,7 +54,7 @@ fn what_cannot_be_listed_is_told_and_the_rest_is_found() {
     for path in [&b"caf\xe9/1.jpg"[..], b"a/\xff\xc3\xa9.jpg", b"a/\x1b[2J.jpg", b"b.jpg"] {
         fs::write(dir.path().join(name(path)), b"xyz").unwrap();
     }
-    let Listed { files, left_out } = LocalFiles.list(dir.path()).unwrap();
+    let Listed { files, left_out, .. } = LocalFiles.list(dir.path()).unwrap();
     assert_eq!(files.iter().map(|e| &*e.path).collect::<Vec<_>>(), ["a/\u{1b}[2J.jpg", "b.jpg"]);
     let told: Vec<_> = left_out.iter().map(|one| (one.path.as_str(), one.is_folder)).collect();
     assert_eq!(told, [("a/\\xffé.jpg", false), ("caf\\xe9", true)]);
@@ -69,7 +69,7 @@ fn folders_that_lie_too_deep_are_left_out() {
     let script =
         "n=$(printf %0200d 0); for at in $(seq 25); do mkdir $n && cd -P $n 2>/dev/null && touch 1.jpg || exit 1; done";
     assert!(std::process::Command::new("sh").args(["-c", script]).current_dir(dir.path()).status().unwrap().success());
-    let Listed { files, left_out } = LocalFiles.list(dir.path()).unwrap();
+    let Listed { files, left_out, .. } = LocalFiles.list(dir.path()).unwrap();
     let depth = |path: &str| path.split('/').count();
     let [only] = &left_out[..] else { panic!("{left_out:?}") };
     assert!(only.is_folder && only.reason.starts_with("the folder cannot be read: File name too long"), "{only:?}");

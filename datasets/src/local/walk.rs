@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         });
         let Found { runs, mut left_out } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).found;
         left_out.sort_unstable();
-        Listed { files: joined(runs), left_out }
+        Listed { files: joined(runs), left_out, ..Listed::default() }
     }
 
     fn work(&self) {

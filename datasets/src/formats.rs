@@ -1,0 +1,269 @@
+//! The formats of data sets by name, and how one is recognised.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::boxes::{self, Coco, Yolo};
+use crate::embedded::Embedded;
+use crate::folder::{self, Folder, naming};
+use crate::imagenet::ImageNet;
+use crate::layout::Layout;
+use crate::list::{self, List};
+use crate::planar::cifar::{self, Cifar};
+use crate::planar::stl::{self, Stl};
+use crate::stack::{self, Stack};
+use crate::tar::{Ids, Tar, is_shards};
+use crate::voc::{self, Voc};
+use crate::{Error, Files};
+
+/// A format, by its name in pipeline files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Image files in a folder, one class a sub-folder or flat.
+    Folder,
+    /// A text file or a table of the paths of images.
+    List,
+    /// Tars of images and what belongs to each, as WebDataset has them; or of a folder of images.
+    #[serde(rename = "webdataset")]
+    WebDataset,
+    /// Images in a column of Parquet files, as Hugging Face's `datasets` writes them.
+    Parquet,
+    /// Images as a dataset of pixels in HDF5 files.
+    Hdf5,
+    /// `JPEGImages` and `ImageSets/Main`, as PASCAL VOC has them.
+    Voc,
+    /// An XML file an image, as PASCAL VOC, LabelImg and Roboflow write them.
+    VocXml,
+    /// JSON files of boxes, as COCO has them.
+    Coco,
+    /// A text file of boxes an image, as YOLO reads them.
+    Yolo,
+    /// ImageNet's folders of classes, and what they are called.
+    #[serde(rename = "imagenet")]
+    ImageNet,
+    /// CIFAR-10's and CIFAR-100's files, binary or for Python.
+    Cifar,
+    /// STL-10's binary files.
+    Stl10,
+}
+
+/// What a data set's names and first bytes leave open.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What paths say of images.
+    pub naming: naming::Naming,
+    /// Whether a folder's folders are halves; none: as they are called.
+    pub splits: Option<bool>,
+    /// The column of images, or of their paths.
+    pub column: Option<String>,
+    /// What images in tars are called.
+    pub ids: Ids,
+}
+
+/// A data set whose format is known.
+#[derive(Debug)]
+pub struct Opened {
+    /// How it is laid out.
+    pub layout: Box<dyn Layout>,
+    /// The folder that paths are relative to.
+    pub root: PathBuf,
+    /// Whether a folder's folders are halves.
+    pub in_splits: bool,
+}
+
+impl Format {
+    /// What a data set looks like: by its names, and where those say nothing by first bytes.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn recognise(files: &dyn Files, path: &Path) -> Result<Self, Error> {
+        let ending = path.to_string_lossy();
+        if is_shards(&ending) {
+            return Ok(Self::WebDataset);
+        }
+        let may_be_file = is_parquet(&ending) || stack::is_ours(&ending) || list::is_list(&ending);
+        if may_be_file && files.names(path, &mut |_, _| false).is_err() {
+            return of_file(files, path, &ending);
+        }
+        let mut seen = Seen::default();
+        files.names(path, &mut |name, is_folder| {
+            seen.add(name, is_folder);
+            // A folder of a million images is not looked through.
+            !seen.has_images
+        })?;
+        seen.format(files, path)
+    }
+
+    /// Opens a data set of the format.
+    ///
+    /// # Errors
+    /// It is none of it; the message says what it lacks.
+    pub fn open(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
+        let column = options.column.as_deref();
+        let opened = |layout: Box<dyn Layout>, root: PathBuf| Opened { layout, root, in_splits: false };
+        macro_rules! rooted {
+            ($layout:expr) => {{
+                let layout = $layout?;
+                let root = layout.root().to_owned();
+                opened(Box::new(layout), root)
+            }};
+        }
+        Ok(match self {
+            Self::Folder => {
+                let folder = Folder::open(files, path, options.naming.clone(), options.splits)?;
+                let in_splits = folder.in_splits();
+                Opened { in_splits, ..opened(Box::new(folder), path.to_owned()) }
+            }
+            Self::List => rooted!(List::open(files, path, column)),
+            Self::WebDataset => rooted!(Tar::open(files, path, options.ids, &[])),
+            Self::Parquet => rooted!(Embedded::open(files, path, column)),
+            Self::Hdf5 => rooted!(Stack::open(files, path, column)),
+            Self::Voc => opened(Box::new(Voc::open(files, path)?), path.to_owned()),
+            Self::VocXml => opened(Box::new(boxes::Voc::open(files, path)?), path.to_owned()),
+            Self::Coco => opened(Box::new(Coco::open(files, path)?), path.to_owned()),
+            Self::Yolo => opened(Box::new(Yolo::open(files, path)?), path.to_owned()),
+            Self::ImageNet => opened(Box::new(ImageNet::open(files, path)?), path.to_owned()),
+            Self::Cifar => rooted!(Cifar::open(files, path)),
+            Self::Stl10 => rooted!(Stl::open(files, path)),
+        })
+    }
+}
+
+fn is_parquet(path: &str) -> bool {
+    naming::extension(path).eq_ignore_ascii_case("parquet")
+}
+
+/// What a file looks like.
+fn of_file(files: &dyn Files, path: &Path, ending: &str) -> Result<Format, Error> {
+    if stack::is_ours(ending) {
+        return Ok(Format::Hdf5);
+    }
+    let first = files.list(path)?.files.into_iter().next();
+    let holds_images = is_parquet(ending) && first.is_some_and(|first| Embedded::recognises(files, path, &first));
+    Ok(if holds_images { Format::Parquet } else { Format::List })
+}
+
+/// What lies in a data set's folder itself.
+#[derive(Default)]
+struct Seen {
+    folders: Vec<String>,
+    has_images: bool,
+    has_arrays: bool,
+    has_shards: bool,
+    has_xml: bool,
+    has_json: bool,
+    /// Files that name classes, or those of data sets that have names of their own.
+    known: Vec<String>,
+    /// A Parquet file, the first by name.
+    parquet: Option<String>,
+}
+
+/// Files that tell a format.
+const OF_YOLO: [&str; 5] = ["data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names"];
+const OF_IMAGENET: [&str; 3] = ["LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json"];
+
+impl Seen {
+    fn add(&mut self, name: &str, is_folder: bool) {
+        if is_folder {
+            self.folders.push(name.to_owned());
+            return;
+        }
+        let extension = naming::extension(name).to_ascii_lowercase();
+        self.has_images |= folder::is_image(name);
+        self.has_arrays |= stack::is_ours(name);
+        self.has_shards |= is_shards(name);
+        self.has_xml |= extension == "xml";
+        self.has_json |= extension == "json";
+        if is_parquet(name) && name != "metadata.parquet" && self.parquet.as_deref().is_none_or(|first| name < first) {
+            self.parquet = Some(name.to_owned());
+        }
+        let names_itself =
+            OF_YOLO.contains(&name) || OF_IMAGENET.contains(&name) || cifar::is_name(name) || stl::is_name(name);
+        if names_itself {
+            self.known.push(name.to_owned());
+        }
+    }
+
+    fn has_folder(&self, name: &str) -> bool {
+        self.folders.iter().any(|folder| folder.eq_ignore_ascii_case(name))
+    }
+
+    fn format(&self, files: &dyn Files, path: &Path) -> Result<Format, Error> {
+        let knows = |names: &[&str]| self.known.iter().any(|name| names.contains(&name.as_str()));
+        if self.folders.iter().any(|name| name == voc::IMAGES) && self.folders.iter().any(|name| name == "ImageSets") {
+            return Ok(Format::Voc);
+        }
+        if self.has_images {
+            return Ok(Format::Folder);
+        }
+        if self.known.iter().any(|name| cifar::is_name(name)) || self.folders.iter().any(|name| cifar::is_name(name)) {
+            return Ok(Format::Cifar);
+        }
+        if self.known.iter().any(|name| stl::is_name(name)) || self.folders.iter().any(|name| stl::is_name(name)) {
+            return Ok(Format::Stl10);
+        }
+        if knows(&OF_IMAGENET) {
+            return Ok(Format::ImageNet);
+        }
+        if (knows(&OF_YOLO) || self.has_folder("images") && self.has_folder("labels")) && Yolo::recognises(files, path) {
+            return Ok(Format::Yolo);
+        }
+        let halves: Vec<&String> = self.folders.iter().filter(|name| naming::split(name).is_some()).collect();
+        if (self.has_folder("annotations") || self.has_xml || self.has_json || !halves.is_empty())
+            && let Some(found) = annotated(files, path, &halves, self)?
+        {
+            return Ok(found);
+        }
+        if self.has_shards {
+            return Ok(Format::WebDataset);
+        }
+        for name in self.parquet.iter().map(PathBuf::from).chain(data_file(files, path, self)) {
+            let place = path.join(&name);
+            let first = files.list(&place)?.files.into_iter().next();
+            if first.is_some_and(|first| Embedded::recognises(files, &place, &first)) {
+                return Ok(Format::Parquet);
+            }
+        }
+        Ok(if self.has_arrays { Format::Hdf5 } else { Format::Folder })
+    }
+}
+
+/// Whether images have annotations, in a folder of them or beside them in halves.
+fn annotated(files: &dyn Files, path: &Path, halves: &[&String], seen: &Seen) -> Result<Option<Format>, Error> {
+    let (mut xml, mut json) = (seen.has_xml || seen.folders.iter().any(|name| name == "Annotations"), seen.has_json);
+    json |= seen.has_folder("annotations");
+    for half in halves {
+        // A few names tell what the others are.
+        let mut left = 64;
+        files.names(&path.join(half), &mut |name, is_folder| {
+            left -= 1;
+            let extension = naming::extension(name);
+            xml |= !is_folder && extension.eq_ignore_ascii_case("xml");
+            json |= !is_folder && name.ends_with(".coco.json");
+            left > 0
+        })?;
+    }
+    if json && Coco::recognises(files, path) {
+        return Ok(Some(Format::Coco));
+    }
+    Ok((xml && boxes::Voc::recognises(files, path)).then_some(Format::VocXml))
+}
+
+/// The first Parquet file of the folder `data`, where Hugging Face's hub has them.
+fn data_file(files: &dyn Files, path: &Path, seen: &Seen) -> Option<PathBuf> {
+    let folder = seen.folders.iter().find(|name| *name == "data" || *name == "default")?;
+    let mut first: Option<String> = None;
+    let visited = files.names(&path.join(folder), &mut |name, is_folder| {
+        if !is_folder && is_parquet(name) && first.as_deref().is_none_or(|first| name < first) {
+            first = Some(name.to_owned());
+        }
+        true
+    });
+    visited.ok()?;
+    Some(Path::new(folder).join(first?))
+}
+
+#[cfg(test)]
+mod tests;

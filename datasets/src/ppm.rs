@@ -1,0 +1,8 @@
+//! Pixels as Netpbm's binary PPM: bytes that say what they are, of images that are stored as bare numbers.
+
+/// The bytes of an image of `height x width x 3`.
+pub fn encode(width: usize, height: usize, rgb: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("P6\n{width} {height}\n255\n").into_bytes();
+    bytes.extend_from_slice(rgb);
+    bytes
+}
