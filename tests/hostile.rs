@@ -34,7 +34,7 @@ impl Ended {
         let Self { code, took, peak, said } = self;
         let sentence = said.strip_prefix("error: ").map(str::trim_end);
         let is_sentence = sentence.is_some_and(|text| !text.is_empty() && !text.contains('\n'));
-        let unsaid = ["panicked", "overflow", "Internal error", "internal error", "bug in DataFusion"];
+        let unsaid = ["panicked", "overflowed its stack", "Internal error", "internal error", "bug in DataFusion"];
         if *took > Duration::from_secs(TIMEOUT) + GRACE {
             return Some("too long".to_owned());
         }

@@ -16,7 +16,6 @@ mod summary;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -25,7 +24,7 @@ use serde_json::json;
 use tessera_schemas::{printable, printable_lines};
 
 use crate::ask::meanwhile;
-use crate::ask::sql::limits::{Exceeded, Limits};
+use crate::ask::sql::limits::Limits;
 use crate::ask::sql::output::{Format, print_all};
 use crate::declare::faults::Faults;
 use crate::run::{self, Options};
@@ -211,15 +210,21 @@ impl Choice {
     }
 }
 
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
+/// Runs the command line of this process, and ends it. libtorch takes a tenth of a second to forget its operators one by one, which
+/// nobody waits for.
+pub fn main() -> ! {
+    session::leave(i32::from(run_command_line()))
+}
+
+/// Runs the command line of this process, and says how it ends.
+fn run_command_line() -> u8 {
     quiet_workers();
     let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
     match command(arguments) {
         Ok(code) => code,
         Err(error) => {
             if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                return ExitCode::SUCCESS;
+                return 0;
             }
             match error.downcast_ref::<Faults>() {
                 // Its colours are meant for the terminal; what it quotes is made harmless there.
@@ -228,12 +233,9 @@ pub fn main() -> ExitCode {
                 }
                 None => tell(format_args!("error: {error:#}")),
             }
-            if error.is::<Exceeded>() {
-                session::leave(1);
-            }
             let usage = error.is::<Faults>() || error.is::<Usage>();
             let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
-            ExitCode::from(if usage { 2 } else { failed })
+            if usage { 2 } else { failed }
         }
     }
 }
@@ -272,7 +274,7 @@ const CLEAR_UP: Duration = Duration::from_secs(5);
 #[error("{0}")]
 struct Usage(String);
 
-fn command(arguments: Arguments) -> Result<ExitCode> {
+fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
     let mut out = io::stdout().lock();
     match arguments.command {
@@ -327,7 +329,7 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
             out.flush()?;
             damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
             if !damaged.is_empty() {
-                return Ok(ExitCode::FAILURE);
+                return Ok(1);
             }
         }
         Command::Report(report) => report.run(&mut out, threads)?,
@@ -339,7 +341,8 @@ fn command(arguments: Arguments) -> Result<ExitCode> {
         Command::Operators { name, output } => summary::operators(&mut out, name.as_deref(), output.format)?,
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    out.flush()?;
+    Ok(0)
 }
 
 /// Stage names of the command line, checked before anything runs.

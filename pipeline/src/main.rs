@@ -1,5 +1,10 @@
 //! The `tessera` binary.
 
-fn main() -> std::process::ExitCode {
+use tessera_pipeline::ask::sql::limits::allocator::Bounded;
+
+#[global_allocator]
+static ALLOCATOR: Bounded = Bounded;
+
+fn main() {
     tessera_pipeline::cli::main()
 }

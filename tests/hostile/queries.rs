@@ -15,10 +15,16 @@ pub fn all() -> Vec<String> {
     kinds().into_iter().flatten().collect()
 }
 
-/// The first, and one from the middle, of each kind.
+/// The first, and one from the middle, of each kind; and some that ended otherwise once.
 pub fn few() -> Vec<String> {
     let pick = |kind: Vec<String>| [kind[0].clone(), kind[kind.len() / 2].clone()];
-    kinds().into_iter().flat_map(pick).collect()
+    let ended_otherwise = [
+        "SELECT length(rpad(image_id, 1000000000, 'é')) FROM rows",
+        "SELECT count(*) FROM rows a, rows b WHERE a.image_id || b.image_id ~ 'a{1000}{1000}'",
+        "SELECT x[1][1][1] FROM (SELECT [1] AS x)",
+        "SELECT unheard_of(image_id) FROM rows",
+    ];
+    kinds().into_iter().flat_map(pick).chain(ended_otherwise.map(str::to_owned)).collect()
 }
 
 fn kinds() -> Vec<Vec<String>> {
@@ -61,7 +67,7 @@ fn series() -> Vec<String> {
         "SELECT value FROM range(0, @) OFFSET 99999999999",
         "SELECT count(*) FROM range(0, @) a JOIN range(0, @) b ON a.value = b.value",
         "SELECT count(*) FROM range(0, @) a JOIN range(0, @) b ON a.value < b.value",
-        "SELECT DISTINCT md5(CAST(value AS VARCHAR)) FROM range(0, @)",
+        "SELECT DISTINCT reverse(CAST(value AS VARCHAR)) FROM range(0, @)",
         "SELECT count(*) FROM rows WHERE n IN (SELECT value FROM range(0, @))",
         "SELECT value, repeat('x', 1000) FROM range(0, @) ORDER BY 2, 1 DESC",
     ];

@@ -26,14 +26,23 @@ pub fn unwrap(error: DataFusionError) -> anyhow::Error {
             Err(shared) => match (damaged(&shared), shared.find_root()) {
                 (Some(damaged), _) => anyhow::Error::new(damaged.clone()),
                 (None, DataFusionError::External(inner)) => anyhow::anyhow!("{inner}"),
-                (None, other) => anyhow::anyhow!("{}", other.strip_backtrace()),
+                (None, other) => anyhow::anyhow!(words(other)),
             },
         },
         other => match damaged(&other) {
             Some(damaged) => anyhow::Error::new(damaged.clone()),
-            None => anyhow::anyhow!("{}", other.strip_backtrace()),
+            None => anyhow::anyhow!(words(&other)),
         },
     }
+}
+
+/// What DataFusion says, on one line. What a query's own values make a function fail at comes as its internal error, and is none.
+fn words(error: &DataFusionError) -> String {
+    let said = error.strip_backtrace();
+    let (said, _) = said.split_once("\nThis issue was likely caused by a bug in DataFusion").unwrap_or((&said, ""));
+    let said = said.strip_prefix("Internal error: ").filter(|said| said.contains("failed to call")).unwrap_or(said);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }
 
 /// The damaged file that a reader failed at, behind the words of those that it read for.

@@ -2,7 +2,9 @@
 //!
 //! DataFusion counts what sorts, joins and aggregates hold, and they spill or refuse. What it does not count (a text that is repeated
 //! a million times, a function that does not come back) is seen from outside: a thread looks at the process's memory and at the
-//! clock.
+//! clock, and the [allocator] refuses what is asked for at once.
+
+pub mod allocator;
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -92,6 +94,7 @@ impl Limits {
         return_large_blocks();
         let rest = resident().unwrap_or(0);
         let most = rest.saturating_add(self.memory.0).saturating_add(BESIDE);
+        allocator::allow(self.memory.0.saturating_add(BESIDE), format!("error: {}\n", Exceeded::Memory(self.memory)));
         let work = move || {
             let found = loop {
                 match over.recv_timeout(LOOK) {
@@ -130,6 +133,12 @@ impl Limits {
 /// A watch that ends when it is dropped.
 pub struct Watch {
     _over: Sender<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        allocator::allow_all();
+    }
 }
 
 /// Has the allocator give large blocks back to the system as soon as they are free.
