@@ -1,10 +1,14 @@
-//! A table as one file, for other programs: Parquet, CSV, HDF5 or safetensors.
+//! A table or an answer as one file, for other programs: Parquet, Arrow, CSV, NumPy, HDF5 or safetensors.
 //!
 //! A file is written under another name and gets its own when it is whole. Rows come in the table's order, and memory holds some
 //! batches of them, whatever their number; only a table of weights is held whole.
 
+pub mod arrow;
 pub mod csv;
+pub mod format;
 pub mod hdf5;
+pub mod images;
+pub mod npy;
 pub mod safetensors;
 
 use std::fs::{self, File};
@@ -12,9 +16,9 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::arrow::array::RecordBatch;
+use ::arrow::datatypes::{Schema, SchemaRef};
 use anyhow::{Context as _, Result, bail};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 
 use crate::engine::catalog::Catalog;
@@ -25,17 +29,22 @@ use crate::store::{DroppedRow, attempt, part};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::Bar;
 
-/// A table's rows, batch by batch and in order.
-pub struct Rows {
+/// Rows on their way into a file, batch by batch and in order.
+pub struct Rows<'a> {
     /// Their columns.
     pub schema: SchemaRef,
     /// Rows at the table's base: what progress counts.
     pub expected: u64,
-    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
+    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send + 'a>,
     state: Arc<ScanState>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
+    /// Rows of these columns, of which it is not known how many there are.
+    pub fn of(schema: SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'a) -> Self {
+        Self { schema, expected: 0, batches: Box::new(batches), state: Arc::default() }
+    }
+
     /// Begins to read some columns of a stage's table.
     ///
     /// # Errors
@@ -70,7 +79,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl Iterator for Rows<'_> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -176,7 +185,7 @@ fn refuse_existing(path: &Path, force: bool) -> Result<()> {
 ///
 /// # Errors
 /// A row cannot be made or written.
-pub fn parquet(rows: &mut Rows, file: &NewFile, bar: &Bar) -> Result<u64> {
+pub fn parquet(rows: &mut Rows<'_>, file: &NewFile, bar: &Bar) -> Result<u64> {
     let sink = BufWriter::with_capacity(1 << 20, file.file()?);
     let mut writer = ArrowWriter::try_new(sink, rows.schema.clone(), Some(part::properties(&rows.schema)))?;
     let (mut count, expected) = (0, rows.expected);

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use arrow::datatypes::SchemaRef;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tessera_schemas::IMAGE_ID;
 
 use super::{InFile, Namespace, Session, Usage, counted, summary, tell_notes};
+use crate::ask::export::format::FileFormat;
+use crate::ask::export::images::{self, Wanted};
 use crate::ask::export::safetensors::{Columns, ids_path, is_weights};
-use crate::ask::export::{self, NewFile, Rows, csv, hdf5, safetensors};
+use crate::ask::export::{self, NewFile, Rows, safetensors};
 use crate::ask::meanwhile;
 use crate::watch::progress::Reporter;
 
@@ -22,8 +24,17 @@ pub struct Export {
     /// The stage whose table is written; views are computed.
     stage: String,
     /// The file to write; its ending says the format.
-    #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::FilePath)]
-    output: PathBuf,
+    #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::FilePath, required_unless_present = "images")]
+    output: Option<PathBuf>,
+    /// Write the rows' images: below a folder, into a WebDataset .tar, or into a .parquet for Hugging Face's `datasets`.
+    #[arg(long, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, conflicts_with_all = ["output", "format", "columns"])]
+    images: Option<PathBuf>,
+    /// With --images: the column with the class of an image, such as cluster: a folder a class.
+    #[arg(long, value_name = "COLUMN", requires = "images")]
+    by: Option<String>,
+    /// With --images and a folder: hard links where the images are whole files of the same disk, in place of copies.
+    #[arg(long, requires = "images")]
+    hard_links: bool,
     /// The format, whatever the ending.
     #[arg(long, value_enum)]
     format: Option<FileFormat>,
@@ -40,48 +51,23 @@ pub struct Export {
     namespace: Namespace,
 }
 
-/// A format of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
-    /// Parquet: all types.
-    Parquet,
-    /// CSV with a header line: vectors and structs spread over columns.
-    Csv,
-    /// safetensors: weights by name, or a tensor a column.
-    Safetensors,
-    /// HDF5: a dataset a column, compressed; vectors as N x D, pixels as N x H x W x 3.
-    Hdf5,
-}
-
-impl FileFormat {
-    fn of(path: &Path) -> Result<Self, Usage> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-        match extension.as_str() {
-            "parquet" | "pq" => Ok(Self::Parquet),
-            "csv" => Ok(Self::Csv),
-            "safetensors" => Ok(Self::Safetensors),
-            "h5" | "hdf5" => Ok(Self::Hdf5),
-            _ => Err(Usage(format!(
-                "the ending of {} names no format: parquet, csv, h5 and safetensors do, or --format",
-                path.display()
-            ))),
-        }
-    }
-}
-
 impl Export {
     pub(super) fn run(self, threads: Option<u16>) -> Result<()> {
-        let format = self.format.map_or_else(|| FileFormat::of(&self.output), Ok)?;
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let catalog = &session.catalog;
         let node = session.stage(&self.stage)?;
+        if let Some(to) = &self.images {
+            return self.images(&session, node, to);
+        }
+        let output = self.output.as_deref().unwrap_or(Path::new(""));
+        let format = self.format.map_or_else(|| FileFormat::of(output).map_err(Usage), Ok)?;
         let schema = export::columns(&catalog.schema(node), &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
         catalog.engine.interrupt.install()?;
         tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
         let open = |schema: &SchemaRef| session.runtime.block_on(Rows::open(catalog, node, schema));
         let reporter = Reporter::new(self.quiet);
         let bar = reporter.bar(&self.stage);
-        let file = NewFile::create(&self.output, self.force)?;
+        let file = NewFile::create(output, self.force)?;
         let mut dropped = Vec::new();
         let (count, thing, beside) = match format {
             FileFormat::Safetensors if is_weights(&schema) => {
@@ -90,7 +76,7 @@ impl Export {
             }
             FileFormat::Safetensors => {
                 let columns = Columns::of(&schema)?;
-                let ids_path = ids_path(&self.output);
+                let ids_path = ids_path(output);
                 let ids = columns.has_text().then(|| NewFile::create(&ids_path, self.force)).transpose()?;
                 // The header has the number of rows. A view is computed twice for it.
                 let count = match catalog.table(node).and_then(|table| table.manifest) {
@@ -114,16 +100,9 @@ impl Export {
                 }
                 (count, "row", beside)
             }
-            FileFormat::Hdf5 => {
+            format => {
                 let mut rows = open(&schema)?;
-                let count = hdf5::write(&mut rows, &file, catalog.engine.threads, &bar)?;
-                dropped = rows.dropped();
-                (count, "row", String::new())
-            }
-            FileFormat::Parquet | FileFormat::Csv => {
-                let mut rows = open(&schema)?;
-                let write = if format == FileFormat::Csv { csv::write } else { export::parquet };
-                let count = write(&mut rows, &file, &bar)?;
+                let count = format.write(&mut rows, &file, catalog.engine.threads, &bar)?;
                 dropped = rows.dropped();
                 (count, "row", String::new())
             }
@@ -131,8 +110,22 @@ impl Export {
         bar.close();
         let bytes = file.finish()?;
         let counted = counted(count as usize, thing);
-        reporter.say(&format!("{}: {counted}, {bytes} bytes{beside}", self.output.display()));
+        reporter.say(&format!("{}: {counted}, {bytes} bytes{beside}", output.display()));
         summary::left_out(&dropped);
+        Ok(())
+    }
+
+    /// Writes the images of a table's rows.
+    fn images(&self, session: &Session, node: usize, to: &Path) -> Result<()> {
+        let catalog = &session.catalog;
+        catalog.engine.interrupt.install()?;
+        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
+        let reporter = Reporter::new(self.quiet);
+        let bar = reporter.bar(&self.stage);
+        let wanted = Wanted { by: self.by.clone(), hard_links: self.hard_links, force: self.force };
+        let count = session.runtime.block_on(images::write(catalog, node, to, &wanted, &bar));
+        bar.close();
+        reporter.say(&format!("{}: {}", to.display(), counted(count? as usize, "image")));
         Ok(())
     }
 }

@@ -140,7 +140,8 @@ impl Session {
     }
 
     fn over(plan: Plan, store: Store, threads: usize, runtime: Runtime, limit: Option<u32>) -> Result<Self> {
-        let engine = Engine::new(threads, Arc::new(AnyFiles::default())).context("cannot start threads")?;
+        let engine =
+            Engine::new(threads, Arc::new(AnyFiles::default()), store.unpacked()).context("cannot start threads")?;
         let catalog = Catalog::new(plan, store, engine, limit.map(|limit| limit as usize));
         Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }

@@ -23,7 +23,7 @@ const MOST_COLUMNS: usize = 16_384;
 ///
 /// # Errors
 /// A column is of bytes, there would be too many columns, or a row cannot be made or written.
-pub fn write(rows: &mut Rows, file: &NewFile, bar: &Bar) -> Result<u64> {
+pub fn write(rows: &mut Rows<'_>, file: &NewFile, bar: &Bar) -> Result<u64> {
     let mut lines = Lines::new(file, &rows.schema)?;
     let (mut count, expected) = (0, rows.expected);
     for batch in rows {

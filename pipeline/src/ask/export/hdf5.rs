@@ -12,7 +12,7 @@ use crate::watch::progress::Bar;
 ///
 /// # Errors
 /// A column or a value has no place in HDF5, or a row cannot be made or written.
-pub fn write(rows: &mut Rows, file: &NewFile, threads: usize, bar: &Bar) -> Result<u64> {
+pub fn write(rows: &mut Rows<'_>, file: &NewFile, threads: usize, bar: &Bar) -> Result<u64> {
     let failed = |message: String| anyhow!(message);
     let mut writer = Writer::create(file.temporary(), &rows.schema, threads).map_err(failed)?;
     let expected = rows.expected;

@@ -112,7 +112,7 @@ pub fn ids_path(path: &Path) -> PathBuf {
 /// # Errors
 /// There are other than `count` rows, a number is null, or a row cannot be made or written.
 pub fn columns(
-    rows: &mut Rows,
+    rows: &mut Rows<'_>,
     columns: &Columns,
     count: u64,
     file: &NewFile,
@@ -158,7 +158,7 @@ pub fn columns(
 }
 
 /// The shape of a value and its type, where it is numeric.
-fn tensor_of(field: &Field) -> Option<(Vec<u64>, &'static str)> {
+pub(super) fn tensor_of(field: &Field) -> Option<(Vec<u64>, &'static str)> {
     match field.data_type() {
         DataType::FixedSizeList(item, length) => {
             let declared = meta::list::<u64>(field, meta::SHAPE).unwrap_or_default();
@@ -189,8 +189,8 @@ fn dtype(kind: &DataType) -> Option<&'static str> {
 }
 
 /// Writes a column's values and returns how many bytes they took.
-fn write_at(out: &File, at: u64, column: &ArrayRef) -> Result<u64> {
-    let nulls = "has nulls, which safetensors lacks: leave it out by --columns";
+pub(super) fn write_at(out: &File, at: u64, column: &ArrayRef) -> Result<u64> {
+    let nulls = "has nulls, and such files hold numbers alone: leave it out by --columns";
     if column.null_count() > 0 {
         bail!(nulls);
     }
