@@ -94,3 +94,32 @@ fn vectors_can_be_labels() {
     let without: Vec<_> = rows.iter().map(|row| row["without"].as_bool().unwrap()).collect();
     assert_eq!(without, [false, false, false, false, true, true]);
 }
+
+/// macOS writes `é` as two characters, and people write `./` before names: both name the image that there is.
+#[test]
+fn names_are_compared_as_people_mean_them() {
+    let place = place("image_id,breed\n./cafe\u{301}/1.png,espresso\n././green/0000.png,leaf\n", "");
+    let image = std::fs::read(place.path("photos/red/0001.png")).unwrap();
+    place.write("photos/caf\u{e9}/1.png", image);
+    let rows = place.sql_after_run("SELECT image_id, breed FROM joined WHERE breed IS NOT NULL ORDER BY breed");
+    let row = |id: &str, breed: &str| json!({ "image_id": id, "breed": breed });
+    assert_eq!(rows, [row("caf\u{e9}/1.png", "espresso"), row("green/0000.png", "leaf")]);
+    let twice = "image_id,breed\n./green/0000.png,a\ngreen/0000.png,b\n";
+    place.write("labels.csv", twice);
+    let run = place.tessera("run", &["-q"]);
+    assert!(run.err.contains("`labels` has 2 rows of image_id `green/0000.png`"), "{}", run.err);
+}
+
+#[test]
+fn labels_that_match_nothing_are_refused_unless_that_is_allowed() {
+    let labels = "image_id,breed\n0000.png,leaf\n0001.png,fire\n";
+    for unmatched in ["", ", unmatched = \"drop\"", ", unmatched = \"fail\""] {
+        let run = place(labels, unmatched).tessera("run", &["-q"]);
+        assert_eq!(run.code, 1);
+        let message = "stage `joined`: 0 of 6 rows of `images` have a label, by image_id: `blue/0002.png` against `0000.png`; \
+                       allow_no_match = true lets that be";
+        assert!(run.err.contains(message), "{}", run.err);
+    }
+    assert_eq!(place(labels, ", allow_no_match = true").sql_after_run("SELECT * FROM joined").len(), 6);
+    assert_eq!(place("image_id,breed\nred/0001.png,fire\n", "").sql_after_run("SELECT * FROM joined").len(), 6);
+}

@@ -5,7 +5,7 @@
 //! `label` that a folder gave, for one. `image_id`, `source` and `digest` say which image and which bytes a row is about, and are
 //! never replaced; by default they are not taken, and so an images table with labels can be decoded as before.
 //!
-//! Config: `on`, `columns`, `unmatched`. A key that `labels` has twice fails the stage and is named, whether an image has it or
+//! Texts are compared in Unicode's composed form and without a leading `./`. Config: `on`, `columns`, `unmatched`, `allow_no_match`. A key that `labels` has twice fails the stage and is named, whether an image has it or
 //! not. The table `metrics` says how many rows were `matched` and `unmatched`, and how many labels were `unused`; with
 //! `unmatched = "drop"`, the table `dropped` says which. A key that is null matches nothing. Exact.
 
@@ -19,6 +19,8 @@ use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, O
 
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
+/// The function of queries that makes texts comparable ([`ids::canonical`](tessera_schemas::ids::canonical)).
+const CANONICAL: &str = "canonical_id";
 /// Columns that say which image and which bytes a row is about.
 const IDENTITY: [&str; 3] = [IMAGE_ID, "source", "digest"];
 
@@ -36,6 +38,9 @@ pub struct Config {
     /// What happens to a row that `labels` has nothing for. Default `"keep"`.
     #[serde(default)]
     unmatched: Unmatched,
+    /// Whether it is fine that no row finds a label. Default false: then names are probably written in two ways.
+    #[serde(default)]
+    allow_no_match: bool,
 }
 
 /// What happens to a row that `labels` has nothing for.
@@ -61,13 +66,16 @@ pub struct LabelJoin {
     /// Of `labels`.
     columns: Vec<String>,
     unmatched: Unmatched,
+    allow_no_match: bool,
+    /// Whether keys are texts.
+    is_text: bool,
     schema: SchemaRef,
 }
 
 impl Operator for LabelJoin {
     const NAME: &'static str = "label_join";
     const SUMMARY: &'static str = "rows of a table, with the labels that another table has for them";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[
         Port { name: IMAGES, kind: PortKind::Table, required: true, columns: &[Column::new(IMAGE_ID, ColumnKind::Text)] },
         Port { name: LABELS, kind: PortKind::Table, required: true, columns: &[] },
@@ -76,7 +84,7 @@ impl Operator for LabelJoin {
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (images, labels) = (inputs.inputs.required(IMAGES), inputs.inputs.required(LABELS));
-        let Config { on, columns, unmatched } = config;
+        let Config { on, columns, unmatched, allow_no_match } = config;
         let mut errors = check_key(&on, images, labels);
         let columns = match columns {
             Some(columns) => {
@@ -93,7 +101,8 @@ impl Operator for LabelJoin {
             return Err(errors);
         }
         let schema = joined(images, labels, &columns, unmatched);
-        Ok(Self { on, columns, unmatched, schema })
+        let is_text = images.field_with_name(&on).is_ok_and(|field| *field.data_type() == DataType::Utf8);
+        Ok(Self { on, columns, unmatched, allow_no_match, is_text, schema })
     }
 
     fn schema(&self) -> SchemaRef {
@@ -189,6 +198,9 @@ impl LabelJoin {
     fn query(&self) -> Query {
         let key = identifier(&self.on);
         let name = format!("{} `", self.on);
+        // What keys are compared by.
+        let by = |side: &str| if self.is_text { format!("{CANONICAL}({side}.{key})") } else { format!("{side}.{key}") };
+        let (of_image, of_label) = (by("i"), by("l"));
         let column = |field: &Arc<Field>| {
             let side = if self.columns.contains(field.name()) { "l" } else { "i" };
             let name = identifier(field.name());
@@ -196,13 +208,13 @@ impl LabelJoin {
         };
         let columns = self.schema.fields().iter().map(column).collect::<Vec<_>>().join(", ");
         let join = if self.unmatched == Unmatched::Keep { "LEFT" } else { "INNER" };
-        let pairs = format!("{IMAGES} AS i {join} JOIN {LABELS} AS l ON i.{key} = l.{key}");
-        let missing = format!("{IMAGES} AS i WHERE NOT EXISTS (SELECT 1 FROM {LABELS} AS l WHERE l.{key} = i.{key})");
-        let unused = format!("{LABELS} AS l WHERE NOT EXISTS (SELECT 1 FROM {IMAGES} AS i WHERE i.{key} = l.{key})");
+        let pairs = format!("{IMAGES} AS i {join} JOIN {LABELS} AS l ON {of_image} = {of_label}");
+        let missing = format!("{IMAGES} AS i WHERE NOT EXISTS (SELECT 1 FROM {LABELS} AS l WHERE {of_label} = {of_image})");
+        let unused = format!("{LABELS} AS l WHERE NOT EXISTS (SELECT 1 FROM {IMAGES} AS i WHERE {of_image} = {of_label})");
         let shown = format!("coalesce(CAST(i.{key} AS VARCHAR), 'null')");
 
         let twice = format!(
-            "WITH twice AS (SELECT {key} AS k, count(*) AS n FROM {LABELS} WHERE {key} IS NOT NULL GROUP BY {key} \
+            "WITH twice AS (SELECT {of_label} AS k, count(*) AS n FROM {LABELS} AS l WHERE {of_label} IS NOT NULL GROUP BY {of_label} \
              HAVING count(*) > 1) \
              SELECT {has} || CAST(n AS VARCHAR) || {rows} || CAST(k AS VARCHAR) || {one} || \
              CAST((SELECT count(*) FROM twice) AS VARCHAR) FROM twice ORDER BY k LIMIT 1",
@@ -211,6 +223,17 @@ impl LabelJoin {
             one = text("`, and may have one of each; keys with several rows: "),
         );
         let mut checks = vec![twice];
+        if !self.allow_no_match {
+            checks.push(format!(
+                "SELECT '0 of ' || CAST(i.n AS VARCHAR) || {none} || coalesce(i.k, 'null') || {against} || coalesce(l.k, 'nothing') || {help} \
+                 FROM (SELECT count(*) AS n, min(CAST({key} AS VARCHAR)) AS k FROM {IMAGES}) AS i, \
+                 (SELECT min(CAST({key} AS VARCHAR)) AS k FROM {LABELS}) AS l, \
+                 (SELECT count(*) AS n FROM {missing}) AS m WHERE i.n > 0 AND m.n = i.n",
+                none = text(&format!(" rows of `{IMAGES}` have a label, by {}: `", self.on)),
+                against = text("` against `"),
+                help = text("`; allow_no_match = true lets that be"),
+            ));
+        }
         if self.unmatched == Unmatched::Fail {
             checks.push(format!(
                 "SELECT {none} || min({shown}) || {many} || CAST(count(*) AS VARCHAR) FROM {missing} HAVING count(*) > 0",
@@ -303,11 +326,11 @@ mod tests {
         assert_eq!(
             query.sql,
             "SELECT i.\"image_id\" AS \"image_id\", i.\"a\"\"b\" AS \"a\"\"b\", l.\"it's\" AS \"it's\" \
-             FROM images AS i INNER JOIN labels AS l ON i.\"a\"\"b\" = l.\"a\"\"b\""
+             FROM images AS i INNER JOIN labels AS l ON canonical_id(i.\"a\"\"b\") = canonical_id(l.\"a\"\"b\")"
         );
-        assert_eq!((query.checks.len(), query.dropped.is_some()), (1, true));
+        assert_eq!((query.checks.len(), query.dropped.is_some()), (2, true));
         let fail = bind(json!({ "unmatched": "fail" })).unwrap().query();
-        assert_eq!((fail.checks.len(), fail.dropped), (2, None));
+        assert_eq!((fail.checks.len(), fail.dropped), (3, None));
         assert!(bind(json!({})).unwrap().query().sql.contains("LEFT JOIN"));
     }
 

@@ -22,8 +22,8 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
-use super::agreement;
 use super::least::LeastFirst;
+use super::{agreement, canonical};
 use crate::engine::catalog::Catalog;
 use crate::engine::config;
 use crate::engine::operator_exec::ScanState;
@@ -42,6 +42,7 @@ pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
     for function in agreement::all() {
         context.register_udaf(function);
     }
+    context.register_udf(canonical::function());
     context
 }
 
