@@ -207,9 +207,11 @@ impl Place {
                 let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
                 let is_record =
                     folder == format!("{pipeline}/runs") && (name.ends_with(".json") || name.ends_with(".events"));
+                // What is known of files that hold many images; a run forgets those that are gone.
+                let is_shard = folder.ends_with("/shards");
                 if entry.path().is_dir() {
                     open.push(path);
-                } else if !is_record && !known.contains(&path) {
+                } else if !is_record && !is_shard && !known.contains(&path) {
                     strays.push(path);
                 }
             }

@@ -81,7 +81,7 @@ impl Made {
     }
 
     fn engine(&self) -> Arc<Engine> {
-        Engine::new(2, Arc::new(AnyFiles::default())).unwrap()
+        Engine::new(2, Arc::new(AnyFiles::default()), self.store().unpacked()).unwrap()
     }
 
     fn parts(&self, stage: &str) -> Vec<Part> {

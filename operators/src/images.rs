@@ -18,26 +18,31 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, URL_EXAMPLES, URL_SCHEMES, as_url, folder, voc};
-use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
+use serde_json::json;
+use tessera_datasets::formats::{Format, Opened};
+use tessera_datasets::layout::{Access, Found, Role};
+use tessera_datasets::tar::Ids;
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder};
 
 use crate::config::Limits;
 use crate::decode::OnError;
 use crate::operator::{BindError, Binding, Context, Kernel, Loss, Operator, Port, RunError, Source};
 use allowance::Allowance;
 
+mod allowance;
+mod open;
+
 /// Keys of an `images` stage.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The data set's folder, from the pipeline file's; or its URL, such as s3://bucket/photos.
+    /// The data set: a folder or a file, from the pipeline file's folder; or its URL, such as s3://bucket/photos.
     path: PathBuf,
-    /// How the data set is laid out. Default `"folder"`.
+    /// How the data set is laid out. Default: as it looks.
     #[serde(default)]
-    format: Format,
+    format: Option<Format>,
     /// What happens to what cannot be listed. Default `"drop"`.
     #[serde(default = "left_out")]
     on_error: OnError,
@@ -45,42 +50,46 @@ pub struct Config {
     /// a disk that is not mounted. A file that moved is not gone. Default: any number, but not all of them.
     #[serde(default)]
     max_removed: Option<Allowance>,
+    /// Of a folder: what the class of an image is. `"path:2"` is the second folder of its path, `"regex:^(\\w+)_"` what the first group matches
+    /// in its path, `"none"` none. Paths begin behind a half's folder. Default `"path:1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    /// Of a folder: whether its folders are the halves of the data set, which `split` names. Default: whether all of them are called so,
+    /// `train`, `validation`, `test` and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    splits: Option<bool>,
+    /// Of a folder: patterns such as `"*/2024/**"`; only files that match one are listed. Default: all are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    include: Vec<String>,
+    /// Of a folder: patterns of files that are not listed. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<String>,
+    /// Of Parquet and HDF5 files: the column, or the dataset's path, that holds the images; of a list, the column that holds their paths.
+    /// Default: the only one that may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default `"name"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ids: Option<Ids>,
 }
 
 fn left_out() -> OnError {
     OnError::Drop
 }
 
-/// Layouts of data sets.
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// Image files in a folder, one class a sub-folder or flat.
-    #[default]
-    Folder,
-    /// `JPEGImages` and `ImageSets/Main`, as PASCAL VOC has them.
-    Voc,
-}
-
 /// The bound operator.
 #[derive(Debug)]
 pub struct Images {
-    root: PathBuf,
-    layout: Layout,
+    opened: Opened,
+    format: Format,
     on_error: OnError,
     max_removed: Option<Allowance>,
 }
 
-/// A format, with what is known of the data set before it is listed.
-#[derive(Debug)]
-enum Layout {
-    Folder,
-    Voc { classes: Vec<String> },
-}
-
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str = "lists the images of a folder, with the first sub-folder as label, or of PASCAL VOC";
+    const SUMMARY: &'static str =
+        "lists the images of a folder, of tars, Parquet or HDF5 files, or of a data set's own format";
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];
@@ -88,32 +97,20 @@ impl Operator for Images {
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let Config { path, format, on_error, max_removed } = config;
-        let root = inputs.resolve(&path);
-        if let Some(url) = as_url(&root) {
-            // What lies in a bucket is asked when it is listed.
-            let scheme = url.split("://").next().unwrap_or_default();
-            if !URL_SCHEMES.contains(&scheme) {
-                let error = BindError::key("path", format!("`{url}` is of no object store that is known"));
-                return Err(vec![error.help(format!("a data set is a folder, or {URL_EXAMPLES}"))]);
-            }
-        } else if !root.is_dir() {
-            let what = if root.exists() { "is no folder" } else { "does not exist" };
-            let error = BindError::key("path", format!("the folder `{}` {what}", root.display()));
-            return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
-        }
-        let layout = match format {
-            Format::Folder => Layout::Folder,
-            Format::Voc => Layout::Voc { classes: classes(&path, &root, inputs.files)? },
-        };
-        Ok(Self { root, layout, on_error, max_removed })
+        let (format, opened) = open::open(&config, inputs)?;
+        Ok(Self { opened, format, on_error: config.on_error, max_removed: config.max_removed })
     }
 
     fn schema(&self) -> SchemaRef {
-        match &self.layout {
-            Layout::Folder => images::schema(),
-            Layout::Voc { classes } => voc::schema(classes),
+        self.opened.layout.schema()
+    }
+
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let mut settled = vec![("format", json!(self.format))];
+        if self.opened.in_splits {
+            settled.push(("splits", json!(true)));
         }
+        settled
     }
 
     fn refuses_drops(&self) -> bool {
@@ -125,58 +122,25 @@ impl Operator for Images {
     }
 }
 
-/// The classes of a data set as VOC has it, or what is wrong with it.
-fn classes(path: &Path, root: &Path, files: &dyn Files) -> Result<Vec<String>, Vec<BindError>> {
-    let is_remote = as_url(root).is_some();
-    let is_lacking = |folder: &&str| !is_remote && !root.join(folder).is_dir();
-    let lacking: Vec<&str> = [voc::IMAGES, voc::SETS].into_iter().filter(is_lacking).collect();
-    if !lacking.is_empty() {
-        let message = format!("the folder `{}` has no {}", root.display(), lacking.join(" and no "));
-        let help = match within(root) {
-            Some(inner) => format!("`{}` has: try path = {:?}", inner.display(), path.join(&inner)),
-            None => format!("format \"voc\" needs a folder such as VOC2007, with {} and {}", voc::IMAGES, voc::SETS),
-        };
-        return Err(vec![BindError::key("path", message).help(help)]);
-    }
-    let classes = voc::classes(files, root).map_err(|error| {
-        vec![BindError::key("path", error.to_string()).help("format = \"folder\" lists images without classes")]
-    })?;
-    let schema = images::schema();
-    let taken: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let taken = [&taken[..], &[IMAGE_ID, voc::SPLIT, BYTES, PREVIOUS, pixels::PIXELS]].concat();
-    let clashes = classes.iter().filter(|class| taken.contains(&class.as_str()));
-    let errors: Vec<BindError> = clashes
-        .map(|class| {
-            let message = format!("the class `{class}` of `{}` has the name of a column that images have", voc::SETS);
-            BindError::key("path", message).help(format!("rename its files, `{class}_*.txt`"))
-        })
-        .collect();
-    if errors.is_empty() { Ok(classes) } else { Err(errors) }
-}
-
-/// The data set that lies in the folder, or in one of it, such as `VOCdevkit`: relative to it, the first by name.
-fn within(root: &Path) -> Option<PathBuf> {
-    let inner = |folder: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
-        let mut folders: Vec<PathBuf> = entries.map(|entry| folder.join(entry.file_name())).collect();
-        folders.sort();
-        folders
-    };
-    let below = inner(Path::new(""));
-    let deeper = below.iter().flat_map(|folder| inner(folder));
-    below.iter().cloned().chain(deeper).find(|folder| {
-        let folder = root.join(folder);
-        folder.join(voc::IMAGES).is_dir() && folder.join(voc::SETS).is_dir()
-    })
-}
-
 impl Source for Images {
     fn root(&self) -> &Path {
-        &self.root
+        &self.opened.root
     }
 
-    fn row_per_file(&self) -> bool {
+    fn lists_images(&self) -> bool {
         true
+    }
+
+    fn role(&self, path: &str) -> Role {
+        self.opened.layout.role(path)
+    }
+
+    fn rule(&self) -> String {
+        self.opened.layout.rule()
+    }
+
+    fn access(&self) -> Access {
+        self.opened.layout.access()
     }
 
     fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
@@ -188,36 +152,20 @@ impl Source for Images {
         Some(Loss { most, said, key: "max_removed" })
     }
 
-    fn makes_row(&self, path: &str) -> bool {
-        match self.layout {
-            Layout::Folder => true,
-            Layout::Voc { .. } => voc::is_image(path),
-        }
-    }
-
     fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
-        let (mut listed, all) = match &self.layout {
-            Layout::Folder => {
-                let all = files.list(&self.root)?;
-                let count = all.files.len();
-                (folder::images(all), count)
-            }
-            Layout::Voc { classes } => {
-                let listed = voc::list(files, &self.root, classes)?;
-                let count = listed.files.len();
-                (listed, count)
-            }
-        };
-        if !listed.files.iter().any(|file| self.makes_row(&file.path)) {
+        let root = self.root();
+        let mut listed = self.opened.layout.list(files)?;
+        if !listed.files.iter().any(|file| self.role(&file.path) != Role::Beside) {
+            let others = listed.files.len() + listed.aside.values().sum::<u64>() as usize;
             // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
-            if all > 0 && listed.left_out.is_empty() {
-                return Err(RunError::Format { path: self.root.clone(), message: folder::no_image(all) });
+            if others > 0 && listed.left_out.is_empty() {
+                return Err(RunError::Format { path: root.to_owned(), message: folder::no_image(others) });
             }
-            listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason: folder::no_image(all) });
+            listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason: folder::no_image(others) });
         }
         match listed.left_out.first().filter(|_| self.on_error == OnError::Fail) {
             Some(first) => {
-                let path = if first.path == "." { self.root.clone() } else { self.root.join(&first.path) };
+                let path = if first.path == "." { root.to_owned() } else { root.join(&first.path) };
                 let more = listed.left_out.len() - 1;
                 let more = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
                 Err(RunError::Format { path, message: format!("{}{more}", first.reason) })
@@ -230,19 +178,15 @@ impl Source for Images {
         &self,
         files: &dyn Files,
         entries: &[Fingerprint],
-        emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
+        emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        match &self.layout {
-            Layout::Folder => folder::batches(entries).try_for_each(|batch| emit(batch?)),
-            Layout::Voc { classes } => voc::batches(files, &self.root, classes, entries)?.try_for_each(|batch| emit(batch?)),
-        }
+        self.opened.layout.rows(files, entries)?.try_for_each(|found| emit(found?))
     }
 }
 
-mod allowance;
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use tessera_datasets::voc;
 
     use super::*;
     use crate::operator::At;
@@ -313,8 +257,11 @@ mod tests {
 
     #[test]
     fn unknown_formats_are_told_the_known_ones() {
-        let errors = bind::<Images>(json!({ "path": ".", "format": "coco" }), &[]).unwrap_err();
+        let errors = bind::<Images>(json!({ "path": ".", "format": "cocoa" }), &[]).unwrap_err();
         assert_eq!(errors[0].at, At::Key("format".into()));
-        assert_eq!(errors[0].message, "`format`: unknown variant `coco`, expected `folder` or `voc`");
+        assert_eq!(
+            errors[0].message,
+            "`format`: unknown variant `cocoa`, expected one of `folder`, `list`, `webdataset`, `parquet`, `hdf5`, `voc`, `voc-xml`, `coco`, `yolo`, `imagenet`, `cifar`, `stl10`"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Encoded bytes to RGB, shared by `decode` and `tile`.
 //!
 //! What a file is, its content says, never its name. JPEG goes through libjpeg-turbo, scaled in the DCT domain as far as the
-//! wanted size allows; PNG, WebP, GIF (first frame), BMP and TIFF through the `image` crate. Gray becomes RGB, 16 bits become 8,
+//! wanted size allows; PNG, WebP, GIF (first frame), BMP, TIFF and Netpbm's formats (PBM, PGM, PPM) through the `image` crate. Gray becomes RGB, 16 bits become 8,
 //! alpha is left away (as Pillow's `convert("RGB")` does), CMYK is converted without a colour profile, and the orientation that Exif
 //! or XMP name is applied. A JPEG whose data are not exactly those of its picture is an error (`jpeg`); what is odd about
 //! its header, or lies behind its end, is not.

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod convert;
+pub mod fetch;
 pub mod files;
 pub mod in_order;
 pub mod operator_exec;
@@ -19,6 +20,7 @@ pub mod step;
 pub mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +41,8 @@ pub struct Engine {
     pub threads: usize,
     /// How files are reached.
     pub files: Arc<dyn Files>,
+    /// A folder on a disk of this machine, which may not be there yet: for compressed tars, unpacked.
+    pub unpacked: PathBuf,
     /// DataFusion, with nothing registered.
     pub context: SessionContext,
     /// Rows computed so far, by stage.
@@ -56,12 +60,13 @@ impl Engine {
     ///
     /// # Errors
     /// The system gives no threads.
-    pub fn new(threads: usize, files: Arc<dyn Files>) -> std::io::Result<Arc<Self>> {
+    pub fn new(threads: usize, files: Arc<dyn Files>, unpacked: PathBuf) -> std::io::Result<Arc<Self>> {
         let pool = Pool::new(threads)?;
         Ok(Arc::new(Self {
             pool,
             threads,
             files,
+            unpacked,
             context: SessionContext::new_with_config(config(threads)),
             computed: Counters::default(),
             interrupt: Interrupt::default(),

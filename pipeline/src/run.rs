@@ -11,9 +11,10 @@ pub mod make;
 mod query;
 pub mod reason;
 pub mod recipe;
+mod shards;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -275,6 +276,24 @@ fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     }
 }
 
+/// Says how many files of a data set's folder are none of its, by their endings, the most first.
+fn left_aside(aside: &BTreeMap<Box<str>, u64>) -> Option<String> {
+    const SHOWN: usize = 6;
+    let mut endings: Vec<(&str, u64)> = aside.iter().map(|(ending, count)| (&**ending, *count)).collect();
+    endings.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let total: u64 = aside.values().sum();
+    let told = endings.iter().take(SHOWN).map(|(ending, count)| match *ending {
+        "" => format!("{count} without an ending"),
+        ending => format!("{count} .{}", printable(ending)),
+    });
+    let mut told: Vec<String> = told.collect();
+    if endings.len() > SHOWN {
+        told.push(format!("{} of other kinds", endings[SHOWN..].iter().map(|(_, count)| count).sum::<u64>()));
+    }
+    let files = if total == 1 { "file is" } else { "files are" };
+    (total > 0).then(|| format!("{total} {files} left aside: {}", told.join(", ")))
+}
+
 /// Decides about one stage and makes it.
 async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, reporter: &Reporter) -> Result<StageReport> {
     let start = Instant::now();
@@ -324,6 +343,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             if let (true, Some((key, _))) = (force, &decision.key) {
                 catalog.store.stage(&name).checkpoint(key).remove()?;
             }
+            let aside = left_aside(&decision.aside);
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;
@@ -338,6 +358,9 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
             reporter.add(Event::Done { stage: name.clone(), rows, seconds });
             reporter.say(&format!("{name}: {rows} rows in {}", duration(seconds)));
+            if let Some(aside) = aside {
+                reporter.say(&format!("{name}: {aside}"));
+            }
         }
     }
     bar.close();

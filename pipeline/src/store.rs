@@ -30,6 +30,7 @@ pub(crate) mod part;
 mod pointer;
 pub mod schema;
 mod seal;
+mod shard;
 mod shelf;
 pub mod snapshots;
 mod stage;
@@ -62,6 +63,10 @@ const RUNS: &str = "runs";
 /// Names in a stage's folder.
 const CURRENT: &str = "current";
 const LISTING: &str = "listing";
+/// The folder of compressed tars, unpacked.
+const UNPACKED: &str = ".unpacked";
+/// The folder of what is known of the images in files that hold many.
+const SHARDS: &str = "shards";
 const SNAPSHOTS: &str = "snapshots";
 const PARTS: &str = "parts";
 const CHECKPOINTS: &str = "checkpoints";
@@ -114,6 +119,11 @@ impl Store {
     /// Where it lies.
     pub fn place(&self) -> PathBuf {
         self.storage.place("")
+    }
+
+    /// A folder of a disk for compressed tars, unpacked; it may not be there. No pipeline can have its name.
+    pub fn unpacked(&self) -> PathBuf {
+        self.scratch.join(UNPACKED)
     }
 
     /// A folder of a disk for what does not fit into memory.

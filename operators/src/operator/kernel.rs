@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tessera_datasets::layout::{Access, Found, Role};
 use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::{SchemaError, printable};
 
@@ -52,23 +53,32 @@ pub trait Source: Send + Sync {
     /// The folder (or file's folder) that paths are relative to.
     fn root(&self) -> &Path;
 
-    /// Whether each file that [`makes_row`](Self::makes_row) is an image and makes one row, with its path as `image_id`, its digest as
-    /// `digest`, and what its header, length and time tell. The engine reads the header along with the digest.
-    fn row_per_file(&self) -> bool {
+    /// Whether its rows are images, each of which stays the same row of the table as long as its bytes and its `image_id` do. Else the
+    /// table is read as a whole.
+    fn lists_images(&self) -> bool {
         false
     }
 
-    /// With [`row_per_file`](Self::row_per_file): how many of the `rows` that were published last may be gone now that there are `rows_now`;
-    /// none: any number.
+    /// What a listed file is. Of [images](Role::Image) the engine reads the header along with the digest.
+    fn role(&self, path: &str) -> Role {
+        let _ = path;
+        Role::Beside
+    }
+
+    /// Of images: what the rows of a [shard](Role::Shard) follow from that neither its own bytes nor the files beside it say.
+    fn rule(&self) -> String {
+        String::new()
+    }
+
+    /// Of images: how their bytes are reached.
+    fn access(&self) -> Access {
+        Access::default()
+    }
+
+    /// Of images: how many of the `rows` that were published last may be gone now that there are `rows_now`; none: any number.
     fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
         let _ = (rows, rows_now);
         None
-    }
-
-    /// With [`row_per_file`](Self::row_per_file): whether the file makes a row, rather than to say something of others' rows.
-    fn makes_row(&self, path: &str) -> bool {
-        let _ = path;
-        true
     }
 
     /// Names, sizes and times of all files that the table depends on, by `path`, and what had to be left out; reads none of them.
@@ -78,7 +88,8 @@ pub trait Source: Send + Sync {
     /// message names it.
     fn list(&self, files: &dyn Files) -> Result<Listed, RunError>;
 
-    /// Yields the table in batches, given the files' digests.
+    /// Yields the table in batches, given the files' digests. Of images, it may be that of some images and shards alone; what is
+    /// beside them is always given.
     ///
     /// # Errors
     /// A file cannot be read or understood, or `emit` fails.
@@ -86,7 +97,7 @@ pub trait Source: Send + Sync {
         &self,
         files: &dyn Files,
         entries: &[Fingerprint],
-        emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
+        emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError>;
 }
 

@@ -1,4 +1,4 @@
-//! PNG, WebP, GIF (first frame), BMP and TIFF to RGB, through the `image` crate.
+//! PNG, WebP, GIF (first frame), BMP, TIFF and Netpbm's formats to RGB, through the `image` crate.
 
 use std::io::Cursor;
 
@@ -30,6 +30,7 @@ impl<'a> Raster<'a> {
             Some(ImageFormat::WebP) => (ImageFormat::WebP, "WebP"),
             Some(ImageFormat::Bmp) => (ImageFormat::Bmp, "BMP"),
             Some(ImageFormat::Tiff) => (ImageFormat::Tiff, "TIFF"),
+            Some(ImageFormat::Pnm) => (ImageFormat::Pnm, "PPM"),
             _ => return Err(unknown(bytes)),
         };
         if let Some(kind) = tiff_kind(bytes) {

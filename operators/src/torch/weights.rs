@@ -13,10 +13,10 @@ mod file;
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use tessera_datasets::layout::Found;
 use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
@@ -199,14 +199,14 @@ impl Source for Tensors {
         &self,
         files: &dyn Files,
         _: &[Fingerprint],
-        emit: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
+        emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let schema = &self.weights.schema;
         let (file, header) = match &self.weights.origin {
             Origin::File { file, header, .. } => (file, header),
             Origin::Seed(parameters) => {
                 let tensors = tensors::Tensors::initial(parameters, self.seed, tch::Device::Cpu)?;
-                return tensors.write(schema)?.into_iter().try_for_each(emit);
+                return tensors.write(schema)?.into_iter().try_for_each(|batch| emit(batch.into()));
             }
         };
         let bytes = files.read(file)?;
@@ -229,7 +229,7 @@ impl Source for Tensors {
             dtype,
             data: view.data(),
         });
-        tensors::batches(schema, weights)?.into_iter().try_for_each(emit)
+        tensors::batches(schema, weights)?.into_iter().try_for_each(|batch| emit(batch.into()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! SQL over a pipeline's tables.
 
 pub mod agreement;
+pub mod canonical;
 pub mod cells;
 pub mod least;
 pub mod limits;

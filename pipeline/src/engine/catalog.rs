@@ -1,7 +1,6 @@
 //! A plan's tables as they stand: which snapshots there are, and the steps of its views.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -11,6 +10,7 @@ use tessera_operators::operator::{ColumnKind, Context, Inputs, Kernel, PortKind,
 use tessera_schemas::{BYTES, IMAGE_ID, meta};
 
 use crate::declare::plan::Plan;
+use crate::engine::fetch::Place;
 use crate::engine::step::Step;
 use crate::engine::{Engine, StageError};
 use crate::store::generation::Generation;
@@ -266,7 +266,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A source's operator lacks something.
-    pub fn stream_reads(&self, node: usize) -> Result<(Vec<String>, BTreeMap<String, PathBuf>)> {
+    pub fn stream_reads(&self, node: usize) -> Result<(Vec<String>, BTreeMap<String, Place>)> {
         let stage = &self.plan.stages[node];
         let (mut columns, mut roots) = (stage.passes.clone(), BTreeMap::new());
         for edge in self.plan.graph.nodes[node].edges.iter().filter(|edge| edge.port.kind != PortKind::Side) {
@@ -282,12 +282,17 @@ impl Catalog {
         Ok((columns.into_iter().collect(), roots))
     }
 
-    /// The folders of all data sets that a table comes from.
-    fn roots(&self, table: usize) -> Result<BTreeMap<String, PathBuf>> {
+    /// Where all data sets lie that a table comes from, by the stages that list them.
+    ///
+    /// # Errors
+    /// A source's operator lacks something.
+    pub fn roots(&self, table: usize) -> Result<BTreeMap<String, Place>> {
         let mut roots = BTreeMap::new();
         for node in self.plan.graph.upstream(&[table]) {
             if self.plan.graph.nodes[node].spec.inputs().is_empty() {
-                roots.insert(self.name(node).to_owned(), self.source(node)?.root().to_owned());
+                let source = self.source(node)?;
+                let place = Place { root: source.root().to_owned(), access: source.access() };
+                roots.insert(self.name(node).to_owned(), place);
             }
         }
         Ok(roots)

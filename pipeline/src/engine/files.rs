@@ -100,6 +100,17 @@ async fn list(bucket: Bucket, folder: String) -> io::Result<Listed> {
     Ok(listed)
 }
 
+/// What lies in a folder itself, with whether it is a folder.
+async fn names(bucket: Bucket, folder: String) -> io::Result<Vec<(String, bool)>> {
+    let root = bucket.key(&folder)?;
+    let prefix = Some(&root).filter(|root| !root.as_ref().is_empty());
+    let found = bucket.store.list_with_delimiter(prefix).await.map_err(|error| bucket.why(error))?;
+    let files = found.objects.iter().map(|meta| (meta.location.filename(), false));
+    let folders = found.common_prefixes.iter().map(|path| (path.filename(), true));
+    let shown = files.chain(folders).filter_map(|(name, is_folder)| Some((name?, is_folder)));
+    Ok(shown.filter(|(name, _)| !name.starts_with('.')).map(|(name, is_folder)| (name.to_owned(), is_folder)).collect())
+}
+
 /// Takes away empty objects that stand for folders: others lie below them.
 fn drop_folders(listed: &mut Listed) {
     let files = &listed.files;
@@ -118,6 +129,14 @@ impl Files for AnyFiles {
         let Some(url) = as_url(root) else { return LocalFiles.list(root) };
         let listed = self.bucket(url).and_then(|(bucket, folder)| wait(list(bucket, folder)));
         listed.map_err(|error| Error::io(root, error))
+    }
+
+    fn names(&self, root: &Path, visit: &mut dyn FnMut(&str, bool) -> bool) -> Result<(), Error> {
+        let Some(url) = as_url(root) else { return LocalFiles.names(root, visit) };
+        let found = self.bucket(url).and_then(|(bucket, folder)| wait(names(bucket, folder)));
+        let found = found.map_err(|error| Error::io(root, error))?;
+        let _ = found.iter().all(|(name, is_folder)| visit(name, *is_folder));
+        Ok(())
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {

@@ -1,22 +1,18 @@
 //! A bound map, opened: what one [`OperatorExec`](super::operator_exec::OperatorExec) runs.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, BinaryBuilder, RecordBatch, StringArray};
+use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tessera_datasets::{Read, UNREADABLE};
 use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
-use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
+use tessera_schemas::{IMAGE_ID, text};
 
 use super::Engine;
+use super::fetch::{Place, fetch};
 use super::shuffle::original;
-use crate::store::{DroppedRow, key};
-
-/// Bytes of an encoded image that are read at most: more than any that is decoded, and far below what a column can hold.
-const MAX_BYTES: u64 = 1 << 30;
+use crate::store::DroppedRow;
 
 /// A stage's map with its sides, and the workers that it opened so far.
 pub struct Step {
@@ -26,8 +22,8 @@ pub struct Step {
     pub schema: SchemaRef,
     /// The columns of its stream that it needs or hands on; without `bytes`.
     pub columns: Vec<String>,
-    /// The folders that `source` paths are relative to, by the stage that listed them; empty when it reads no bytes.
-    pub roots: BTreeMap<String, PathBuf>,
+    /// Where the data sets lie that `source` points into, by the stage that listed them; empty when it reads no bytes.
+    pub roots: BTreeMap<String, Place>,
     /// Whether a row may look at the one before it in the shuffled order.
     pub looks_back: bool,
     /// The map.
@@ -58,7 +54,7 @@ impl Step {
         stage: String,
         schema: SchemaRef,
         columns: Vec<String>,
-        roots: BTreeMap<String, PathBuf>,
+        roots: BTreeMap<String, Place>,
         looks_back: bool,
         map: Box<dyn Map>,
         sides: Inputs<Vec<RecordBatch>>,
@@ -152,107 +148,11 @@ impl Step {
 
     /// Adds the column of bytes that the batch's `source` points at. Blocks on IO.
     ///
-    /// A table may have rows of several data sets (a `UNION ALL`), and a row does not say of which: then its file is looked for in each,
-    /// and the digest tells which one is meant.
-    ///
     /// # Errors
-    /// An image is not what was listed: its bytes have another digest, or can no longer be read. Its row would be kept under the
-    /// key of what it was, so that it is no bad row to leave out.
+    /// As [`fetch`](super::fetch::fetch).
     pub fn fetch(&self, engine: &Engine, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
-        let files = engine.files.as_ref();
-        let schema = batch.schema();
-        let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
-        let named = stage.and_then(|stage| self.roots.get(stage));
-        let others = self.roots.values().filter(|root| named.is_none_or(|named| named != *root));
-        let roots: Vec<&PathBuf> = named.into_iter().chain(others).collect();
-        if roots.is_empty() {
-            return Err(RunError::Engine("no data set is known for the column `source`".into()));
-        }
-        let mut bytes = BinaryBuilder::new();
-        let mut unread = Vec::new();
-        let digests = text(batch, "digest").ok();
-        let ids = text(batch, IMAGE_ID)?;
-        let sources: Vec<Source<'_>> = images::sources(batch)?.collect();
-        let wanted: Vec<Result<Read, String>> = sources.iter().map(|source| located(roots[0], source)).collect();
-        let lanes = files.at_once(roots[0]).max(1);
-        for (chunk, wanted) in wanted.chunks(lanes).enumerate() {
-            let reads: Vec<Read> = wanted.iter().filter_map(|read| read.as_ref().ok().cloned()).collect();
-            let mut outcomes = files.read_each(&reads).into_iter();
-            for (row, wanted) in (chunk * lanes..).zip(wanted) {
-                if let Err(reason) = wanted {
-                    bytes.append_null();
-                    unread.push((row, reason.clone()));
-                    continue;
-                }
-                let mut outcome = outcomes.next().unwrap_or_else(|| Err(cut_short(roots[0])));
-                let source = &sources[row];
-                let whole = source.offset.is_none();
-                let listed = digests.filter(|digests| whole && digests.is_valid(row)).map(|digests| digests.value(row));
-                let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-                let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
-                let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
-                for root in &roots[1..] {
-                    if fits {
-                        break;
-                    }
-                    let Ok(elsewhere) = located(root, source) else { break };
-                    match files.read_each(&[elsewhere]).pop().unwrap_or_else(|| Err(cut_short(root))) {
-                        Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
-                        Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
-                        _ => {}
-                    }
-                }
-                match outcome {
-                    Ok(read) if fits => bytes.append_value(read),
-                    Ok(_) => {
-                        let mut voided = engine.voided.lock().unwrap_or_else(PoisonError::into_inner);
-                        voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
-                        let path = roots[0].join(source.path);
-                        let path = path.to_string_lossy();
-                        return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
-                    }
-                    Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
-                        let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
-                        return Err(changed(reason));
-                    }
-                    Err(error) => {
-                        bytes.append_null();
-                        unread.push((row, format!("cannot be read: {error}")));
-                    }
-                }
-            }
-        }
-        let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
-        fields.push(Arc::new(Field::new(BYTES, DataType::Binary, true)));
-        let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(bytes.finish()));
-        Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, unread))
+        fetch(engine, &self.roots, batch)
     }
-}
-
-/// Where a row's bytes are, or why they are not read.
-fn located(root: &Path, source: &Source<'_>) -> Result<Read, String> {
-    if let Some(length) = source.length.filter(|&length| length > MAX_BYTES) {
-        return Err(format!("has {} MiB, and at most {} MiB are read of an image", length >> 20, MAX_BYTES >> 20));
-    }
-    if !is_within(source.path) {
-        let path = printable(source.path);
-        return Err(format!("cannot be read: its path `{path}` leads out of the data set's folder"));
-    }
-    if source.row.is_some() {
-        return Err("cannot be read: rows of table files hold no images yet".to_owned());
-    }
-    let range = source.offset.map(|offset| (offset, source.length.unwrap_or(0)));
-    Ok(Read { path: root.join(source.path), range })
-}
-
-fn cut_short(root: &Path) -> tessera_datasets::Error {
-    tessera_datasets::Error::format(root, "fewer files were read than were asked for")
-}
-
-/// Whether a path stays in the folder that it starts from, as far as it says itself: a table of a user's may say anything.
-fn is_within(path: &str) -> bool {
-    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// Walks along the order of a shuffled scan, and says for each row that comes which image stood before it.

@@ -1,6 +1,6 @@
 //! What a stage has to do, and why.
 
-mod listed;
+pub(super) mod listed;
 mod removed;
 mod targets;
 
@@ -70,6 +70,8 @@ pub struct Decision {
     pub listing: Listing,
     /// Of a source: what cannot be listed.
     pub left_out: Vec<DroppedRow>,
+    /// Of a source, how many files of each ending are none of the data set's.
+    pub aside: BTreeMap<Box<str>, u64>,
     /// What was found damaged on the way.
     pub damaged: Vec<Damaged>,
     /// Whether all is to be made anew, whatever there is.
@@ -94,6 +96,7 @@ impl Decision {
             reads: Reads::default(),
             listing: Listing::default(),
             left_out: Vec::new(),
+            aside: BTreeMap::new(),
             damaged: Vec::new(),
             forced: false,
             previous: None,

@@ -65,7 +65,7 @@ pub(super) async fn execute(
     };
     let parts = if graph.nodes[node].spec.inputs().is_empty() {
         let prints = decision.listing.prints;
-        let (parts, rows) = source::read(catalog, node, writer, prints, decision.left_out, decision.previous).await?;
+        let (parts, rows) = source::read(catalog, node, writer, prints, decision.left_out, decision.previous, bar).await?;
         read = Some(rows);
         parts
     } else if maps {

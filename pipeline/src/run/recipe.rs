@@ -14,6 +14,7 @@ use tessera_operators::operator::PortKind;
 
 use super::decide::Reads;
 use crate::engine::catalog::Catalog;
+use crate::engine::fetch::Place;
 use crate::store::schema::TextSchema;
 use crate::store::{DroppedRow, Part};
 
@@ -50,7 +51,7 @@ pub struct StepRecipe {
     /// Columns of its stream that it needs or hands on.
     pub reads: Vec<String>,
     /// Where the data sets are whose files it reads, by the stages that listed them.
-    pub roots: BTreeMap<String, PathBuf>,
+    pub roots: BTreeMap<String, Place>,
     /// Of what it draws at random.
     pub seed: u64,
     /// The columns that it yields.

@@ -7,15 +7,19 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use tessera_datasets::Fingerprint;
+use tessera_datasets::layout::{Found, Role};
+use tessera_datasets::{Entry, Fingerprint, LeftOut};
 use tessera_operators::operator::RunError;
 use tessera_schemas::digest::{self, Digest};
 use tessera_schemas::{IMAGE_ID, images, text};
 
+use super::decide::listed::{left_out, sample};
+use super::shards;
 use crate::engine::catalog::{Catalog, has_columns};
 use crate::store::thin::few_gone;
 use crate::store::writer::TableWriter;
 use crate::store::{DroppedRow, Manifest, Part};
+use crate::watch::progress::Bar;
 
 /// Parts of less than half the usual rows that are left alone.
 const MOST_SMALL: usize = 8;
@@ -29,19 +33,34 @@ pub async fn read(
     node: usize,
     mut writer: TableWriter,
     prints: Vec<Fingerprint>,
-    left_out: Vec<DroppedRow>,
+    listed: Vec<DroppedRow>,
     previous: Option<Arc<Manifest>>,
+    bar: &Bar,
 ) -> Result<(Vec<Part>, u64)> {
-    let catalog = catalog.clone();
+    let (catalog, bar) = (catalog.clone(), bar.clone());
     let work = move || {
-        let previous = previous.filter(|_| catalog.source(node).is_ok_and(|source| source.row_per_file()));
-        let Some(previous) = previous else {
-            emit(&catalog, node, &prints, &mut |batch| writer.write(batch))?;
-            let parts = writer.finish(left_out)?;
+        let source = catalog.source(node)?;
+        let are_shards = prints.iter().any(|print| source.role(&print.entry.path) == Role::Shard);
+        let previous = previous.filter(|_| source.lists_images());
+        if previous.is_none() && !are_shards {
+            // As they come: there may be many.
+            let mut found = Vec::new();
+            emit(&catalog, node, &prints, &mut |one| {
+                found.extend(one.left_out);
+                writer.write(&one.rows)
+            })?;
+            let parts = writer.finish(all_left_out(&catalog, node, listed, found)?)?;
             let rows = parts.iter().map(|part| part.rows).sum();
             return Ok((parts, rows));
+        }
+        let (all, found) = collect(&catalog, node, &prints, &bar)?;
+        let left_out = all_left_out(&catalog, node, listed, found)?;
+        let Some(previous) = previous else {
+            let rows = all.num_rows() as u64;
+            writer.write(&all)?;
+            return Ok((writer.finish(left_out)?, rows));
         };
-        let (mut parts, rows) = update(&catalog, node, writer, &prints, &previous)?;
+        let (mut parts, rows) = update(&catalog, node, writer, all, &previous)?;
         parts.iter_mut().for_each(|part| part.dropped.clear());
         if let Some(first) = parts.first_mut() {
             first.dropped = left_out;
@@ -51,23 +70,45 @@ pub async fn read(
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Has the operator read files.
-fn emit(
+/// What of a data set is no row, as its listing and its files say.
+///
+/// # Errors
+/// There is some, and may not be.
+fn all_left_out(
     catalog: &Catalog,
     node: usize,
-    prints: &[Fingerprint],
-    write: &mut dyn FnMut(&RecordBatch) -> Result<()>,
-) -> Result<()> {
-    let mut emit = |batch: RecordBatch| write(&batch).map_err(|error| RunError::Engine(format!("{error:#}")));
+    mut listed: Vec<DroppedRow>,
+    found: Vec<LeftOut>,
+) -> Result<Vec<DroppedRow>> {
+    let name = catalog.name(node);
+    if let (Some(first), true) = (found.first(), catalog.plan.stages[node].refuses_drops) {
+        let more = if found.len() > 1 { format!(" (and {} more like it)", found.len() - 1) } else { String::new() };
+        let place = catalog.source(node)?.root().join(&first.path);
+        bail!("stage `{name}`: {}: {}{more}", place.display(), first.reason);
+    }
+    listed.extend(found.into_iter().map(|one| left_out(name, one)));
+    Ok(listed)
+}
+
+/// Has the operator read files.
+fn emit(catalog: &Catalog, node: usize, prints: &[Fingerprint], take: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {
+    let mut emit = |found: Found| take(found).map_err(|error| RunError::Engine(format!("{error:#}")));
     let (source, files) = (catalog.source(node)?, catalog.engine.files.as_ref());
     let fail = |error: RunError| catalog.failed(node, error);
     source.read(files, prints, &mut emit).map_err(fail)?;
-    // What a row of its own says of a file is its digest; other rows came out of files that were hashed before they were read.
-    let is_read = |print: &&Fingerprint| !(source.row_per_file() && source.makes_row(&print.entry.path));
-    let mut opened = prints.iter().filter(is_read).peekable();
+    still(catalog, node, prints)
+}
+
+/// Refuses files that changed since they were hashed, before they were read.
+fn still(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<()> {
+    let source = catalog.source(node)?;
+    // What the row of an image says of its file is its digest.
+    let is_read = |print: &&Fingerprint| source.role(&print.entry.path) != Role::Image;
+    let mut opened = prints.iter().filter(is_read).map(|print| &print.entry).peekable();
     if opened.peek().is_some() {
-        let now = source.list(files).map_err(fail)?;
-        if let Some(changed) = opened.map(|print| &print.entry).find(|entry| !now.files.contains(entry)) {
+        let now = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?.files;
+        let find = |entry: &&Entry| now.binary_search_by(|other| other.path.cmp(&entry.path)).ok().map(|at| &now[at]);
+        if let Some(changed) = opened.find(|entry| find(entry) != Some(*entry)) {
             bail!("stage `{}`: {} changed while it was read; run again", catalog.name(node), changed.path);
         }
     }
@@ -92,8 +133,7 @@ struct Holds {
 }
 
 impl Wanted {
-    fn new(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<Self> {
-        let all = collect(catalog, node, prints)?;
+    fn new(all: RecordBatch) -> Result<Self> {
         let rows = text(&all, IMAGE_ID)?.iter().flatten().zip(digests(&all)?).zip(0..);
         let open = rows.map(|((id, digest), row)| (id.to_owned(), (row, digest))).collect();
         Ok(Self { all, open })
@@ -133,15 +173,42 @@ fn digests(rows: &RecordBatch) -> Result<Vec<Digest>> {
     Ok(digest::rows(rows, schema.fields().iter().map(|field| field.name()))?)
 }
 
-/// The rows of files.
-fn collect(catalog: &Catalog, node: usize, prints: &[Fingerprint]) -> Result<RecordBatch> {
+/// The images of files, by `image_id`, and what of the files is none.
+fn collect(catalog: &Catalog, node: usize, prints: &[Fingerprint], bar: &Bar) -> Result<(RecordBatch, Vec<LeftOut>)> {
     let schema = &catalog.plan.stages[node].schema;
-    let mut batches = Vec::new();
-    emit(catalog, node, prints, &mut |batch| {
-        batches.push(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?);
-        Ok(())
-    })?;
-    Ok(concat_batches(schema, &batches)?)
+    let source = catalog.source(node)?;
+    let (mut batches, mut left_out) = (Vec::new(), Vec::new());
+    let is_shard = |print: &Fingerprint| source.role(&print.entry.path) == Role::Shard;
+    let are_shards = prints.iter().any(is_shard);
+    let images: Vec<Fingerprint>;
+    let files = if are_shards {
+        images = prints.iter().filter(|print| !is_shard(print)).cloned().collect();
+        &images[..]
+    } else {
+        prints
+    };
+    if !are_shards || files.iter().any(|print| source.role(&print.entry.path) == Role::Image) {
+        emit(catalog, node, files, &mut |found| {
+            batches.push(RecordBatch::try_new(schema.clone(), found.rows.columns().to_vec())?);
+            left_out.extend(found.left_out);
+            Ok(())
+        })?;
+    }
+    if !are_shards {
+        return Ok((concat_batches(schema, &batches)?, left_out));
+    }
+    let found = shards::rows(catalog, node, prints, &|done, total| bar.at(done, total, "bytes of shards read"))?;
+    still(catalog, node, prints)?;
+    batches.extend(found.rows);
+    left_out.extend(found.left_out);
+    let all = concat_batches(schema, &batches)?;
+    let ids = images::ids(&all)?;
+    let mut order: Vec<u32> = match catalog.limit {
+        Some(limit) => sample(ids.iter().flatten(), limit).into_iter().map(|at| at as u32).collect(),
+        None => (0..all.num_rows() as u32).collect(),
+    };
+    order.sort_by_key(|&row| ids.value(row as usize));
+    Ok((take_record_batch(&all, &UInt32Array::from(order))?, left_out))
 }
 
 /// Keeps the parts of which nearly every row holds, less the rows that do not, unless they are damaged; one with rows of files that were
@@ -152,12 +219,12 @@ fn update(
     catalog: &Catalog,
     node: usize,
     mut writer: TableWriter,
-    prints: &[Fingerprint],
+    all: RecordBatch,
     previous: &Manifest,
 ) -> Result<(Vec<Part>, u64)> {
     let store = catalog.store.stage(catalog.name(node));
     let schema = &catalog.plan.stages[node].schema;
-    let mut wanted = Wanted::new(catalog, node, prints)?;
+    let mut wanted = Wanted::new(all)?;
     let is_small = |part: &Part| part.rows as usize * 2 < catalog.part_rows(node);
     let (mut kept, mut small, mut fresh) = (Vec::new(), Vec::new(), 0);
     let mut loose: Vec<RecordBatch> = Vec::new();

@@ -11,12 +11,13 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tessera_datasets::layout::Found;
 
 use super::health::{self, Health, PartReader};
 use super::part::PartWriter;
 use super::pointer::Pointers;
 use super::storage::{Item, Storage};
-use super::{Damaged, LISTING, Manifest, PARTS, Part, SNAPSHOTS, attempt, files, part, seal, stem};
+use super::{Damaged, LISTING, Manifest, PARTS, Part, SHARDS, SNAPSHOTS, attempt, files, part, seal, shard, stem};
 
 /// A stage's snapshots and parts.
 #[derive(Debug, Clone)]
@@ -282,6 +283,36 @@ impl StageStore {
     /// The disk says no.
     pub fn write_listing(&self, bytes: &[u8]) -> io::Result<()> {
         self.storage.replace(&self.name(LISTING), bytes)
+    }
+
+    /// Names of shards whose rows are kept.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn shards(&self) -> Result<Vec<String>> {
+        Ok(self.files(SHARDS, "arrow")?.iter().map(|item| stem(&item.name).to_owned()).collect())
+    }
+
+    /// What is kept of a shard; nothing if it is damaged.
+    pub fn read_shard(&self, name: &str) -> Option<Found> {
+        shard::decode(&self.storage.read(&self.shard_name(name)).ok()?)
+    }
+
+    /// Keeps what was found in a shard, whatever it was before.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn write_shard(&self, name: &str, found: &Found) -> Result<()> {
+        Ok(self.storage.replace(&self.shard_name(name), &shard::encode(found)?)?)
+    }
+
+    /// Forgets a shard. One that stays does no harm.
+    pub fn remove_shard(&self, name: &str) {
+        let _ = self.storage.remove(&self.shard_name(name));
+    }
+
+    fn shard_name(&self, name: &str) -> String {
+        self.name(&format!("{SHARDS}/{name}.arrow"))
     }
 
     pub(super) fn manifest_name(&self, id: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::json;
 
@@ -44,8 +45,8 @@ fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
 
 fn read(source: &dyn Source) -> Result<Vec<RecordBatch>, RunError> {
     let mut batches = Vec::new();
-    source.read(&Disk, &[], &mut |batch| {
-        batches.push(batch);
+    source.read(&Disk, &[], &mut |found| {
+        batches.push(found.rows);
         Ok(())
     })?;
     Ok(batches)

@@ -4,6 +4,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::fmt::{Display, Write as _};
 
 use anyhow::Result;
+use tessera_datasets::layout::Role;
 use tessera_datasets::{Entry, FileDigest, Fingerprint, LeftOut};
 use tessera_operators::operator::Source;
 
@@ -13,6 +14,11 @@ use super::{Ask, Decision, removed};
 use crate::engine::catalog::Catalog;
 use crate::store::key::{KeyParts, Texts};
 use crate::store::{DroppedRow, Manifest, StageStore};
+
+/// Bytes of an image, as a guess.
+const USUAL_BYTES: u64 = 100 << 10;
+/// Shards that are read where some rows alone are asked for.
+const LIMITED_SHARDS: usize = 4;
 
 /// Lists a source's files into the decision and the parts of its key. Returns how many rows they may make; none if that takes reading
 /// all of a new data set, which was not asked for.
@@ -31,14 +37,15 @@ pub(super) fn list(
     let since_ns = listing::now_ns();
     let listed = source.list(catalog.engine.files.as_ref()).map_err(|error| catalog.failed(node, error))?;
     let mut entries = listed.files;
+    decision.aside = listed.aside;
     decision.left_out = listed.left_out.into_iter().map(|one| left_out(name, one)).collect();
     let mut there = None;
-    if let Some(limit) = catalog.limit.filter(|_| source.row_per_file()) {
+    if let Some(limit) = catalog.limit.filter(|_| source.lists_images()) {
         let (first, all) = limited(entries, limit, source.as_ref());
         entries = first;
         there = Some(all);
     }
-    let rows = entries.iter().filter(|entry| source.makes_row(&entry.path)).count();
+    let rows = entries.iter().map(|entry| rows_in(entry, source.as_ref())).sum::<usize>();
     let known = match last.open() {
         // What was asked for by force is not believed of before.
         Ok(known) if ask.force => known.forgotten(),
@@ -68,7 +75,7 @@ pub(super) fn list(
         // It is kept again at the end, and then a refusal is told.
         let _ = listing::keep(store, prints, since_ns);
     };
-    let is_image = |path: &str| source.row_per_file() && source.makes_row(path);
+    let is_image = |path: &str| source.role(path) == Role::Image;
     let hashing = Hashing {
         files: catalog.engine.files.as_ref(),
         root: source.root(),
@@ -93,13 +100,25 @@ pub(super) fn list(
     Ok(Some(rows))
 }
 
-/// The files that are chosen where the first rows alone are asked for, with those that make no row; and the paths of all that make one.
+/// About how many rows a file makes, before it is read.
+fn rows_in(entry: &Entry, source: &dyn Source) -> usize {
+    match source.role(&entry.path) {
+        Role::Image => 1,
+        Role::Shard => usize::try_from(entry.size.div_ceil(USUAL_BYTES)).unwrap_or(usize::MAX),
+        Role::Beside => 0,
+    }
+}
+
+/// The files that are chosen where the first rows alone are asked for, with those that make no row; and the paths of all that make some.
+/// Of shards, few are read.
 fn limited(entries: Vec<Entry>, limit: usize, source: &dyn Source) -> (Vec<Entry>, Vec<Box<str>>) {
-    let rows = entries.iter().map(|entry| &*entry.path).filter(|path| source.makes_row(path));
-    let sample = sample(rows, limit);
+    let makes_rows = |path: &str| source.role(path) != Role::Beside;
+    let rows = entries.iter().map(|entry| &*entry.path).filter(|path| makes_rows(path));
+    let are_shards = entries.iter().any(|entry| source.role(&entry.path) == Role::Shard);
+    let sample = sample(rows, if are_shards { limit.min(LIMITED_SHARDS) } else { limit });
     let (mut chosen, mut there) = (Vec::new(), Vec::new());
     for entry in entries {
-        if !source.makes_row(&entry.path) {
+        if !makes_rows(&entry.path) {
             chosen.push(entry);
         } else if sample.contains(&there.len()) {
             there.push(entry.path.clone());
@@ -112,7 +131,7 @@ fn limited(entries: Vec<Entry>, limit: usize, source: &dyn Source) -> (Vec<Entry
 }
 
 /// So many of some paths, by their places, the same ones each time, and from all folders alike: those with the smallest hashes.
-fn sample<'a>(paths: impl Iterator<Item = &'a str>, count: usize) -> HashSet<usize> {
+pub(in crate::run) fn sample<'a>(paths: impl Iterator<Item = &'a str>, count: usize) -> HashSet<usize> {
     let mut least = BinaryHeap::new();
     for (at, path) in paths.enumerate() {
         let hash = *blake3::hash(path.as_bytes()).as_bytes();
@@ -126,7 +145,7 @@ fn sample<'a>(paths: impl Iterator<Item = &'a str>, count: usize) -> HashSet<usi
 }
 
 /// What cannot be listed, as a row of the table `dropped`.
-fn left_out(stage: &str, one: LeftOut) -> DroppedRow {
+pub(in crate::run) fn left_out(stage: &str, one: LeftOut) -> DroppedRow {
     DroppedRow { stage: stage.to_owned(), image_id: one.path.clone(), path: Some(one.path), reason: one.reason }
 }
 
@@ -137,7 +156,7 @@ fn listing_key(source: &dyn Source, prints: &[Fingerprint], left_out: &[DroppedR
     for Fingerprint { entry, digest, .. } in prints {
         texts.add(&entry.path);
         texts.add(digest.text(&mut digits));
-        if source.row_per_file() && source.makes_row(&entry.path) {
+        if source.role(&entry.path) == Role::Image {
             for value in [&entry.size as &dyn Display, &entry.modified_ns] {
                 number.clear();
                 // A text takes whatever is written to it.

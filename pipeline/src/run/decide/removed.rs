@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, bail};
-use arrow::array::Array as _;
+use tessera_datasets::layout::Role;
 use tessera_datasets::{FileDigest, Fingerprint};
 use tessera_operators::operator::Source;
-use tessera_schemas::{IMAGE_ID, text};
+use tessera_schemas::{IMAGE_ID, images, text};
 
 use crate::store::{Manifest, StageStore};
 
@@ -23,9 +23,9 @@ pub fn check(
     prints: &[Fingerprint],
     there: Option<&[Box<str>]>,
 ) -> Result<()> {
-    let makes_row = |print: &&Fingerprint| source.makes_row(&print.entry.path);
-    let now = there.map_or_else(|| prints.iter().filter(makes_row).count(), <[_]>::len);
-    let Some(loss) = source.may_lose(published.rows(), now as u64).filter(|_| source.row_per_file()) else { return Ok(()) };
+    let holds = |print: &&Fingerprint| source.role(&print.entry.path) != Role::Beside;
+    let now = there.map_or_else(|| prints.iter().filter(holds).count(), <[_]>::len);
+    let Some(loss) = source.may_lose(published.rows(), now as u64).filter(|_| source.lists_images()) else { return Ok(()) };
     let mut listed = Finder::new(prints.len(), |at| &*prints[at].entry.path);
     let mut all = there.map(|there| Finder::new(there.len(), |at| &*there[at]));
     // Which files were published under the paths that they have now.
@@ -33,17 +33,17 @@ pub fn check(
     let mut gone: Vec<(Box<str>, FileDigest)> = Vec::new();
     for part in &published.parts {
         // A part that cannot be read says nothing of what was there.
-        let Ok(rows) = store.read_columns(part, &[IMAGE_ID, "digest"]) else { continue };
+        let Ok(rows) = store.read_columns(part, &[IMAGE_ID, "source", "digest"]) else { continue };
         let (names, digests) = (text(&rows, IMAGE_ID)?, text(&rows, "digest")?);
-        for row in 0..names.len() {
-            let id = names.value(row);
-            let place = listed.find(id);
+        for (row, source) in images::sources(&rows)?.enumerate() {
+            // Rows of a shard are there as long as it is.
+            let place = listed.find(source.path);
             if let Some(at) = place {
                 stays[at] = true;
             }
-            let is_there = all.as_mut().map_or(place.is_some(), |all| all.find(id).is_some());
+            let is_there = all.as_mut().map_or(place.is_some(), |all| all.find(source.path).is_some());
             if !is_there {
-                gone.push((id.into(), digests.value(row).into()));
+                gone.push((names.value(row).into(), digests.value(row).into()));
             }
         }
     }

@@ -45,7 +45,7 @@ impl Files for Made {
                 e_tag: None,
             });
         }
-        Ok(Listed { files, left_out: Vec::new() })
+        Ok(Listed { files, ..Listed::default() })
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
@@ -99,7 +99,7 @@ fn decides() {
     let graph = Graph::resolve(PipelineFile::read(&file, &[]).unwrap());
     let files: Arc<dyn Files> = Arc::new(Made { count });
     let plan = Plan::bind(graph, &Planner { runtime: runtime.handle().clone() }, files.as_ref()).unwrap();
-    let engine = Engine::new(2, files).unwrap();
+    let engine = Engine::new(2, files, std::env::temp_dir()).unwrap();
     let catalog = Catalog::new(plan, Store::new(&folder.join("store"), "p"), engine, None);
     let pending = BTreeSet::new();
     let ask = Ask { pending: &pending, force: false, alone: false, hash_all: true, progress: &|_, _| {} };

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use tessera_datasets::layout::{Found, Role};
 use tessera_datasets::{Files, Listed};
 use tessera_operators::operator::RunError;
 
@@ -21,9 +21,9 @@ fn a_sample_is_of_all_folders_and_grows() {
     }
 }
 
-/// Files of which those in the folder `images` make rows.
+/// Files of which those in the folder `images` make rows, if any does.
 struct Some {
-    row_per_file: bool,
+    images: bool,
 }
 
 impl Source for Some {
@@ -31,12 +31,12 @@ impl Source for Some {
         Path::new("")
     }
 
-    fn row_per_file(&self) -> bool {
-        self.row_per_file
+    fn lists_images(&self) -> bool {
+        self.images
     }
 
-    fn makes_row(&self, path: &str) -> bool {
-        path.starts_with("images/")
+    fn role(&self, path: &str) -> Role {
+        if self.images && path.starts_with("images/") { Role::Image } else { Role::Beside }
     }
 
     fn list(&self, _: &dyn Files) -> Result<Listed, RunError> {
@@ -47,7 +47,7 @@ impl Source for Some {
         &self,
         _: &dyn Files,
         _: &[Fingerprint],
-        _: &mut dyn FnMut(RecordBatch) -> Result<(), RunError>,
+        _: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         Ok(())
     }
@@ -66,7 +66,7 @@ fn a_key_of_files_stays_what_it_is() {
     let prints =
         [print("about.txt", hex), print("images/a.jpg", hex), print("images/b.jpg", "unreadable: permission denied")];
     let left_out = [left_out("images", LeftOut { path: "c".into(), is_folder: true, reason: "closed".into() })];
-    let key = |row_per_file| listing_key(&Some { row_per_file }, &prints, &left_out);
+    let key = |images| listing_key(&Some { images }, &prints, &left_out);
     let framed = |texts: &[&str]| {
         let bytes: Vec<u8> =
             texts.iter().flat_map(|text| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()).collect();
@@ -86,7 +86,7 @@ fn a_key_of_files_stays_what_it_is() {
 #[test]
 fn a_limit_chooses_among_files_that_make_rows() {
     let paths = ["about.txt", "images/a.jpg", "images/b.jpg", "images/c.jpg", "more.txt"];
-    let (chosen, there) = limited(paths.map(entry).to_vec(), 1, &Some { row_per_file: true });
+    let (chosen, there) = limited(paths.map(entry).to_vec(), 1, &Some { images: true });
     assert_eq!(there.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), paths[1..4]);
     assert_eq!((chosen.len(), &*chosen[0].path, &*chosen[2].path), (3, paths[0], paths[4]));
 }
