@@ -242,7 +242,9 @@ fn images_in_tars_are_those_of_a_folder() {
     // A shard more costs a shard; one that is packed and gone leaves nothing that is needed.
     tar(&place, "a-002.tar", &[20, 21], &[]);
     assert_eq!(counts(&place), [[2, 16, 0], [2, 16, 0]]);
-    fs::remove_dir_all(place.path(".tessera/.unpacked")).unwrap();
+    let garbage = place.tessera("gc", &["--delete"]);
+    assert!(garbage.code == 0 && garbage.out.contains("unpacked"), "{} {}", garbage.out, garbage.err);
+    assert_eq!(fs::read_dir(place.path(".tessera/.unpacked")).unwrap().count(), 0);
     let forced = place.tessera("run", &["--force", "gradients", "--format", "json"]);
     assert_eq!(forced.stage("gradients")["rows_computed"], 16, "it is unpacked again");
     // One pattern for some of them.

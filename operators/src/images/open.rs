@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 use tessera_datasets::folder::naming::{Label, Naming};
 use tessera_datasets::formats::{Format, Opened, Options};
+use tessera_datasets::tar::is_shards;
 use tessera_datasets::{URL_EXAMPLES, URL_SCHEMES, as_url, voc};
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
@@ -51,8 +52,9 @@ fn there(root: &Path) -> Result<(), Vec<BindError>> {
             let error = BindError::key("path", format!("`{url}` is of no object store that is known"));
             return Err(vec![error.help(format!("a data set is a folder, or {URL_EXAMPLES}"))]);
         }
-    } else if !root.exists() {
-        let error = BindError::key("path", format!("the folder `{}` does not exist", root.display()));
+    } else if !root.exists() && !is_shards(&root.to_string_lossy()) {
+        // A pattern of tars is no path.
+        let error = BindError::key("path", format!("the folder or file `{}` does not exist", root.display()));
         return Err(vec![error.help("a relative path starts from the pipeline file's folder")]);
     }
     Ok(())

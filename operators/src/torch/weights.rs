@@ -14,7 +14,8 @@ mod file;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tessera_datasets::layout::Found;
 use tessera_datasets::{Files, Fingerprint, Listed};
@@ -59,6 +60,8 @@ pub struct Weights {
     origin: Origin,
     /// Which network's the tensors are, and how its images are normalised.
     network: table::Network,
+    /// What the tensors' names begin with in the file, and is left away; tensors of other names are then left out.
+    prefix: String,
     schema: SchemaRef,
 }
 
@@ -106,17 +109,17 @@ impl Operator for Weights {
             normalisation: config.normalisation,
         };
         let origin = origin.map_err(|fault| faults.push(fault)).ok();
-        let network = match &origin {
+        let (network, prefix) = match &origin {
             Some(Origin::File { header, .. }) => file::network(header, given).unwrap_or_else(|more| {
                 faults.extend(more);
-                table::Network::default()
+                (table::Network::default(), String::new())
             }),
-            Some(Origin::Seed(_)) | None => given,
+            Some(Origin::Seed(_)) | None => (given, String::new()),
         };
         match origin {
             Some(origin) if faults.is_empty() => {
                 let schema = table::schema(&network);
-                Ok(Self { origin, network, schema })
+                Ok(Self { origin, network, prefix, schema })
             }
             _ => Err(faults),
         }
@@ -134,7 +137,7 @@ impl Operator for Weights {
 
     fn notes(&self) -> Result<Vec<String>, RunError> {
         Ok(match &self.origin {
-            Origin::File { header, .. } => file::notes(header, &self.network),
+            Origin::File { header, .. } => file::notes(header, &self.network, &self.prefix),
             Origin::Seed(_) => Vec::new(),
         })
     }
@@ -220,8 +223,20 @@ impl Source for Tensors {
             let message = "was replaced by another while the pipeline was checked: run again".to_owned();
             return Err(RunError::Format { path: file.clone(), message });
         }
+        let prefix = &self.weights.prefix;
         let mut tensors = held.tensors();
+        tensors.retain_mut(|(name, _)| match name.strip_prefix(prefix.as_str()) {
+            Some(own) => {
+                *name = own.to_owned();
+                true
+            }
+            None => false,
+        });
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some((name, value)) = tensors.iter().find_map(|(name, view)| Some((name, not_finite(view)?))) {
+            let message = format!("its tensor `{prefix}{name}` has the value {value}: such weights give no sound features");
+            return Err(RunError::Format { path: file.clone(), message });
+        }
         let dtypes: Vec<_> = tensors.iter().map(|(_, view)| view.dtype().to_string()).collect();
         let weights = tensors.iter().zip(&dtypes).map(|((name, view), dtype)| Weight {
             tensor: name,
@@ -230,6 +245,28 @@ impl Source for Tensors {
             data: view.data(),
         });
         tensors::batches(schema, weights)?.into_iter().try_for_each(|batch| emit(batch.into()))
+    }
+}
+
+/// A value of a tensor that is infinite or no number.
+fn not_finite(view: &TensorView<'_>) -> Option<f64> {
+    let data = view.data();
+    let wide = |value: f32| Some(f64::from(value)).filter(|value| !value.is_finite());
+    match view.dtype() {
+        Dtype::F32 => data.chunks_exact(4).find_map(|b| wide(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        Dtype::BF16 => data.chunks_exact(2).find_map(|b| wide(f32::from_le_bytes([0, 0, b[0], b[1]]))),
+        Dtype::F64 => {
+            let values = data.chunks_exact(8).filter_map(|b| b.try_into().ok().map(f64::from_le_bytes));
+            values.into_iter().find(|value| !value.is_finite())
+        }
+        // Five bits of exponent, all of them set.
+        Dtype::F16 => data.chunks_exact(2).find_map(|b| {
+            let bits = u16::from_le_bytes([b[0], b[1]]);
+            let value =
+                if bits & 0x3ff != 0 { f64::NAN } else { f64::INFINITY.copysign(if bits >> 15 == 1 { -1.0 } else { 1.0 }) };
+            (bits & 0x7c00 == 0x7c00).then_some(value)
+        }),
+        _ => None,
     }
 }
 

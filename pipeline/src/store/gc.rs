@@ -3,7 +3,7 @@
 //! Needed are the current snapshots and those that were made in the last few runs that made any; of parts, those that such a snapshot
 //! lists, and those that an interrupted run finished for the next one; of checkpoints, a stage's newest, unless the stage has
 //! published since; of records, and events those since the oldest run that is kept, and no more than [`RECORDS`]. Everything else can go: older
-//! snapshots and their parts, leftovers, stages that the file names no more (cells of a sweep that it does not name, which the command line
+//! snapshots and their parts, leftovers, tars that were unpacked, stages that the file names no more (cells of a sweep that it does not name, which the command line
 //! may have named, once those runs are past), and the tables that `run --limit` made.
 //! To find it changes nothing; to delete it, the lock must be held, so that no run is at work.
 
@@ -17,7 +17,9 @@ use serde::Serialize;
 use super::health::SUSPECT;
 use super::manifest::Newer;
 use super::storage::{Item, Storage};
-use super::{CHECKPOINTS, EVENTS, Manifest, PARTS, Part, RUNS, SNAPSHOTS, StageStore, Store, files, folders, seal, stem};
+use super::{
+    CHECKPOINTS, EVENTS, Manifest, PARTS, Part, RUNS, SNAPSHOTS, StageStore, Store, UNPACKED, files, folders, seal, stem,
+};
 
 /// Records of runs that are kept at most.
 const RECORDS: usize = 1000;
@@ -29,7 +31,7 @@ const WHOLES: [&str; 2] = ["stage", "limited"];
 pub struct Garbage {
     /// Whose it was: a stage's, a run's, or a limited table's.
     pub stage: String,
-    /// `snapshot`, `part`, `record`, or `leftover` of an interrupted run; of what goes as a whole, `stage` or `limited`.
+    /// `snapshot`, `part`, `record`, `unpacked` of a tar, or `leftover` of an interrupted run; of what goes as a whole, `stage` or `limited`.
     pub kind: &'static str,
     /// Where it lies.
     pub path: PathBuf,
@@ -100,6 +102,8 @@ pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) 
     }
     records(store, recent.first(), &mut found)?;
     files(found.storage, &store.pipeline, "tmp")?.into_iter().for_each(|item| found.add(RUNS, "leftover", item));
+    // They are unpacked again where they are needed.
+    found.all(UNPACKED, "unpacked", UNPACKED)?;
     for name in folders(found.storage, "")? {
         let is_limited = |(base, limit): (&str, &str)| base == store.pipeline && limit.parse::<u32>().is_ok();
         if name.split_once('@').is_some_and(is_limited) {

@@ -13,11 +13,12 @@ const SHOWN: usize = 4;
 /// Types of tensors that networks compute with.
 const FLOATS: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 
-/// What is known of the network: what the file says, and what the config gives where the file says nothing.
+/// What is known of the network: what the file says, and what the config gives where the file says nothing; and what its tensors' names begin
+/// with in the file.
 ///
 /// # Errors
 /// Both say something, and not the same; or the tensors are not those of the network.
-pub fn network(header: &Header, given: table::Network) -> Result<table::Network, Vec<BindError>> {
+pub fn network(header: &Header, given: table::Network) -> Result<(table::Network, String), Vec<BindError>> {
     let mut faults = Vec::new();
     let mut said = tensor_file::network(&header.metadata).unwrap_or_else(|message| {
         faults.push(BindError::key("path", message).help("correct the file's metadata, or write the file without"));
@@ -46,17 +47,29 @@ pub fn network(header: &Header, given: table::Network) -> Result<table::Network,
         deviation: chosen.deviation,
         normalisation: chosen.normalisation.clone(),
     };
+    let mut before = String::new();
     if let Some(name) = known.name.as_deref().and_then(Name::find).filter(|_| faults.is_empty()) {
-        faults.extend(unlike(header, name));
+        match (unlike(header, name), prefix(header, name)) {
+            (Some(_), Some(prefix)) => before = prefix,
+            (fault, _) => faults.extend(fault),
+        }
     }
-    if faults.is_empty() { Ok(known) } else { Err(faults) }
+    if faults.is_empty() { Ok((known, before)) } else { Err(faults) }
 }
 
 /// What `check` says of a file that says too little to be used as it is.
-pub fn notes(header: &Header, known: &table::Network) -> Vec<String> {
+pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<String> {
     let mut notes = Vec::new();
+    if !prefix.is_empty() {
+        let others: Vec<&String> = header.tensors.keys().filter(|name| !name.starts_with(prefix)).collect();
+        let shown = others.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more = if others.len() > SHOWN { format!(" and {} more", others.len() - SHOWN) } else { String::new() };
+        let left = if others.is_empty() { String::new() } else { format!("; others are left out: {shown}{more}") };
+        notes.push(format!("the tensors' names begin with `{prefix}` in the file, which is left away{left}"));
+    }
     if known.name.is_none() {
-        let fitting = fitting(header).map_or_else(
+        let with_prefix = || Name::ALL.iter().copied().find(|&name| self::prefix(header, name).is_some());
+        let fitting = fitting(header).or_else(with_prefix).map_or_else(
             || format!("no network has such tensors ({})", names(header)),
             |name| format!("they are those of `{0}`: network = \"{0}\"", name.text()),
         );
@@ -97,10 +110,9 @@ fn unlike(header: &Header, name: Name) -> Option<BindError> {
     let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     let more = if all.len() > SHOWN { format!("; and {} more", all.len() - SHOWN) } else { String::new() };
     let message = format!("the file's tensors are not those of `{}`: {shown}{more}; it has {}", name.text(), names(header));
-    let help = match (fitting(header), prefix(header, name)) {
-        (Some(other), _) => format!("they are those of `{0}`: network = \"{0}\"", other.text()),
-        (None, Some(prefix)) => format!("they are, but for the `{prefix}` that each name begins with: write the file without it"),
-        (None, None) => {
+    let help = match fitting(header) {
+        Some(other) => format!("they are those of `{0}`: network = \"{0}\"", other.text()),
+        None => {
             "rename the tensors, or leave `network` away here and let `infer` say it, which looks for those alone that its layers need"
                 .to_owned()
         }

@@ -164,11 +164,6 @@ fn tensors_of_others_are_faults() {
     assert!(message.starts_with("the file's tensors are not those of `small`: `conv1.weight` should be "), "{message}");
     assert!(message.contains("found 64x3x7x7; ") && message.contains(" more; it has `bn1.bias`, "), "{message}");
     assert_eq!(help, "they are those of `resnet18`: network = \"resnet18\"");
-    let wrapped: Vec<_> =
-        small.iter().map(|(name, dtype, shape)| (format!("module.{name}"), *dtype, shape.clone())).collect();
-    let (message, help) = fault(&wrapped, "small");
-    assert!(message.contains("there is no `conv1.weight` ("), "{message}");
-    assert!(help.contains("but for the `module.` that each name begins with"), "{help}");
     let mut odd = small.clone();
     let at = odd.iter().position(|tensor| tensor.0 == "conv3.weight").unwrap();
     odd[at].1 = "I8";
@@ -188,6 +183,59 @@ fn tensors_of_others_are_faults() {
         let notes = bind(folder.path(), json!({"path": "w.safetensors"})).unwrap().notes().unwrap();
         assert!(notes[0].ends_with(&format!("network = \"{}\"", name.text())), "{notes:?}");
     }
+}
+
+/// As wrappers and self-supervised methods leave them: `module.`, `backbone.`, `module.encoder_q.`, beside other tensors.
+#[test]
+fn what_names_begin_with_is_left_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let small = tensors_of(Name::Small);
+    for prefix in ["module.", "model.", "backbone.", "module.encoder_q."] {
+        let mut wrapped: Vec<_> =
+            small.iter().map(|(name, dtype, shape)| (format!("{prefix}{name}"), *dtype, shape.clone())).collect();
+        wrapped.push(("queue".to_owned(), "F32", vec![4, 2]));
+        wrapped.push(("module.encoder_k.conv1.weight".to_owned(), "F32", vec![1]));
+        write(&path, &wrapped, &table::Network::default());
+        let weights = bind(folder.path(), json!({"path": "w.safetensors", "network": "small"})).unwrap();
+        let notes = weights.notes().unwrap();
+        assert!(notes[0].starts_with(&format!("the tensors' names begin with `{prefix}` in the file")), "{notes:?}");
+        assert!(notes[0].contains("`queue`"), "{notes:?}");
+        let batches = read(&*source(weights, 1)).unwrap();
+        let mut names: Vec<String> =
+            batches.iter().flat_map(|batch| table::rows(batch).unwrap()).map(|row| row.tensor.to_owned()).collect();
+        names.retain(|name| !name.starts_with("encoder_k."));
+        let mut expected: Vec<String> = small.iter().map(|tensor| tensor.0.clone()).collect();
+        expected.sort();
+        assert_eq!(names, expected, "{prefix}");
+        let notes = bind(folder.path(), json!({"path": "w.safetensors"})).unwrap().notes().unwrap();
+        assert!(notes[0].ends_with("network = \"small\""), "{notes:?}");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    for (dtype, bytes) in [
+        (Dtype::F32, f32::NAN.to_le_bytes().to_vec()),
+        (Dtype::F32, f32::NEG_INFINITY.to_le_bytes().to_vec()),
+        (Dtype::F64, f64::NAN.to_le_bytes().to_vec()),
+        (Dtype::BF16, vec![0xc0, 0x7f]),
+        (Dtype::F16, vec![0x00, 0x7c]),
+        (Dtype::F16, vec![0x01, 0xfe]),
+    ] {
+        let data = [vec![0; bytes.len()], bytes].concat();
+        let view = TensorView::new(dtype, vec![2], &data).unwrap();
+        std::fs::write(&path, serialize([("a.weight", view)], None).unwrap()).unwrap();
+        let weights = bind(folder.path(), json!({"path": "w.safetensors"})).unwrap();
+        let error = read(&*source(weights, 1)).unwrap_err().to_string();
+        assert!(error.contains("its tensor `a.weight` has the value ") && error.contains("w.safetensors"), "{error}");
+    }
+    let fine = [f32::MAX.to_le_bytes(), f32::MIN_POSITIVE.to_le_bytes()].concat();
+    let view = TensorView::new(Dtype::F32, vec![2], &fine).unwrap();
+    std::fs::write(&path, serialize([("a.weight", view)], None).unwrap()).unwrap();
+    assert!(read(&*source(bind(folder.path(), json!({"path": "w.safetensors"})).unwrap(), 1)).is_ok());
 }
 
 #[test]
