@@ -89,7 +89,7 @@ fn the_dataset_is_part_of_the_key() {
     }
     place.write("t.toml", stage("3"));
     let check = place.call("check", "t.toml", &[]);
-    assert!(check.err.contains("a dataset's path, or { column = \"/path\", … }"), "{}", check.err);
+    assert!(check.err.contains("a dataset's path, a list of paths, or { column = \"/path\", … }"), "{}", check.err);
 }
 
 #[test]

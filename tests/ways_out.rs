@@ -119,7 +119,7 @@ fn a_tar_has_members_that_tar_knows() {
 #[test]
 fn answers_go_into_files() {
     let place = made();
-    let query = "SELECT image_id, feature, label FROM gradients ORDER BY image_id";
+    let query = "SELECT image_id, feature FROM gradients ORDER BY image_id";
     for (file, op) in [("a.parquet", ""), ("a.arrow", ""), ("a.h5", ""), ("b.out", "parquet")] {
         let mut arguments = vec![query, "-o", file];
         arguments.extend(if op.is_empty() { vec![] } else { vec!["--format", op] });
@@ -132,7 +132,7 @@ fn answers_go_into_files() {
         }
         place.write("t.toml", format!("stage.t = {{ op = \"table\", path = \"{file}\" }}\n"));
         assert_eq!(place.call("run", "t.toml", &["-q"]).code, 0);
-        let back = place.call("sql", "t.toml", &["--format", "csv", "SELECT image_id, feature, label FROM t ORDER BY 1"]);
+        let back = place.call("sql", "t.toml", &["--format", "csv", "SELECT image_id, feature FROM t ORDER BY 1"]);
         assert_eq!(back.out, place.tessera("sql", &["--format", "csv", query]).out, "{file}");
     }
     assert_eq!(place.tessera("sql", &[query, "-o", "a.parquet"]).code, 1, "it is there");

@@ -37,6 +37,11 @@ pub trait Layout: Send + Sync + Debug {
         String::new()
     }
 
+    /// How many threads may work for it, beside those that read several shards at once.
+    fn use_threads(&mut self, threads: usize) {
+        let _ = threads;
+    }
+
     /// How the bytes of an image are reached.
     fn access(&self) -> Access {
         Access::default()

@@ -25,7 +25,9 @@ const EXTENSIONS: [&str; 2] = ["h5", "hdf5"];
 /// What datasets of classes are called.
 const LABELS: [&str; 3] = ["label", "labels", "y"];
 const LABEL: &str = "label";
-/// Rows that are read together at most: an image is some hundred kilobytes.
+/// Bytes of rows that are read together, unless a chunk has more.
+const BLOCK_BYTES: u64 = 16 << 20;
+/// Rows that follow each other and are read at once, when some are asked for.
 const MOST_ROWS: u64 = 1024;
 /// Files whose places of chunks are remembered.
 const MOST_OPENED: usize = 64;
@@ -39,6 +41,7 @@ pub struct Stack {
     datasets: BTreeMap<String, String>,
     label: Option<String>,
     schema: SchemaRef,
+    threads: usize,
 }
 
 /// Whether a path ends like those of such files.
@@ -83,7 +86,7 @@ impl Stack {
             fields.push(Arc::new(Field::clone(field).with_nullable(true)));
         }
         let only = is_file.then(|| first.path.to_string());
-        Ok(Self { root: root.to_owned(), only, datasets, label, schema: Arc::new(Schema::new(fields)) })
+        Ok(Self { root: root.to_owned(), only, datasets, label, schema: Arc::new(Schema::new(fields)), threads: 1 })
     }
 
     /// The folder that paths are relative to.
@@ -96,11 +99,11 @@ impl Stack {
         let raw = Raw { files, path: &path, size: entry.size };
         let opened = opened(raw, entry, &self.datasets)?;
         let digits = opened.rows().max(1).saturating_sub(1).to_string().len();
-        let step = opened.block().min(MOST_ROWS).max(1);
+        let step = opened.step(BLOCK_BYTES);
         let mut found = Vec::new();
         for start in (0..opened.rows()).step_by(step as usize) {
             let end = opened.rows().min(start + step);
-            let columns = guard(raw, || opened.read(raw, start..end, 1))?;
+            let columns = guard(raw, || opened.read(raw, start..end, self.threads))?;
             let schema = opened.schema();
             let named: HashMap<&str, &ArrayRef> =
                 schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
@@ -189,6 +192,10 @@ impl Layout for Stack {
 
     fn rule(&self) -> String {
         format!("{:?} {:?}", self.datasets, self.label)
+    }
+
+    fn use_threads(&mut self, threads: usize) {
+        self.threads = threads;
     }
 
     fn access(&self) -> Access {

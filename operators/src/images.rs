@@ -117,7 +117,8 @@ impl Operator for Images {
         self.on_error == OnError::Fail
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+    fn kernel(mut self, context: &Context) -> Result<Kernel, RunError> {
+        self.opened.layout.use_threads(context.threads);
         Ok(Kernel::Source(Box::new(self)))
     }
 }

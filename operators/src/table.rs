@@ -27,7 +27,7 @@ use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunEr
 pub struct Config {
     /// The file, or a folder of files, from the pipeline file's folder. No default.
     path: PathBuf,
-    /// Of HDF5 files: a dataset's or a group's path, or `{ column = "/path", … }`. Default: the root's datasets, a column each.
+    /// Of HDF5 files: a dataset's or a group's path, a list of datasets, or `{ column = "/path", … }`. Default: the root's datasets, a column each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dataset: Option<Dataset>,
     /// Of CSV files: columns' types, `{ column = "text", … }` or `"int"`, `"float"`, `"bool"`, `"vector"`; a vector is one column of
@@ -44,9 +44,10 @@ pub struct Config {
 
 /// Datasets of HDF5 files.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged, expecting = "a dataset's path, or { column = \"/path\", … }")]
+#[serde(untagged, expecting = "a dataset's path, a list of paths, or { column = \"/path\", … }")]
 enum Dataset {
     One(String),
+    Several(Vec<String>),
     Columns(BTreeMap<String, String>),
 }
 
@@ -93,6 +94,7 @@ impl Operator for Table {
         let datasets = match config.dataset {
             None => Datasets::All,
             Some(Dataset::One(path)) => Datasets::One(path),
+            Some(Dataset::Several(paths)) => Datasets::Columns(named(paths)?),
             Some(Dataset::Columns(columns)) => Datasets::Columns(columns),
         };
         let at = if datasets == Datasets::All { "path" } else { "dataset" };
@@ -134,6 +136,20 @@ fn csv_options(config: &Config) -> Result<CsvOptions, Vec<BindError>> {
         Err(message) => errors.push(BindError::key("separator", message)),
     }
     if errors.is_empty() { Ok(options) } else { Err(errors) }
+}
+
+/// Datasets as columns of their own names.
+fn named(paths: Vec<String>) -> Result<BTreeMap<String, String>, Vec<BindError>> {
+    let mut columns = BTreeMap::new();
+    for path in paths {
+        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        if let Some(other) = columns.insert(name.clone(), path.clone()) {
+            let message = format!("`{other}` and `{path}` would both be the column `{name}`");
+            let help = format!("name the columns: dataset = {{ {name} = {other:?}, other = {path:?} }}");
+            return Err(vec![BindError::key("dataset", message).help(help)]);
+        }
+    }
+    Ok(columns)
 }
 
 fn list(files: &dyn Files, path: &Path) -> Result<Vec<Entry>, Error> {

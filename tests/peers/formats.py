@@ -116,7 +116,7 @@ def cifar():
 def out_of(all_of):
     import datasets, duckdb, h5py, pandas, polars, pyarrow.parquet as pq, webdataset
     file = "folder.toml"
-    truth = table(file, "SELECT image_id, label, feature FROM features ORDER BY image_id")
+    truth = table(file, "SELECT image_id, feature FROM features ORDER BY image_id")
     vectors = np.stack(truth.feature.to_numpy())
     for ending in ["parquet", "arrow", "h5", "npy", "csv"]:
         tessera("export", file, "features", "-o", f"f.{ending}", "-q")
@@ -130,7 +130,7 @@ def out_of(all_of):
     check("polars, Parquet", np.stack(frame["feature"].to_list()), frame["image_id"].to_numpy())
     rows = duckdb.sql("SELECT image_id, feature FROM 'f.parquet'").fetchall()
     check("duckdb, Parquet", np.array([row[1] for row in rows]), np.array([row[0] for row in rows]))
-    frame = polars.read_ipc("f.arrow", memory_map=False)
+    frame = polars.read_ipc("f.arrow")
     check("polars, Arrow", np.stack(frame["feature"].to_list()), frame["image_id"].to_numpy())
     ids = table(file, "SELECT image_id FROM features").image_id
     with h5py.File("f.h5") as held:

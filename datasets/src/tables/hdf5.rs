@@ -59,7 +59,7 @@ pub(super) fn header(raw: Raw<'_>, datasets: &Datasets) -> Result<Header, Error>
 pub(super) fn batches<'a>(raw: Raw<'a>, datasets: &Datasets, threads: usize) -> Result<Batches<'a>, Error> {
     let writers_wait = hold(raw)?;
     let table = describe(raw, datasets, true)?;
-    let (schema, step) = (table.schema(), table.block());
+    let (schema, step) = (table.schema(), table.block(BLOCK_BYTES));
     let starts = (0..table.rows).step_by(step as usize);
     Ok(Box::new(starts.map(move |start| {
         let _ = &writers_wait;
@@ -121,10 +121,10 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
-    /// How many rows are read together.
-    fn block(&self) -> u64 {
+    /// How many rows are read together, if that is to be so many bytes.
+    fn block(&self, bytes: u64) -> u64 {
         let row: u64 = self.columns.iter().map(|column| column.row_bytes(self.rows)).sum::<u64>().max(1);
-        let rows = (BLOCK_BYTES / row).max(1);
+        let rows = (bytes / row).max(1);
         // Chunks of the widest column end where blocks do.
         let widest = self.columns.iter().max_by_key(|column| column.row_bytes(self.rows));
         let band = widest.map_or(1, Column::band).max(1);

@@ -1,12 +1,14 @@
 //! `tessera init`: a pipeline file for a folder of images, which works as it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use tessera_datasets::folder::naming::split;
+use tessera_datasets::formats::Format;
 use tessera_datasets::local::LocalFiles;
 use tessera_datasets::{Entry, Files as _, LeftOut, folder};
 use tessera_schemas::printable;
@@ -28,8 +30,6 @@ const PUZZLES: usize = 300_000;
 const EPOCHS: (usize, usize) = (3, 60);
 /// Puzzles a step.
 const BATCH: usize = 64;
-/// Names of folders that are parts of a data set rather than classes.
-const SPLITS: [&str; 6] = ["train", "training", "val", "validation", "test", "testing"];
 
 /// Which folder, and where the pipeline goes.
 #[derive(Debug, Args)]
@@ -54,7 +54,9 @@ struct Found {
     images: usize,
     /// Files by their ending in lower case, most first.
     formats: Vec<(String, usize)>,
-    /// First folders of the images' paths, and how many lie in none.
+    /// Folders of the halves of the data set, if all images lie in such.
+    halves: BTreeSet<String>,
+    /// First folders of the images' paths, behind that of the half, and how many lie in none.
     labels: BTreeMap<String, usize>,
     flat: usize,
     /// Width and height of some, by their short sides.
@@ -81,6 +83,15 @@ impl Init {
             return refuse(format!("the folder {folder} is empty"));
         }
         let listed = folder::images(listed);
+        let format = Format::recognise(&LocalFiles, &self.folder)?;
+        if format != Format::Folder {
+            let name = serde_json::to_string(&format)?;
+            let path = serde_json::to_string(&self.folder.to_string_lossy())?;
+            return refuse(format!(
+                "{folder} looks like a data set of format {name}, and init fills its file from a folder of images: \
+                 stage.images = {{ op = \"images\", path = {path} }} lists it"
+            ));
+        }
         if listed.files.is_empty() {
             return refuse(format!("{folder}: {}", folder::no_image(count)));
         }
@@ -103,10 +114,21 @@ impl Init {
 fn look(root: &Path, images: &[Entry]) -> Found {
     let mut found = Found { images: images.len(), ..Found::default() };
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
+    let half = |image: &Entry| {
+        let (first, _) = image.path.split_once('/')?;
+        split(first).map(|_| first.to_owned())
+    };
+    if images.iter().all(|image| half(image).is_some()) {
+        found.halves = images.iter().filter_map(half).collect();
+    }
     for image in images {
         let extension = Path::new(&*image.path).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         *formats.entry(extension).or_default() += 1;
-        match image.path.split_once('/') {
+        let path = match image.path.split_once('/') {
+            Some((_, rest)) if !found.halves.is_empty() => rest,
+            _ => &image.path,
+        };
+        match path.split_once('/') {
             Some((first, _)) => *found.labels.entry(first.to_owned()).or_default() += 1,
             None => found.flat += 1,
         }
@@ -134,12 +156,7 @@ impl Found {
 
     /// Whether the sub-folders can be taken for classes.
     fn labelled(&self) -> bool {
-        self.flat == 0 && self.labels.len() > 1 && !self.split()
-    }
-
-    /// Whether the sub-folders look like parts of a data set.
-    fn split(&self) -> bool {
-        !self.labels.is_empty() && self.labels.keys().all(|name| SPLITS.contains(&name.to_ascii_lowercase().as_str()))
+        self.flat == 0 && self.labels.len() > 1
     }
 
     fn formats(&self) -> String {
@@ -154,7 +171,8 @@ fn fill(found: &Found, path: &str) -> String {
     let epochs = (PUZZLES / found.images).clamp(EPOCHS.0, EPOCHS.1);
     let sizes = found.median().map_or_else(String::new, |(width, height)| format!(" (many are {width} x {height})"));
     let labels = if found.labelled() {
-        format!("; the first sub-folder is the label: {}", found.labels.len())
+        let behind = if found.halves.is_empty() { "" } else { " behind the half's" };
+        format!("; the first sub-folder{behind} is the label: {}", found.labels.len())
     } else {
         String::new()
     };
@@ -201,12 +219,11 @@ fn next(out: &mut dyn Write, found: &Found, file: &Path) -> Result<()> {
     if found.left_out.len() > 5 {
         writeln!(out, "and {} more are left out", found.left_out.len() - 5)?;
     }
-    if found.split() {
-        let names: Vec<&str> = found.labels.keys().map(String::as_str).collect();
-        let names = names.join(", ");
-        let names = printable(&names);
-        writeln!(out, "the sub-folders {names} look like parts of a data set: maybe one of them is meant")?;
-    } else if found.labelled() {
+    if !found.halves.is_empty() {
+        let names: Vec<&str> = found.halves.iter().map(String::as_str).collect();
+        writeln!(out, "halves, from the sub-folders: {} (the column `split`)", printable(&names.join(", ")))?;
+    }
+    if found.labelled() {
         let few: Vec<String> = found.labels.iter().take(5).map(|(name, count)| format!("{name} ({count})")).collect();
         let more = if found.labels.len() > few.len() { ", …" } else { "" };
         writeln!(out, "labels, from the sub-folders: {}{more}", printable(&few.join(", ")))?;

@@ -128,9 +128,9 @@ impl Opened {
         self.table.rows
     }
 
-    /// How many rows are best read together.
-    pub(crate) fn block(&self) -> u64 {
-        self.table.block()
+    /// How many rows are best read together, if that is to be so many bytes: whole chunks.
+    pub(crate) fn step(&self, bytes: u64) -> u64 {
+        self.table.block(bytes)
     }
 
     /// Some rows.
