@@ -134,7 +134,7 @@ fn usage_is_exit_code_two() {
         ("run", &["--set", "small.side=big"], "`side`: invalid type: string \"big\""),
         ("run", &["--force", "smal"], "did you mean `small`?"),
         ("plan", &["--to", "nothing"], "stages: images, decoded, small, counts"),
-        ("sql", &["--format", "xml", "SELECT 1"], "[possible values: text, json, csv]"),
+        ("sql", &["--format", "xml", "SELECT 1"], "[possible values: text, json, csv, parquet, arrow, npy, hdf5]"),
         ("rum", &[], "a similar subcommand exists: 'run'"),
     ] {
         let answer = place.tessera(command, more);

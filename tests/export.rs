@@ -179,7 +179,11 @@ fn nothing_is_overwritten_and_nothing_half_written() {
         assert_eq!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
     };
     refuse(&["features", "-o", "f.csv"], 1, "f.csv is there already: --force overwrites it");
-    refuse(&["features", "-o", "f.txt"], 2, "the ending of f.txt names no format: parquet, csv, h5 and safetensors do");
+    refuse(
+        &["features", "-o", "f.txt"],
+        2,
+        "the ending of f.txt names no format: parquet, arrow, csv, npy, h5 and safetensors do",
+    );
     refuse(&["feature", "-o", "g.csv"], 2, "did you mean `features`?");
     refuse(&["features", "-o", "g.csv", "--columns", "image_id,x"], 2, "there is no column `x`; columns: image_id, feature");
     refuse(&["features", "-o", "absent/g.csv"], 1, "cannot write to absent/g.csv");

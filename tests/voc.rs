@@ -255,8 +255,12 @@ fn faults_are_named_with_file_and_line() {
     let check = place.tessera("check", &["--set", "photos.path=."]);
     assert_eq!(check.code, 2);
     assert!(check.err.contains("`VOC2007` has: try path = "), "{}", check.err);
-    let check = place.tessera("check", &["--set", "photos.format=coco"]);
-    assert!(check.code == 2 && check.err.contains("unknown variant `coco`, expected `folder` or `voc`"), "{}", check.err);
+    let check = place.tessera("check", &["--set", "photos.format=cocoa"]);
+    assert!(
+        check.code == 2 && check.err.contains("unknown variant `cocoa`, expected one of `folder`, `list`, "),
+        "{}",
+        check.err
+    );
     place.write(&main("split_train.txt"), "");
     let check = place.tessera("check", &[]);
     assert!(check.code == 2 && check.err.contains("the class `split` of `ImageSets/Main`"), "{}", check.err);

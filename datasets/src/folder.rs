@@ -18,7 +18,7 @@ use tessera_schemas::images::{self, About as OfFile, Image, Source};
 use self::about::{About, Told};
 use self::naming::{Naming, split};
 use crate::layout::{Layout, Role, Rows};
-use crate::{Error, Files, Fingerprint, Listed, Version};
+use crate::{Error, Files, Fingerprint, Listed, Version, as_url};
 
 /// Endings of the files that count as images; what is in them decides how they are decoded.
 pub const EXTENSIONS: [&str; 14] =
@@ -45,12 +45,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether it is in halves; none: as it looks.
+    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether it is in halves; none: as it looks, and in a
+    /// bucket it is not.
     ///
     /// # Errors
     /// It cannot be read, or a table beside the images is none.
     pub fn open(files: &dyn Files, root: &Path, naming: Naming, splits: Option<bool>) -> Result<Self, Error> {
-        let top = Top::of(files, root)?;
+        // A bucket is asked when it is listed: until then its folders are what they are said to be.
+        let top = if as_url(root).is_some() { Top::default() } else { Top::of(files, root)? };
         let in_splits = splits.unwrap_or(top.in_splits);
         let about = About::open(files, root, &top.tables(files, root, in_splits)?)?;
         let mut fields: Vec<FieldRef> = images::schema().fields().to_vec();

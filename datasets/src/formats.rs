@@ -15,7 +15,7 @@ use crate::planar::stl::{self, Stl};
 use crate::stack::{self, Stack};
 use crate::tar::{Ids, Tar, is_shards};
 use crate::voc::{self, Voc};
-use crate::{Error, Files};
+use crate::{Error, Files, as_url};
 
 /// A format, by its name in pipeline files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +74,8 @@ pub struct Opened {
 }
 
 impl Format {
-    /// What a data set looks like: by its names, and where those say nothing by first bytes.
+    /// What a data set looks like: by its names, and where those say nothing by first bytes; by a URL alone, for a pipeline is to be
+    /// known where no bucket is in reach.
     ///
     /// # Errors
     /// It cannot be read.
@@ -82,6 +83,15 @@ impl Format {
         let ending = path.to_string_lossy();
         if is_shards(&ending) {
             return Ok(Self::WebDataset);
+        }
+        if as_url(path).is_some() {
+            // What lies in a bucket is asked when it is listed.
+            return Ok(match &ending {
+                ending if is_parquet(ending) => Self::Parquet,
+                ending if stack::is_ours(ending) => Self::Hdf5,
+                ending if list::is_list(ending) => Self::List,
+                _ => Self::Folder,
+            });
         }
         let may_be_file = is_parquet(&ending) || stack::is_ours(&ending) || list::is_list(&ending);
         if may_be_file && files.names(path, &mut |_, _| false).is_err() {

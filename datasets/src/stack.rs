@@ -1,7 +1,7 @@
 //! Images as arrays of pixels in HDF5 files: a dataset of `N x H x W x 3`, `N x 3 x H x W` or `N x H x W` bytes.
 //!
 //! A row knows its file and its number in it, and its bytes are what a PPM file of the image would have. The other datasets of the same
-//! group that have as many rows are columns: `label`, `labels` or `y` is the class, as text.
+//! group that have as many rows are columns: `label`, `labels` or `y` is the class, as text, and `image_id` has the ids, if it is text.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt8Type};
+use tessera_schemas::IMAGE_ID;
 use tessera_schemas::images::{self, About, Image, Source};
 use tessera_schemas::pixels;
 
@@ -76,12 +77,9 @@ impl Stack {
         }
         for field in opened.schema().fields() {
             let name = field.name();
-            if name == pixels::PIXELS || Some(name) == label.as_ref() {
+            // What a table of images said of their files is not true of this one; its ids are kept.
+            if name == pixels::PIXELS || fields.iter().any(|known| known.name() == name) || Some(name) == label.as_ref() {
                 continue;
-            }
-            if fields.iter().any(|known| known.name() == name) {
-                let message = format!("its dataset `{}` has the name of a column that images have", datasets[name]);
-                return Err(raw.error(message));
             }
             fields.push(Arc::new(Field::clone(field).with_nullable(true)));
         }
@@ -130,8 +128,12 @@ impl Stack {
             None => None,
         };
         let encoded: Vec<Vec<u8>> = (0..pictures.count()).map(|row| pictures.ppm(row)).collect();
-        let ids: Vec<String> =
-            (0..encoded.len()).map(|row| format!("{}/{:0digits$}", entry.path, start + row as u64)).collect();
+        let own = columns.get(IMAGE_ID).filter(|ids| *ids.data_type() == DataType::Utf8);
+        let id = |row: usize| match own.filter(|own| own.is_valid(row)) {
+            Some(own) => own.as_string::<i32>().value(row).to_owned(),
+            None => format!("{}/{:0digits$}", entry.path, start + row as u64),
+        };
+        let ids: Vec<String> = (0..encoded.len()).map(id).collect();
         let image = |(row, (bytes, id)): (usize, (&Vec<u8>, &String))| -> (String, u64, String, u64, Option<String>) {
             let digest = FileDigest::of(&blake3::hash(bytes)).to_string();
             let label = label.as_ref().filter(|label| label.is_valid(row));

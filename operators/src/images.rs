@@ -40,7 +40,7 @@ mod open;
 pub struct Config {
     /// The data set: a folder or a file, from the pipeline file's folder; or its URL, such as s3://bucket/photos.
     path: PathBuf,
-    /// How the data set is laid out. Default: as it looks.
+    /// How the data set is laid out. Default: as it looks; in a bucket, as the ending of its URL says, else a folder.
     #[serde(default)]
     format: Option<Format>,
     /// What happens to what cannot be listed. Default `"drop"`.
@@ -55,7 +55,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     /// Of a folder: whether its folders are the halves of the data set, which `split` names. Default: whether all of them are called so,
-    /// `train`, `validation`, `test` and the like.
+    /// `train`, `validation`, `test` and the like; in a bucket, that they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     splits: Option<bool>,
     /// Of a folder: patterns such as `"*/2024/**"`; only files that match one are listed. Default: all are.
@@ -88,8 +88,7 @@ pub struct Images {
 
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str =
-        "lists the images of a folder, of tars, Parquet or HDF5 files, or of a data set's own format";
+    const SUMMARY: &'static str = "lists the images of a folder, of tars, Parquet or HDF5 files, or of a known data set";
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];

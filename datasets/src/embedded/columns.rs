@@ -96,8 +96,9 @@ impl Columns {
             if name == image.name() || Some(name) == label.as_ref() || own_ids && name == IMAGE_ID {
                 continue;
             }
+            // What a table of images said of their files is not true of this one.
             if fields.iter().any(|known| known.name() == name) {
-                return Err(format!("its column `{name}` has the name of one that images have: rename it"));
+                continue;
             }
             let is_class = classes.iter().any(|(class, _)| class == name);
             let kind = if is_class { DataType::Utf8 } else { plain(field.data_type()) };

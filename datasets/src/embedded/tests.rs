@@ -18,7 +18,7 @@ fn bytes_of(at: usize) -> Vec<u8> {
 
 /// A table as `datasets` writes it: images, classes by number, and a caption. Rows whose number is a multiple of `none` have no bytes.
 fn table(rows: std::ops::Range<usize>, none: usize) -> RecordBatch {
-    let has = |at: &usize| none == 0 || at % none != 0;
+    let has = |at: &usize| none == 0 || !at.is_multiple_of(none);
     let bytes: BinaryArray = rows.clone().map(|at| has(&at).then(|| bytes_of(at))).collect();
     let path: StringArray = rows.clone().map(|at| Some(format!("{at}.png"))).collect();
     let fields = Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)]);

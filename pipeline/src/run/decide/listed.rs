@@ -12,7 +12,7 @@ use super::super::listing::{self, Hashing, Known, Listing};
 use super::super::reason::Reason;
 use super::{Ask, Decision, removed};
 use crate::engine::catalog::Catalog;
-use crate::store::key::{KeyParts, Texts};
+use crate::store::key::{self, KeyParts, Texts};
 use crate::store::{DroppedRow, Manifest, StageStore};
 
 /// Bytes of an image, as a guess.
@@ -89,7 +89,13 @@ pub(super) fn list(
     if !changes.none() && !is_new {
         decision.reasons.push(Reason::Files(changes));
     }
-    parts.listing = Some(listing_key(source.as_ref(), &decision.listing.prints, &decision.left_out));
+    let key = listing_key(source.as_ref(), &decision.listing.prints, &decision.left_out);
+    // Of shards that are chosen, some rows are chosen.
+    let are_shards = || decision.listing.prints.iter().any(|print| source.role(&print.entry.path) == Role::Shard);
+    parts.listing = Some(match catalog.limit.filter(|_| are_shards()) {
+        Some(limit) => key::hash([&*key, &limit.to_string()]),
+        None => key,
+    });
     let prints = &decision.listing.prints;
     if let Some(current) = current.filter(|current| current.key != parts.key()) {
         removed::check(name, store, source.as_ref(), current, prints, there.as_deref())?;
