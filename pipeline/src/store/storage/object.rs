@@ -73,18 +73,24 @@ impl Objects {
     /// Puts an object. The library does not ask again where it cannot know what came of a conditional put; whoever reads what is there then
     /// can, so that it is asked again here.
     fn put_bytes(&self, name: &str, bytes: &Bytes, mode: &PutMode) -> io::Result<Version> {
+        let put = self.patiently(|| {
+            let (bytes, options) = (PutPayload::from(bytes.clone()), PutOptions::from(mode.clone()));
+            self.ask("write", name, |bucket, key| async move { bucket.store.put_opts(&key, bytes, options).await })
+        });
+        Ok(version(&UpdateVersion::from(put?)))
+    }
+
+    /// Asks again for a while, as long as nobody answers, for what may be asked twice and the library asks once.
+    fn patiently<T>(&self, request: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             self.check()?;
-            let (bytes, options) = (PutPayload::from(bytes.clone()), PutOptions::from(mode.clone()));
-            let put =
-                self.ask("write", name, |bucket, key| async move { bucket.store.put_opts(&key, bytes, options).await });
-            match put {
+            match request() {
                 Err(error) if error.kind() == io::ErrorKind::Other && start.elapsed() < PATIENCE => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(LAST_PAUSE);
                 }
-                put => return Ok(version(&UpdateVersion::from(put?))),
+                answer => return answer,
             }
         }
     }
@@ -190,8 +196,8 @@ impl Storage for Objects {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.check()?;
-        self.ask("delete", name, |bucket, key| async move { bucket.store.delete(&key).await })
+        // S3 has objects deleted by a POST, which the library asks for once.
+        self.patiently(|| self.ask("delete", name, |bucket, key| async move { bucket.store.delete(&key).await }))
     }
 
     fn remove_folder(&self, _: &str) -> io::Result<()> {
