@@ -278,7 +278,8 @@ fn a_connection_that_is_lost_costs_time_and_nothing_else() {
     let child = spawn(twins.command("run", &["-q"]));
     std::thread::sleep(Duration::from_millis(900));
     twins.bucket.cut();
-    std::thread::sleep(Duration::from_millis(1500));
+    // The library's ten tries may all be made within 1.3 s.
+    std::thread::sleep(Duration::from_millis(700));
     twins.bucket.mend();
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
