@@ -158,14 +158,7 @@ impl Layout for Embedded {
 
     fn list(&self, files: &dyn Files) -> Result<Listed, Error> {
         let path = self.only.as_ref().map_or_else(|| self.root.clone(), |only| self.root.join(only));
-        let mut listed = files.list(&path)?;
-        let is_ours = |path: &str| naming::extension(path).eq_ignore_ascii_case(EXTENSION);
-        let others = listed.files.extract_if(.., |entry| !is_ours(&entry.path));
-        let mut aside = std::mem::take(&mut listed.aside);
-        others.for_each(|entry| naming::set_aside(&entry.path, &mut aside));
-        listed.aside = aside;
-        listed.left_out.retain(|one| one.is_folder || is_ours(&one.path));
-        Ok(listed)
+        Ok(naming::only(files.list(&path)?, &|path| naming::extension(path).eq_ignore_ascii_case(EXTENSION)))
     }
 
     fn role(&self, _: &str) -> Role {

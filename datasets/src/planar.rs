@@ -60,7 +60,7 @@ impl Planes {
     }
 
     fn header(&self) -> String {
-        format!("P6\n{} {}\n255\n", self.width, self.height)
+        crate::ppm::header(self.width as usize, self.height as usize)
     }
 
     /// Bytes of a picture as it is read.

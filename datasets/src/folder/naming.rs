@@ -7,6 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use glob::{MatchOptions, Pattern};
 use regex::Regex;
 
+use crate::Listed;
+
 /// What folders of halves are called, and what the half is: as Hugging Face's imagefolder knows them.
 const SPLITS: [(&str, [&str; 4]); 3] = [
     ("train", ["train", "training", "", ""]),
@@ -105,9 +107,18 @@ pub fn extension(path: &str) -> &str {
 }
 
 /// Counts a file that is no image, by its ending.
-pub(crate) fn set_aside(path: &str, aside: &mut BTreeMap<Box<str>, u64>) {
+pub(super) fn set_aside(path: &str, aside: &mut BTreeMap<Box<str>, u64>) {
     let extension = extension(path).to_ascii_lowercase();
     *aside.entry(extension.into()).or_default() += 1;
+}
+
+/// The files of a data set among others, which are counted; what was left out stays if it may be one of them.
+pub(crate) fn only(mut listed: Listed, is_ours: &dyn Fn(&str) -> bool) -> Listed {
+    for entry in listed.files.extract_if(.., |entry| !is_ours(&entry.path)) {
+        set_aside(&entry.path, &mut listed.aside);
+    }
+    listed.left_out.retain(|one| one.is_folder || is_ours(&one.path));
+    listed
 }
 
 /// One column's texts, and another's where it has none.
