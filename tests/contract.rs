@@ -118,6 +118,48 @@ fn an_operator_lies_in_the_file_of_its_name() {
 }
 
 #[test]
+fn the_reference_tells_each_column() {
+    let ground = Ground::new();
+    for spec in OPERATORS {
+        let name = spec.name();
+        let schema = ground.bind(*spec, keys(*spec)).schema();
+        let told: Vec<&str> = spec.output().iter().map(|(column, _)| *column).collect();
+        let has_others = told.iter().any(|column| column.starts_with("each "));
+        for field in schema.fields() {
+            assert!(has_others || told.contains(&field.name().as_str()), "`{name}` does not tell of `{}`", field.name());
+        }
+        for column in told.iter().filter(|column| !column.starts_with("each ")) {
+            assert!(schema.field_with_name(column).is_ok(), "`{name}` tells of `{column}`, which is not there");
+        }
+    }
+}
+
+/// Whether an example is what a user may write.
+#[test]
+fn examples_name_keys_and_inputs_that_there_are() {
+    for spec in OPERATORS {
+        let (name, example) = (spec.name(), spec.example());
+        let file: toml::Table = toml::from_str(example).unwrap_or_else(|error| panic!("`{name}`: {error}"));
+        let stages = file["stage"].as_table().unwrap();
+        let mut keys = stages.values().next().unwrap().as_table().unwrap().clone();
+        assert_eq!((stages.len(), keys.remove("op").unwrap().as_str()), (1, Some(name)));
+        let required: BTreeSet<&str> = spec.inputs().iter().filter(|port| port.required).map(|port| port.name).collect();
+        match (keys.remove("input"), keys.remove("inputs")) {
+            (Some(_), None) => assert_eq!(required.len(), 1, "`{name}`"),
+            (None, Some(inputs)) if !required.contains("*") => {
+                let named: BTreeSet<&str> = inputs.as_table().unwrap().keys().map(String::as_str).collect();
+                let known: BTreeSet<&str> = spec.inputs().iter().map(|port| port.name).collect();
+                assert!(required.is_subset(&named) && named.is_subset(&known), "`{name}`: {named:?}");
+            }
+            (None, Some(_)) => {}
+            _ => assert!(required.is_empty(), "`{name}`"),
+        }
+        let Value::Object(keys) = serde_json::to_value(keys).unwrap() else { panic!("`{name}`") };
+        spec.check(keys).unwrap_or_else(|errors| panic!("`{name}`: {errors:?}"));
+    }
+}
+
+#[test]
 fn ports_fit_the_shape_of_the_kernel() {
     let ground = Ground::new();
     let context = Context { seed: 1, threads: 1, base: ground.folder.path().to_owned(), scratch: std::env::temp_dir() };

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::boxes::{self, Coco, Yolo};
@@ -18,7 +19,7 @@ use crate::voc::{self, Voc};
 use crate::{Error, Files, as_url};
 
 /// A format, by its name in pipeline files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Image files in a folder, one class a sub-folder or flat.

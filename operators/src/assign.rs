@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text};
 
@@ -24,22 +25,22 @@ const FEATURES: &str = "features";
 const CLUSTERS: &str = "clusters";
 
 /// Keys of an `assign` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The column of vectors. Default `"feature"`.
+    /// The column of vectors.
     #[serde(default = "vectors::feature")]
     column: String,
-    /// Clusters to which `clusters` counts fewer images are small. Default 0: none is.
+    /// Clusters to which `clusters` counts fewer images are small; with 0, none is.
     #[serde(default)]
     min_size: usize,
-    /// What becomes of an image whose nearest cluster is small. Default `"merge"`.
+    /// What becomes of an image whose nearest cluster is small.
     #[serde(default)]
     small: Small,
 }
 
 /// What becomes of an image whose nearest cluster is small.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Small {
     /// It goes to the nearest of the others.
@@ -60,6 +61,18 @@ pub struct Assign {
 impl Operator for Assign {
     const NAME: &'static str = "assign";
     const SUMMARY: &'static str = "each image's nearest cluster and the next one";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", ""),
+        ("cluster", "the nearest"),
+        ("distance", "to its centroid, Euclidean"),
+        ("second_cluster", "the next one; null where there is one cluster"),
+        ("second_distance", "to that one's centroid"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.assigned]
+op = "assign"
+inputs = { features = "features", clusters = "clusters" }
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[
         Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)]),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::{IMAGE_ID, column};
@@ -30,38 +31,38 @@ use crop::{Cropper, Window};
 const IMAGES: &str = "images";
 
 /// Keys of an `augment` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Pixels a side of the result. Default: the shorter side of the input.
     #[serde(default)]
     side: Option<usize>,
-    /// The smallest and the largest share of the image's area that a crop takes. Default: [0.08, 1.0]; [1.0, 1.0], with `ratio` the
-    /// same, takes all.
+    /// The smallest and the largest share of the image's area that a crop takes. `[1.0, 1.0]`, with `ratio` the same, takes all
+    /// of it.
     #[serde(default = "scale")]
     scale: [f64; 2],
-    /// The smallest and the largest width over height of a crop. Default: [0.75, 1.333].
+    /// The smallest and the largest width over height of a crop.
     #[serde(default = "ratio")]
     ratio: [f64; 2],
-    /// The probability of a mirror image. Default: 0.5.
+    /// The probability of a mirror image.
     #[serde(default = "flip")]
     flip: f64,
-    /// The probability that colours are jittered at all. Default: 1.
+    /// The probability that colours are jittered at all.
     #[serde(default = "jitter")]
     jitter: f64,
-    /// Brightness is multiplied with a number in 1 - x to 1 + x. Default: 0.
+    /// Brightness is multiplied with a number in 1 - x to 1 + x.
     #[serde(default)]
     brightness: f64,
-    /// The same for contrast. Default: 0.
+    /// The same for contrast: the distance from the mean gray is multiplied.
     #[serde(default)]
     contrast: f64,
-    /// The same for saturation. Default: 0.
+    /// The same for saturation: the distance from gray is multiplied.
     #[serde(default)]
     saturation: f64,
-    /// Hue is shifted by -x to x of its circle, at most half of it. Default: 0.
+    /// Hue is shifted by -x to x of its circle, at most half of it.
     #[serde(default)]
     hue: f64,
-    /// The probability of a gray image. Default: 0.
+    /// The probability of a gray image.
     #[serde(default)]
     gray: f64,
 }
@@ -129,6 +130,15 @@ pub struct Augment {
 impl Operator for Augment {
     const NAME: &'static str = "augment";
     const SUMMARY: &'static str = "pixels, cropped, mirrored and recoloured at random in each epoch";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("each of the input", "as it is, but `pixels`: side x side x 3, another view in each epoch")];
+    const EXAMPLE: &'static str = r#"
+[stage.views]
+op = "augment"
+input = "decoded"
+side = 224
+brightness = 0.4
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] =
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];

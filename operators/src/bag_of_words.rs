@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text, whole_numbers};
@@ -27,16 +28,16 @@ const WORDS: &str = "words";
 const VALUES: usize = 1 << 22;
 
 /// Keys of a `bag_of_words` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The column with a crop's word. Default `"cluster"`.
+    /// The column with a crop's word.
     #[serde(default = "cluster")]
     column: String,
     /// How many words there are, 0 to `words` - 1. Default: what the input says of the column, as `assign` does.
     #[serde(default)]
     words: Option<usize>,
-    /// Takes the square root of each share, so that a few frequent words do not outweigh the others. Default false.
+    /// Takes the square root of each share, so that a few frequent words do not outweigh the others.
     #[serde(default)]
     root: bool,
 }
@@ -55,6 +56,14 @@ pub struct BagOfWords {
 impl Operator for BagOfWords {
     const NAME: &'static str = "bag_of_words";
     const SUMMARY: &'static str = "features of photos: how often each visual word stands in its crops";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("image_id", "the photo's"), ("feature", "one value a word: the share of the photo's crops that have it")];
+    const EXAMPLE: &'static str = r#"
+[stage.bags]
+op = "bag_of_words"
+input = "words"
+root = true
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::scan(WORDS, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("words", 1e6)];

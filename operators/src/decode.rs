@@ -8,6 +8,7 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
@@ -19,7 +20,7 @@ use crate::operator::{
 use crate::picture::{Decoder, MAX_MEGAPIXELS};
 
 /// Keys of a `decode` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Pixels a side of the result.
@@ -33,7 +34,7 @@ pub struct Config {
 }
 
 /// What happens to a file that is no sound image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
     /// The run fails, and names it.
@@ -84,6 +85,17 @@ pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
 impl Operator for Decode {
     const NAME: &'static str = "decode";
     const SUMMARY: &'static str = "encoded images to pixels: short side resized, centre cropped";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", ""),
+        ("pixels", "side x side x 3, red, green, blue, 0 to 255"),
+        ("each other of the images", "as it is, but what it says of the file"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 256
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] =
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];

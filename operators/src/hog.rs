@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::features::{self, FEATURE};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
@@ -42,31 +43,31 @@ const EPSILON: f64 = 1e-5;
 const CLIP: f64 = 0.2;
 
 /// Keys of a `hog` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How many directions, over half a turn, are told apart. Default 9.
+    /// How many directions, over half a turn, are told apart.
     #[serde(default = "orientations")]
     orientations: usize,
-    /// A cell's side in pixels. Default 8.
+    /// A cell's side in pixels.
     #[serde(default = "cell")]
     cell: usize,
-    /// A block's side in cells. Default 3.
+    /// A block's side in cells.
     #[serde(default = "block")]
     block: usize,
-    /// How blocks are normalised. Default `"l2-hys"`.
+    /// How blocks are normalised.
     #[serde(default)]
     norm: Norm,
-    /// Whether gradients are of the pixels' square roots, against shadows and light. Default false.
+    /// Whether gradients are of the pixels' square roots, against shadows and light.
     #[serde(default)]
     sqrt: bool,
-    /// Whether gradients are of the luminance instead of the strongest channel. Default false.
+    /// Whether gradients are of the luminance instead of the strongest channel.
     #[serde(default)]
     gray: bool,
 }
 
 /// How blocks are normalised.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
     /// By the Euclidean norm, cut at 0.2, and by the norm again.
@@ -144,6 +145,13 @@ fn dimension(config: &Config, height: usize, width: usize) -> Result<usize, Bind
 impl Operator for Hog {
     const NAME: &'static str = "hog";
     const SUMMARY: &'static str = "features without a network: histograms of oriented gradients";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("image_id", ""), ("feature", "block rows x block columns x block x block x orientations values")];
+    const EXAMPLE: &'static str = r#"
+[stage.features]
+op = "hog"
+input = "decoded"
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] =
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];

@@ -19,6 +19,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tessera_datasets::formats::{Format, Opened};
@@ -35,7 +36,7 @@ mod allowance;
 mod open;
 
 /// Keys of an `images` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The data set: a folder or a file, from the pipeline file's folder; or its URL, such as s3://bucket/photos.
@@ -43,7 +44,7 @@ pub struct Config {
     /// How the data set is laid out. Default: as it looks; in a bucket, as the ending of its URL says, else a folder.
     #[serde(default)]
     format: Option<Format>,
-    /// What happens to what cannot be listed. Default `"drop"`.
+    /// What happens to what cannot be listed.
     #[serde(default = "left_out")]
     on_error: OnError,
     /// The most images of the last snapshot that may be gone, as a number or a share such as `"10%"`: if more are, the run stops, as over
@@ -51,7 +52,7 @@ pub struct Config {
     #[serde(default)]
     max_removed: Option<Allowance>,
     /// Of a folder: what the class of an image is. `"path:2"` is the second folder of its path, `"regex:^(\\w+)_"` what the first group matches
-    /// in its path, `"none"` none. Paths begin behind a half's folder. Default `"path:1"`.
+    /// in its path, `"none"` none. Paths begin behind a half's folder. Default: `"path:1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     /// Of a folder: whether its folders are the halves of the data set, which `split` names. Default: whether all of them are called so,
@@ -68,7 +69,7 @@ pub struct Config {
     /// Default: the only one that may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     column: Option<String>,
-    /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default `"name"`.
+    /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default: `"name"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ids: Option<Ids>,
 }
@@ -89,6 +90,23 @@ pub struct Images {
 impl Operator for Images {
     const NAME: &'static str = "images";
     const SUMMARY: &'static str = "lists the images of a folder, of tars, Parquet or HDF5 files, or of a known data set";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", "the image's path in the data set, or what the format calls it"),
+        ("source", "where its bytes are: path, offset, length, row"),
+        ("label", "its class, if it has one; of PASCAL VOC a column a class in its place"),
+        ("digest", "of its bytes"),
+        ("width", "of the stored pixels, before an orientation is applied"),
+        ("height", "likewise"),
+        ("format", "`jpeg`, `png`, …, whatever its name ends in"),
+        ("bytes", "of its file: its length"),
+        ("modified", "when its file was last written to"),
+        ("each other of the data set", "`split`, `boxes`, columns of its tables"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.images]
+op = "images"
+path = "photos"
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];

@@ -43,6 +43,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::puzzles::{self, Columns, Layout};
@@ -60,10 +61,10 @@ const IMAGES: &str = "images";
 const LARGEST_GRID: usize = 5;
 
 /// Keys of a `jigsaw` stage. Lengths are in pixels.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Cells a side. Default 3.
+    /// Cells a side.
     #[serde(default = "grid")]
     grid: usize,
     /// A cell's side. Default: the image's side over `grid`.
@@ -72,43 +73,43 @@ pub struct Config {
     /// A tile's side. Default: 64/85 of the cell, as the paper has it.
     #[serde(default)]
     tile: Option<usize>,
-    /// How many permutations there are to tell apart. Default 701, or as many as are in `permutations_file`, of which these are the
+    /// How many permutations there are to tell apart. Default: 701, or as many as are in `permutations_file`, of which these are the
     /// first.
     #[serde(default)]
     permutations: Option<usize>,
-    /// The number of places in which any two permutations differ at least. Default 3, or what those of `permutations_file` do.
+    /// The number of places in which any two permutations differ at least. Default: 3, or what those of `permutations_file` do.
     #[serde(default)]
     min_distance: Option<usize>,
     /// A file of permutations, in place of those found here: `.npy`, one a row, or text, one a line; tile by place, counted from 0
     /// or from 1. Default: none.
     #[serde(default)]
     permutations_file: Option<PathBuf>,
-    /// The largest number of tiles from another image; 0 to this many are as likely. Default 2.
+    /// The largest number of tiles from another image; 0 to this many are as likely.
     #[serde(default = "max_occluded")]
     max_occluded: usize,
-    /// The probability of a gray puzzle. Default 0.7.
+    /// The probability of a gray puzzle.
     #[serde(default = "gray")]
     gray: f64,
-    /// Whether tiles from another image are gray when the puzzle is, so that colour does not give them away. Default true.
+    /// Whether tiles from another image are gray when the puzzle is, so that colour does not give them away.
     #[serde(default = "share_gray")]
     share_gray: bool,
     /// Tiles lie 0 to this many pixels right of and below their cells' corners. Default: 18/85 of the cell, as the paper has it, or
     /// what the cell leaves, if that is less.
     #[serde(default)]
     jitter: Option<usize>,
-    /// Where the cells lie in an image that is larger than all of them: `center` (default) or `random`.
+    /// Where the cells lie in an image that is larger than all of them.
     #[serde(default)]
     crop: Crop,
-    /// The largest shift of each colour channel, in each direction, against chromatic aberration. Default 2.
+    /// The largest shift of each colour channel, in each direction, against chromatic aberration.
     #[serde(default = "channel_shift")]
     channel_shift: usize,
-    /// What a reader normalises by its own mean and deviation. Default `"tile"`.
+    /// What a reader normalises by its own mean and deviation.
     #[serde(default)]
     normalisation: Normalisation,
 }
 
 /// Where the cells lie in an image that is larger than all of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Crop {
     /// In the middle.
@@ -119,7 +120,7 @@ pub enum Crop {
 }
 
 /// What a reader normalises by its own mean and deviation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
     /// Each tile, over its channels together.
@@ -172,6 +173,19 @@ pub struct Jigsaw {
 impl Operator for Jigsaw {
     const NAME: &'static str = "jigsaw";
     const SUMMARY: &'static str = "Jigsaw++ puzzles, with tiles of another image among them";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", ""),
+        ("permutation", "its number: the class to be named"),
+        ("occluded", "the places with tiles of another image, a bit each"),
+        ("gray", "whether the puzzle is gray"),
+        ("tiles", "grid x grid x tile x tile x 3, in the order of their places"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.puzzles]
+op = "jigsaw"
+input = "decoded"
+gray = 0.5
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] =
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];

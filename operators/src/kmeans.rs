@@ -54,6 +54,17 @@ pub struct Kmeans {
 impl Operator for Kmeans {
     const NAME: &'static str = "kmeans";
     const SUMMARY: &'static str = "clusters of features by exact k-means";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("cluster", "its number, from 0"),
+        ("centroid", "the mean of its features, or its direction"),
+        ("size", "how many images are nearest to it"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.clusters]
+op = "kmeans"
+input = "features"
+k = 2000
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[
         Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)]),

@@ -10,6 +10,7 @@
 //! `unmatched = "drop"`, the table `dropped` says which. A key that is null matches nothing. Exact.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,26 +26,26 @@ const CANONICAL: &str = "canonical_id";
 const IDENTITY: [&str; 3] = [IMAGE_ID, "source", "digest"];
 
 /// Keys of a `label_join` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The column, in both tables, by which rows find their label. Default `"image_id"`.
+    /// The column, in both tables, by which rows find their label.
     #[serde(default = "on")]
     on: String,
     /// The columns that are taken of `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table says
     /// of files (`width` and so on).
     #[serde(default)]
     columns: Option<Vec<String>>,
-    /// What happens to a row that `labels` has nothing for. Default `"keep"`.
+    /// What happens to a row that `labels` has nothing for.
     #[serde(default)]
     unmatched: Unmatched,
-    /// Whether it is fine that no row finds a label. Default false: then names are probably written in two ways.
+    /// Whether it is fine that no row finds a label. If it is not, the run fails: names are probably written in two ways.
     #[serde(default)]
     allow_no_match: bool,
 }
 
 /// What happens to a row that `labels` has nothing for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
     /// Its labels are null.
@@ -75,6 +76,14 @@ pub struct LabelJoin {
 impl Operator for LabelJoin {
     const NAME: &'static str = "label_join";
     const SUMMARY: &'static str = "rows of a table, with the labels that another table has for them";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("each of images", "as it is"), ("each of columns", "from `labels`; null where it has nothing for the row")];
+    const EXAMPLE: &'static str = r#"
+[stage.labelled]
+op = "label_join"
+inputs = { images = "assigned", labels = "labels" }
+columns = ["label"]
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[
         Port { name: IMAGES, kind: PortKind::Table, required: true, columns: &[Column::new(IMAGE_ID, ColumnKind::Text)] },

@@ -6,6 +6,7 @@ pub mod config;
 pub mod operator;
 pub mod parallel;
 pub mod random;
+pub mod reference;
 pub mod spec;
 pub mod tensor_file;
 

@@ -2,14 +2,17 @@
 
 mod group;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::operator::Sink;
+use crate::reference::number_or_text;
 
 /// The share of the machine's free memory that is taken where nothing is said.
 const SHARE: f64 = 0.75;
@@ -17,6 +20,16 @@ const SHARE: f64 = 0.75;
 /// A number of bytes: `2147483648`, `"2GiB"`, `"500 MB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(pub u64);
+
+impl JsonSchema for Memory {
+    fn schema_name() -> Cow<'static, str> {
+        "Memory".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        number_or_text()
+    }
+}
 
 impl Memory {
     /// Three quarters of what is free on this machine, and of what its control groups leave to the process; no end where the system

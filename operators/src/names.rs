@@ -1,9 +1,11 @@
 //! The value of a key that is a name, or a list of names.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// One name, or several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Names {
     /// `"conv4"`.
     One(String),

@@ -5,6 +5,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features};
 
@@ -16,10 +17,10 @@ use crate::vectors;
 const FEATURES: &str = "features";
 
 /// Keys of a `normalize` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The column of vectors. Default `"feature"`.
+    /// The column of vectors.
     #[serde(default = "vectors::feature")]
     column: String,
 }
@@ -33,6 +34,13 @@ pub struct Normalize {
 impl Operator for Normalize {
     const NAME: &'static str = "normalize";
     const SUMMARY: &'static str = "features brought to length 1";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("each of the input", "as it is, but the vectors of length 1")];
+    const EXAMPLE: &'static str = r#"
+[stage.directions]
+op = "normalize"
+input = "short"
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     type Config = Config;

@@ -4,6 +4,7 @@ mod binding;
 mod kernel;
 
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +21,10 @@ pub trait Operator: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// One line for `tessera operators`.
     const SUMMARY: &'static str;
+    /// The columns of its table, for the reference: a name, or `each of …`, and what is to be said of it.
+    const OUTPUT: &'static [(&'static str, &'static str)];
+    /// A stage as a pipeline file has it, for the reference.
+    const EXAMPLE: &'static str;
     /// Bumped whenever equal input gives other output.
     const VERSION: u32;
     /// The inputs it knows.
@@ -38,7 +43,7 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// Config fields that name files whose bytes, not names, are part of its key.
     const FILES: &'static [&'static str] = &[];
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.
-    type Config: DeserializeOwned + Serialize;
+    type Config: DeserializeOwned + Serialize + JsonSchema;
 
     /// Checks config and inputs against each other. Reads no image.
     ///

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use gemm::Parallelism;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
 use tessera_schemas::{IMAGE_ID, column, features, meta};
@@ -27,16 +28,16 @@ const BLOCK: usize = 64;
 const NOTHING: f64 = 1e-12;
 
 /// Keys of a `project` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// How many components to use: the first ones. Default: all that `pca` made.
     #[serde(default)]
     components: Option<usize>,
-    /// Whether each value is divided by its standard deviation. Default false.
+    /// Whether each value is divided by its standard deviation.
     #[serde(default)]
     whiten: bool,
-    /// The column of vectors. Default `"feature"`.
+    /// The column of vectors.
     #[serde(default = "vectors::feature")]
     column: String,
 }
@@ -52,6 +53,14 @@ pub struct Project {
 impl Operator for Project {
     const NAME: &'static str = "project";
     const SUMMARY: &'static str = "features in the directions that pca found";
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("image_id", ""), ("feature", "one value a component: the place in its direction, from the mean on")];
+    const EXAMPLE: &'static str = r#"
+[stage.short]
+op = "project"
+inputs = { features = "features", components = "components" }
+whiten = true
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[
         Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)]),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError};
+use crate::reference::{self, Key};
 
 /// An operator as the pipeline sees it.
 pub trait Spec: Sync {
@@ -14,6 +15,10 @@ pub trait Spec: Sync {
     fn name(&self) -> &'static str;
     /// [`Operator::SUMMARY`].
     fn summary(&self) -> &'static str;
+    /// [`Operator::OUTPUT`].
+    fn output(&self) -> &'static [(&'static str, &'static str)];
+    /// [`Operator::EXAMPLE`], without an empty line around it.
+    fn example(&self) -> &'static str;
     /// [`Operator::VERSION`].
     fn version(&self) -> u32;
     /// [`Operator::INPUTS`].
@@ -26,6 +31,10 @@ pub trait Spec: Sync {
     fn looks_back(&self) -> bool;
     /// The config's field names.
     fn fields(&self) -> &'static [&'static str];
+    /// The config's fields, as the reference tells of them.
+    fn keys(&self) -> Vec<Key>;
+    /// The same as JSON schemas by name, and the names of those that have to be there.
+    fn properties(&self) -> (Map<String, Value>, Vec<Value>);
     /// What is wrong with a config taken alone, before any input is known.
     ///
     /// # Errors
@@ -95,6 +104,12 @@ impl<O: Operator> Spec for Of<O> {
     fn summary(&self) -> &'static str {
         O::SUMMARY
     }
+    fn output(&self) -> &'static [(&'static str, &'static str)] {
+        O::OUTPUT
+    }
+    fn example(&self) -> &'static str {
+        O::EXAMPLE.trim()
+    }
     fn version(&self) -> u32 {
         O::VERSION
     }
@@ -112,6 +127,12 @@ impl<O: Operator> Spec for Of<O> {
     }
     fn fields(&self) -> &'static [&'static str] {
         config::fields::<O::Config>()
+    }
+    fn keys(&self) -> Vec<Key> {
+        reference::keys::<O::Config>()
+    }
+    fn properties(&self) -> (Map<String, Value>, Vec<Value>) {
+        reference::properties::<O::Config>()
     }
     fn check(&self, keys: Map<String, Value>) -> Result<(), Vec<BindError>> {
         config::parse::<O::Config>(keys, O::LIMITS).map(drop)

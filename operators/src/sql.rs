@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, PortKind, Query, RunError};
 
 /// Keys of a `sql` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// One SELECT, over the stage's inputs by their names.
@@ -28,6 +29,13 @@ pub struct Sql {
 impl Operator for Sql {
     const NAME: &'static str = "sql";
     const SUMMARY: &'static str = "a query over other stages' tables";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[("each of the query", "as it says")];
+    const EXAMPLE: &'static str = r#"
+[stage.sharp]
+op = "sql"
+inputs = { images = "images", assigned = "assigned" }
+query = "SELECT i.*, cluster FROM images i JOIN assigned USING (image_id) WHERE width >= 256"
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port { name: "*", kind: PortKind::Named, required: true, columns: &[] }];
     type Config = Config;

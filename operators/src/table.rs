@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::layout::Found;
 use tessera_datasets::tables::{CsvOptions, Datasets, Reading};
@@ -22,10 +23,10 @@ use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables}
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
 
 /// Keys of a `table` stage.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The file, or a folder of files, from the pipeline file's folder. No default.
+    /// The file, or a folder of files, from the pipeline file's folder.
     path: PathBuf,
     /// Of HDF5 files: a dataset's or a group's path, a list of datasets, or `{ column = "/path", … }`. Default: the root's datasets, a column each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +44,7 @@ pub struct Config {
 }
 
 /// Datasets of HDF5 files.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(untagged, expecting = "a dataset's path, a list of paths, or { column = \"/path\", … }")]
 enum Dataset {
     One(String),
@@ -63,6 +64,15 @@ pub struct Table {
 impl Operator for Table {
     const NAME: &'static str = "table";
     const SUMMARY: &'static str = "reads Parquet, CSV, JSON lines, .npy, HDF5 and Arrow files as they are";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", "the file's, or the number of the row"),
+        ("each other of the files", "as it is; lists of numbers of one length are vectors"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.labels]
+op = "table"
+path = "labels.csv"
+"#;
     // 2: all values of a CSV file decide its columns' types, and dates are text.
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
@@ -21,15 +22,15 @@ use crate::operator::{
 use crate::picture::{Decoder, Photo};
 
 /// Keys of a `tile` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Pixels a side of a crop.
     side: usize,
-    /// Pixels from one crop to the next; by default `side`.
+    /// Pixels from one crop to the next. Default: `side`.
     #[serde(default)]
     stride: Option<usize>,
-    /// Short side that images are resized to before they are cut; by default they are cut as they are.
+    /// Short side that images are resized to before they are cut. Default: they are cut as they are.
     #[serde(default)]
     scale: Option<usize>,
     /// What happens to a file that is no sound image, or smaller than a crop.
@@ -55,6 +56,19 @@ pub struct Tile {
 impl Operator for Tile {
     const NAME: &'static str = "tile";
     const SUMMARY: &'static str = "encoded images to pixels: a grid of crops an image";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", "the photo's, `#`, row and column of the crop: `a.jpg#0,3`"),
+        ("pixels", "side x side x 3, red, green, blue, 0 to 255"),
+        ("photo", "the image that the crop comes from"),
+        ("each other of the images", "as it is, but what it says of the file"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.tiles]
+op = "tile"
+input = "images"
+side = 64
+scale = 256
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] =
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];

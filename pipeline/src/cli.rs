@@ -8,6 +8,7 @@ mod graph;
 mod init;
 mod path;
 mod prompt;
+mod reference;
 mod report;
 mod session;
 mod show;
@@ -166,13 +167,21 @@ Kept are the current snapshots, what the last runs made that made anything, and 
 does not name any more go, and so do the tables of `run --limit`. Example:
   tessera gc pipeline.toml --keep-runs 1 --delete")]
     Gc(gc::Gc),
-    /// List the operators, or describe one.
-    Operators {
-        /// The one to describe.
-        name: Option<String>,
-        #[command(flatten)]
-        output: Output,
-    },
+    /// List the operators, or describe one: what it reads, its keys, its table.
+    #[command(after_help = "\
+Examples:
+  tessera operators
+  tessera operators kmeans
+  tessera operators --networks --side 64
+  tessera operators --format json")]
+    Operators(reference::Operators),
+    /// Print the JSON schema of pipeline files, with which editors complete and check them.
+    #[command(after_help = "\
+With the extension Even Better TOML (taplo), a pipeline file that begins with this line is completed and checked as it is typed:
+  #:schema tessera.json
+Example:
+  tessera schema > tessera.json")]
+    Schema,
     /// Print a script that completes commands and options in a shell.
     #[command(after_help = "\
 To install it:
@@ -338,7 +347,8 @@ fn command(arguments: Arguments) -> Result<u8> {
         Command::Export(export) => export.run(threads)?,
         Command::Path(path) => path.run(&mut out, threads)?,
         Command::Gc(gc) => gc.run(&mut out)?,
-        Command::Operators { name, output } => summary::operators(&mut out, name.as_deref(), output.format)?,
+        Command::Operators(operators) => operators.run(&mut out)?,
+        Command::Schema => reference::schema(&mut out)?,
     }
     out.flush()?;
     out.flush()?;

@@ -56,7 +56,7 @@ const BINARY: [&str; 29] = [
 ];
 
 /// What a row's `image_id` is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ids {
     /// The path of its member in the tar.

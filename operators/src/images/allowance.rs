@@ -1,9 +1,13 @@
 //! How many of the images that were listed before may be gone.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::reference::number_or_text;
 
 /// A number of images, `250`, or a share of them, `"10%"`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +16,16 @@ pub enum Allowance {
     Images(u64),
     /// So many in a hundred, 0 to 100.
     Percent(f64),
+}
+
+impl JsonSchema for Allowance {
+    fn schema_name() -> Cow<'static, str> {
+        "Allowance".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        number_or_text()
+    }
 }
 
 impl Allowance {

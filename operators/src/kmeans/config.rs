@@ -1,5 +1,6 @@
 //! Keys of a `kmeans` stage.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::OnError;
@@ -9,43 +10,41 @@ use crate::operator::BindError;
 use crate::vectors;
 
 /// Keys of a `kmeans` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The number of clusters. Required, unless `centroids` are given.
     #[serde(default)]
     pub k: Option<usize>,
-    /// The column of vectors. Default `"feature"`.
+    /// The column of vectors.
     #[serde(default = "vectors::feature")]
     pub column: String,
-    /// The most iterations; it stops before when no image moves. Default 100, which `tolerance` seldom lets it reach. With
-    /// `mini_batch`, how many batches are looked at.
+    /// The most iterations; it stops before when no image moves, and `tolerance` seldom lets it reach
+    /// them. With `mini_batch`, how many batches are looked at.
     #[serde(default = "iterations")]
     pub iterations: usize,
     /// It stops when an iteration lowers the objective by no more than this share of it; 0: only when no image moves.
-    /// Default 1e-4.
     #[serde(default = "tolerance")]
     pub tolerance: f64,
     /// How it starts, where no `centroids` are given: `"k-means++"`, `"random"`, or `"previous"`, from the centroids that this stage
-    /// found last, so that clusters keep their numbers. Default `"k-means++"`.
+    /// found last, so that clusters keep their numbers.
     #[serde(default)]
     pub init: Init,
-    /// How many starts to try; the lowest objective wins. From previous centroids there is one start. Default 1.
+    /// How many starts to try; the lowest objective wins. From previous centroids there is one start.
     #[serde(default = "restarts")]
     pub restarts: usize,
-    /// What becomes of a cluster that no image is nearest to. Default `"farthest"`; with `mini_batch`, which has no iteration over
-    /// all images, it keeps its centroid.
+    /// What becomes of a cluster that no image is nearest to. With `mini_batch`, which has no iteration over all images, it keeps its
+    /// centroid.
     #[serde(default)]
     pub empty: Empty,
-    /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001). Default false.
+    /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001).
     #[serde(default)]
     pub spherical: bool,
     /// Moves the centroids by batches of so many images, drawn at random (Sculley, WWW 2010), in place of all images at once:
     /// faster and less exact. Default: all images.
     #[serde(default)]
     pub mini_batch: Option<usize>,
-    /// What happens to an image that cannot be placed: with `spherical`, one whose feature is all zeros and has no direction. Default
-    /// `"fail"`; `"drop"` leaves it out, and lists it in the table `dropped`.
+    /// What happens to an image that cannot be placed: with `spherical`, one whose feature is all zeros and has no direction.
     #[serde(default)]
     pub on_error: OnError,
     /// The most memory for what images take, such as `"2GiB"`: features, ids, clusters. What does not fit is kept in temporary files in the
@@ -55,7 +54,7 @@ pub struct Config {
 }
 
 /// Where the first centroids come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub enum Init {
     /// Rows, each drawn in proportion to its squared distance from those drawn before.
     #[default]
@@ -70,7 +69,7 @@ pub enum Init {
 }
 
 /// What becomes of empty clusters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Empty {
     /// They take the images that are farthest from their centroids, as scikit-learn does.

@@ -2,12 +2,13 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::operator::RunError;
 
 /// The `device` key of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The first CUDA device where there is one, else the CPU.

@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
@@ -35,41 +36,41 @@ const IMAGES: &str = "images";
 const WEIGHTS: &str = "weights";
 
 /// Keys of an `infer` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// One layer's name, or a list of names. Required with weights; a TorchScript model has none.
     #[serde(default)]
     layer: Option<Layers>,
-    /// Pools each feature map to that many values a side. Default: 0, not at all.
+    /// Pools each feature map to so many values a side of the result (not of the kernel); with 0, not at all.
     #[serde(default)]
     pool: usize,
     /// In place of `pool`: pools each layer's maps to as many values a side as leave its feature no more than that many. The paper's
-    /// probes are of maps of under 9,000 (tables 4 and 6).
+    /// probes are of maps of under 9,000 (tables 4 and 6). Default: no end.
     #[serde(default)]
     values: Option<usize>,
-    /// `max` (default) or `avg`.
+    /// How it is pooled.
     #[serde(default)]
     pooling: Pooling,
     /// The mean to normalise images with: red, green, blue, in 0..1. Default: what the weights' table says.
     #[serde(default)]
     mean: Option<[f32; 3]>,
-    /// The standard deviation of the same.
+    /// The standard deviation of the same. Default: what the weights' table says.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
-    /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor.
+    /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor. Default: none.
     #[serde(default)]
     model: Option<PathBuf>,
     /// The network that the weights are of. Default: what their table says.
     #[serde(default)]
     network: Option<Name>,
-    /// `auto` (default: the first CUDA device, else the CPU), `cpu` or `cuda:N`.
+    /// Where it computes: `auto` (the first CUDA device, else the CPU), `cpu` or `cuda:N`.
     #[serde(default)]
     device: Device,
 }
 
 /// How a feature map is pooled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// To maxima.
@@ -110,6 +111,17 @@ enum Body {
 impl Operator for Infer {
     const NAME: &'static str = "infer";
     const SUMMARY: &'static str = "a network's features of images";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", ""),
+        ("feature", "the layer's values after its ReLU, channel by channel; of a list of layers a column each, by its name"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.features]
+op = "infer"
+inputs = { images = "decoded", weights = "pretext" }
+layer = "conv4"
+pool = 4
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[
         Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(pixels::PIXELS, ColumnKind::Octets)]),

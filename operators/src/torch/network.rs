@@ -21,29 +21,30 @@ mod resnet;
 mod small;
 mod vgg;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use layer::{FULLY, LAST, Layer, Parameter, ShapeError, Start, Step, dimensions, walk};
 
 /// The networks there are, as pipeline files and weights tables name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Name {
-    /// [`alexnet`].
+    /// AlexNet as the paper has it: Caffe's, with groups and local response normalisation.
     Alexnet,
-    /// [`alexnet_torchvision`].
+    /// AlexNet as torchvision has it.
     AlexnetTorchvision,
-    /// [`small`], twice as deep.
+    /// Convolutions as `small`, twice as many: for images of up to 64 pixels.
     Medium,
-    /// [`resnet`], 18 layers.
+    /// ResNet of 18 layers, as torchvision has it.
     Resnet18,
-    /// [`resnet`], 50 layers.
+    /// ResNet of 50 layers, as torchvision has it.
     Resnet50,
-    /// [`small`].
+    /// A few convolutions with batch normalisation, for tiles and images of up to 64 pixels on a CPU.
     Small,
-    /// [`vgg`].
+    /// VGG of 16 layers, as torchvision has it.
     Vgg16,
-    /// [`vgg`], with batch normalisation.
+    /// The same with batch normalisation.
     Vgg16Bn,
 }
 

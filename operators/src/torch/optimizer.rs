@@ -1,5 +1,6 @@
 //! Steps down a gradient: SGD with momentum, and AdamW.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
@@ -13,7 +14,7 @@ const ADAMW_EPSILON: f64 = 1e-8;
 const BETAS: [f64; 2] = [0.9, 0.999];
 
 /// The optimizers there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// `v = momentum · v + gradient + decay · w`, `w = w - rate · v`.

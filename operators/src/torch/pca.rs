@@ -10,6 +10,7 @@
 //! variances", 1979.
 
 use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tessera_schemas::IMAGE_ID;
@@ -29,13 +30,13 @@ const AT_ONCE: usize = 1 << 23;
 const ROWS: usize = 4096;
 
 /// Keys of a `pca` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How many directions are kept, at most the features' dimensions. Default 256, as DeepCluster has it, or all if there are fewer.
+    /// How many directions are kept, at most the features' dimensions. Default: 256, as DeepCluster has it, or all if there are fewer.
     #[serde(default)]
     components: Option<usize>,
-    /// The column of vectors. Default `"feature"`.
+    /// The column of vectors.
     #[serde(default = "vectors::feature")]
     column: String,
 }
@@ -51,6 +52,19 @@ pub struct Pca {
 impl Operator for Pca {
     const NAME: &'static str = "pca";
     const SUMMARY: &'static str = "the directions in which features vary most";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("component", "its number, from 0, by falling variance"),
+        ("variance", "of the features in its direction"),
+        ("share", "the same as a part of all variance"),
+        ("offset", "the place of the features' mean in its direction"),
+        ("direction", "of length 1"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.components]
+op = "pca"
+input = "features"
+components = 256
+"#;
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("components", 1e6)];

@@ -4,13 +4,14 @@
 //! convolutions and matrix products, here done by [`Tensors::cast`](super::tensors::Tensors::cast). bfloat16 has the range of 32
 //! bits, so that no gradient needs to be scaled.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use super::device::Device;
 
 /// The `precision` key of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// bfloat16 on CUDA, else float32.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features, presence};
 
@@ -51,28 +52,28 @@ const PATIENCE: usize = 2;
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
 /// Keys of a `probe` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The columns of vectors, each probed by itself. Default: all that `features` has.
     #[serde(default)]
     columns: Option<Vec<String>>,
-    /// The column of `labels` with what an image shows: text or whole numbers. Default `"label"`, unless there are classes.
+    /// The column of `labels` with what an image shows: text or whole numbers. Default: `"label"`, unless there are classes.
     #[serde(default)]
     label: Option<String>,
     /// In place of `label`: columns of `labels` that say for one class each whether an image shows it: 1, -1, or 0 for one that is
     /// not to count. Default: those that are marked as such, if there are some and `label` is not given.
     #[serde(default)]
     classes: Option<Vec<String>>,
-    /// The column of `labels` with `train`, `validation` (or `val`) or `test`; images of other splits are left out. Default `"split"`
+    /// The column of `labels` with `train`, `validation` (or `val`) or `test`; images of other splits are left out. Default: `"split"`
     /// if there is one. Two of the three are enough: one to learn from, and one to measure.
     #[serde(default)]
     split: Option<String>,
     /// Regularisations to try, scikit-learn's C: smaller is stronger. From the strongest on; a layer's are done when two in a row were
-    /// worse on validation than the best. Default: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1].
+    /// worse on validation than the best.
     #[serde(default = "strengths")]
     c: Vec<f64>,
-    /// The most iterations of a fit. Default 200.
+    /// The most iterations of a fit.
     #[serde(default = "iterations")]
     iterations: usize,
     /// The most memory for what images take, such as `"2GiB"`. What does not fit is kept in temporary files in the store, and looked at
@@ -113,6 +114,21 @@ pub struct Probe {
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("layer", "the column of features"),
+        ("c", "the regularisation"),
+        ("chosen", "whether it was the best on validation"),
+        ("split", "what it was measured on"),
+        ("metric", "`top1`, `top5`; with `classes` `ap` and `map`"),
+        ("class", "of `ap`"),
+        ("value", "from 0 to 1"),
+        ("images", "how many it was measured on"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.probes]
+op = "probe"
+inputs = { features = "layers", labels = "images" }
+"#;
     const VERSION: u32 = 4;
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &COLUMNS), Port::scan(LABELS, &COLUMNS)];
     const SEEDED: bool = true;

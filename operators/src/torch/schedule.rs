@@ -2,13 +2,14 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a warm-up starts, as a share of the learning rate that it leads to: torchvision's recipes' value.
 const WARMUP_FROM: f64 = 0.01;
 
 /// The course of the learning rate behind the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
     /// Down to zero along half a cosine (Loshchilov and Hutter, 2017, <https://arxiv.org/abs/1608.03983>, without restarts).
@@ -16,7 +17,7 @@ pub enum Shape {
     Cosine,
     /// As it starts.
     Constant,
-    /// Times a factor after every so many steps.
+    /// Times `step_factor` after every `step_every` epochs.
     Step,
 }
 

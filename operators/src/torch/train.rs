@@ -82,6 +82,19 @@ pub struct Train {
 impl Operator for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "a network's weights, from learning puzzles or classes";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("tensor", "its name, as torchvision has it"),
+        ("shape", "its dimensions"),
+        ("dtype", "the type of its numbers"),
+        ("data", "its numbers, row by row, as bytes"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.pretext]
+op = "train"
+inputs = { examples = "puzzles" }
+network = "alexnet"
+epochs = 90
+"#;
     const VERSION: u32 = 4;
     const INPUTS: &'static [Port] = &[
         Port::scan(EXAMPLES, &COLUMNS),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::layout::Found;
 use tessera_datasets::{Files, Fingerprint, Listed};
@@ -30,7 +31,7 @@ use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunEr
 use crate::tensor_file::Header;
 
 /// Keys of a `weights` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The safetensors file. Default: none, and the weights of `network` are random.
@@ -77,6 +78,20 @@ enum Origin {
 impl Operator for Weights {
     const NAME: &'static str = "weights";
     const SUMMARY: &'static str = "a network's tensors from a safetensors file, or random ones";
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("tensor", "its name, as torchvision has it"),
+        ("shape", "its dimensions"),
+        ("dtype", "the type of its numbers"),
+        ("data", "its numbers, row by row, as bytes"),
+    ];
+    const EXAMPLE: &'static str = r#"
+[stage.teacher]
+op = "weights"
+path = "teacher.safetensors"
+network = "vgg16"
+mean = [0.485, 0.456, 0.406]
+deviation = [0.229, 0.224, 0.225]
+"#;
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[];
     const SEEDED: bool = true;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::features;
 
@@ -10,7 +11,7 @@ use crate::names::Names;
 use crate::operator::BindError;
 
 /// The layers asked for: one, as the column `feature`, or some, each as a column of its name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(transparent)]
 pub struct Layers(Names);
 

@@ -1,5 +1,6 @@
 //! The keys of a `train` stage, and what is wrong with them whatever the inputs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,10 +14,10 @@ use crate::torch::precision::Precision;
 use crate::torch::schedule::{Schedule, Shape};
 
 /// Keys of a `train` stage.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The network: `small`, `medium`, `alexnet` (the paper's), `alexnet-torchvision`, `vgg16`, `vgg16-bn`, `resnet18` or `resnet50`.
+    /// The network.
     pub network: Name,
     /// Of images: the column of whole numbers that are their classes; or a list of columns, one a class, that say whether an image
     /// shows it: 1, -1, or 0 for one that is not to count. Default: `cluster`, else `label`, else the columns that are marked as
@@ -26,8 +27,7 @@ pub struct Config {
     /// Of images with one column of classes: how many there are. Default: what the input says of the column, as `assign` does.
     #[serde(default)]
     pub classes: Option<usize>,
-    /// What of images comes equally often in an epoch: `images` (default), each once; or `classes`, as DeepCluster does it: an equal share of
-    /// each class, in as many examples. Of large classes other images come each time, those of small ones several times.
+    /// What an epoch has equally many examples of. There are as many examples as images in any case.
     #[serde(default)]
     pub sampling: Sampling,
     /// Of images: the mean to normalise them with, red, green, blue, in 0..1. Default: ImageNet's.
@@ -39,17 +39,16 @@ pub struct Config {
     /// The layer (`conv1` to `conv5`) up to which the network stays as it starts: only what follows is trained. Default: none.
     #[serde(default)]
     pub freeze: Option<String>,
-    /// Of the input `weights`: `frozen`, those that are not trained, so that the others are learnt anew (default with `freeze`); or `all`
-    /// that fit (default without).
+    /// Which tensors of the input `weights` the network starts from. Default: as `freeze` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<Take>,
-    /// Passes over the data. Default: 10.
+    /// Passes over the data.
     #[serde(default = "defaults::epochs")]
     pub epochs: usize,
-    /// Examples a step, at least 2. Default: 128.
+    /// Examples a step, at least 2.
     #[serde(default = "defaults::batch")]
     pub batch: usize,
-    /// `sgd` (default) or `adamw`.
+    /// How gradients change weights.
     #[serde(default)]
     pub optimizer: Method,
     /// The learning rate that a warm-up leads to, and the schedule starts with. Default: 0.05 for `sgd`, which suits networks with
@@ -65,63 +64,63 @@ pub struct Config {
     /// The norm over all gradients that a step's are scaled down to, if theirs is larger. Default: none.
     #[serde(default)]
     pub clip: Option<f64>,
-    /// The share of a right class's weight that is spread over all classes. Default: 0. Not for several columns of classes.
+    /// The share of a right class's weight that is spread over all classes. Not for several columns of classes.
     #[serde(default)]
     pub label_smoothing: f64,
-    /// `cosine` (default), `constant`, or `step`: times `step_factor` after every `step_every` epochs. Behind the warm-up.
+    /// How the learning rate goes on behind the warm-up.
     #[serde(default)]
     pub schedule: Shape,
-    /// Epochs, or parts of them, over which the learning rate grows linearly from a hundredth. Default: 0.
+    /// Epochs, or parts of them, over which the learning rate grows linearly from a hundredth.
     #[serde(default)]
     pub warmup: f64,
     /// Epochs, or parts of them, between two changes of the schedule `step`. Default: a third of those behind the warm-up.
     #[serde(default)]
     pub step_every: Option<f64>,
-    /// What each change of the schedule `step` multiplies the learning rate with. Default: 0.1.
+    /// What each change of the schedule `step` multiplies the learning rate with.
     #[serde(default = "defaults::step_factor")]
     pub step_factor: f64,
-    /// `auto` (default: `bfloat16` on CUDA, `float32` on the CPU), `float32` or `bfloat16`: what convolutions and matrix products
-    /// compute in. Weights, sums and the optimizer are of 32 bits in any case.
+    /// What convolutions and matrix products compute in. Weights, sums and the optimizer are of 32 bits in any case.
     #[serde(default)]
     pub precision: Precision,
-    /// Epochs between two measurements on the input `probe`. Default: 1.
+    /// Epochs between two measurements on the input `probe`.
     #[serde(default = "defaults::probe_every")]
     pub probe_every: usize,
     /// The layer whose features are measured. Default: the network's last.
     #[serde(default)]
     pub probe_layer: Option<String>,
-    /// The column of `probe` with what its images show. Default: `label`.
+    /// The column of `probe` with what its images show.
     #[serde(default = "defaults::probe_label")]
     pub probe_label: String,
-    /// Steps between two rows of metrics, each the mean since the one before. Default: 10.
+    /// Steps between two rows of metrics, each the mean since the one before.
     #[serde(default = "defaults::metrics_every")]
     pub metrics_every: usize,
-    /// Minutes between two checkpoints: an interrupted run loses no more. Default: 5; 0 writes one after each step.
+    /// Minutes between two checkpoints: an interrupted run loses no more. 0 writes one after each step.
     #[serde(default = "defaults::checkpoint_minutes")]
     pub checkpoint_minutes: f64,
-    /// `auto` (default: the first CUDA device, else the CPU), `cpu` or `cuda:N`.
+    /// Where it computes: `auto` (the first CUDA device, else the CPU), `cpu` or `cuda:N`.
     #[serde(default)]
     pub device: Device,
 }
 
 /// What is taken of weights to start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Take {
-    /// What fits.
+    /// All that fit. The default without `freeze`.
     All,
-    /// What is not trained.
+    /// Those that are not trained, so that the others are learnt anew. The default with `freeze`.
     Frozen,
 }
 
 /// What comes equally often.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Each image.
+    /// Images: each comes once.
     #[default]
     Images,
-    /// Each class, whatever its size (Caron et al., ECCV 2018, section 3.3).
+    /// Classes, as DeepCluster has it (Caron et al., ECCV 2018, section 3.3): of a large class other images come each time, those of a
+    /// small one come several times.
     Classes,
 }
 

@@ -1,0 +1,357 @@
+//! What `operators` and `schema` print: the operators, their keys and the networks, as their code tells of them.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use tessera_operators::OPERATORS;
+use tessera_operators::operator::{Port, PortKind};
+use tessera_operators::reference::{Key, networks};
+use tessera_operators::spec::Spec;
+
+use super::summary::{numbers, print_columns, texts};
+use super::{Output, Usage};
+use crate::ask::sql::output::Format;
+use crate::declare::faults::closest;
+use crate::watch::progress::tell;
+
+/// Columns of a line of text at most.
+const WIDTH: usize = 80;
+/// Columns before what is said of a key.
+const INDENT: usize = 20;
+
+/// List the operators, or describe one.
+#[derive(Debug, Args)]
+pub struct Operators {
+    /// The one to describe.
+    name: Option<String>,
+    /// List the networks that `train`, `weights` and `infer` know, with their layers.
+    #[arg(long, conflicts_with = "name")]
+    networks: bool,
+    /// With --networks: the side of the images, in pixels.
+    #[arg(long, default_value_t = 224, requires = "networks", value_parser = clap::value_parser!(u32).range(1..=8192), value_name = "PIXELS")]
+    side: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Operators {
+    /// Runs the command.
+    pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let format = self.output.format;
+        if self.networks {
+            return layers(out, self.side as usize, format);
+        }
+        let chosen: Vec<&dyn Spec> = match &self.name {
+            None => OPERATORS.to_vec(),
+            Some(name) => vec![find(name)?],
+        };
+        match format {
+            Format::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
+            Format::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,
+            Format::Text => {
+                let width = OPERATORS.iter().map(|operator| operator.name().len()).max().unwrap_or_default();
+                for operator in chosen {
+                    entry(out, operator.name(), operator.summary(), width + 2)?;
+                }
+                writeln!(out, "\n`tessera operators NAME` describes one, and `tessera operators --networks` the networks.")?;
+            }
+            format => {
+                let names = |operator: &&dyn Spec| operator.fields().join(", ");
+                let columns = vec![
+                    ("operator", texts(chosen.iter().map(|operator| operator.name()))),
+                    ("does", texts(chosen.iter().map(|operator| operator.summary()))),
+                    ("inputs", texts(chosen.iter().map(|operator| inputs(*operator).join(", ")))),
+                    ("keys", texts(chosen.iter().map(names))),
+                ];
+                print_columns(out, columns, format)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The operator of that name.
+fn find(name: &str) -> Result<&'static dyn Spec> {
+    let Some(operator) = tessera_operators::find(name) else {
+        let names: Vec<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
+        let hint = closest(name, &names).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
+        bail!(Usage(format!("unknown operator `{name}`; {hint}operators: {}", names.join(", "))));
+    };
+    Ok(operator)
+}
+
+/// The inputs' names.
+fn inputs(operator: &dyn Spec) -> Vec<String> {
+    let one = |port: &Port| match port.kind {
+        PortKind::Named => "any stages, by names of your choice".to_owned(),
+        _ if port.required => port.name.to_owned(),
+        _ => format!("{} (optional)", port.name),
+    };
+    operator.inputs().iter().map(one).collect()
+}
+
+/// The columns that an input has to have.
+fn needed(port: &Port) -> String {
+    let columns = port.columns.iter().map(|column| format!("`{}` ({})", column.name, column.kind.describe()));
+    let columns: Vec<String> = columns.collect();
+    match &columns[..] {
+        [] => "Any table.".to_owned(),
+        columns => format!("It has {}.", columns.join(", ")),
+    }
+}
+
+/// A value as TOML writes it.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        Value::Number(number) => match number.as_f64() {
+            // What is a float of 32 bits has no digits behind those.
+            Some(float) if number.is_f64() => format!("{float:?}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// All that there is to say of an operator.
+fn page(out: &mut dyn Write, operator: &dyn Spec) -> Result<()> {
+    writeln!(out, "{}: {}", operator.name(), operator.summary())?;
+    writeln!(out, "\nExample\n")?;
+    operator.example().lines().try_for_each(|line| writeln!(out, "  {line}"))?;
+    if !operator.inputs().is_empty() {
+        writeln!(out, "\nInputs\n")?;
+        for port in operator.inputs() {
+            let name = if port.kind == PortKind::Named { "of your choice" } else { port.name };
+            let optional = if port.required { "" } else { "Optional. " };
+            entry(out, &format!("  {name}"), &format!("{optional}{}", needed(port)), INDENT)?;
+        }
+    }
+    let keys = operator.keys();
+    if !keys.is_empty() {
+        writeln!(out, "\nKeys\n")?;
+        keys.iter().try_for_each(|key| describe(out, key))?;
+    }
+    writeln!(out, "\nTable\n")?;
+    for (name, about) in operator.output() {
+        let name = format!("  {name}");
+        if about.is_empty() { writeln!(out, "{name}")? } else { entry(out, &name, about, INDENT)? }
+    }
+    writeln!(out)?;
+    let kept = if operator.view() {
+        "It is a view: computed when it is read, unless the stage has `keep = true`."
+    } else {
+        "It is kept as a snapshot."
+    };
+    entry(out, "", kept, 2)?;
+    if operator.seeded() {
+        entry(out, "", "It draws random numbers, by the pipeline's `seed` or the stage's own.", 2)?;
+    }
+    Ok(())
+}
+
+fn describe(out: &mut dyn Write, key: &Key) -> Result<()> {
+    let kind = match &key.values[..] {
+        [] => key.kind.clone(),
+        values => values.iter().map(|choice| format!("\"{}\"", choice.value)).collect::<Vec<_>>().join(", "),
+    };
+    let default = match &key.default {
+        _ if key.is_required => "; required".to_owned(),
+        Some(default) => format!("; default {}", toml(default)),
+        None => String::new(),
+    };
+    entry(out, &format!("  {}", key.name), &format!("{kind}{default}"), INDENT)?;
+    entry(out, "", &key.meaning, INDENT)?;
+    let width = key.values.iter().map(|choice| choice.value.len() + 4).max().unwrap_or_default().min(INDENT);
+    for choice in key.values.iter().filter(|choice| !choice.meaning.is_empty()) {
+        let name = format!("{:INDENT$}\"{}\"", "", choice.value);
+        entry(out, &name, &choice.meaning, INDENT + width)?;
+    }
+    Ok(())
+}
+
+/// A name, and behind it words in lines that begin at a column.
+fn entry(out: &mut dyn Write, name: &str, words: &str, column: usize) -> Result<()> {
+    let mut line = name.to_owned();
+    if line.chars().count() + 1 > column {
+        writeln!(out, "{line}")?;
+        line.clear();
+    }
+    let mut is_empty = true;
+    for word in words.split_whitespace() {
+        let length = line.chars().count().max(column) + usize::from(!is_empty) + word.chars().count();
+        if !is_empty && length > WIDTH {
+            writeln!(out, "{line}")?;
+            line.clear();
+            is_empty = true;
+        }
+        if is_empty {
+            line = format!("{line:column$}");
+        } else {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    Ok(writeln!(out, "{line}")?)
+}
+
+/// The same for a program.
+fn told(operator: &dyn Spec) -> Value {
+    let input = |port: &Port| {
+        let column =
+            |column: &tessera_operators::operator::Column| json!({ "name": column.name, "type": column.kind.describe() });
+        let name = (port.kind != PortKind::Named).then_some(port.name);
+        json!({ "name": name, "required": port.required, "columns": port.columns.iter().map(column).collect::<Vec<_>>() })
+    };
+    let key = |key: &Key| {
+        let values: Vec<Value> =
+            key.values.iter().map(|choice| json!({ "value": choice.value, "meaning": choice.meaning })).collect();
+        json!({
+            "name": key.name, "type": key.kind, "values": values, "required": key.is_required, "default": key.default,
+            "meaning": key.meaning,
+        })
+    };
+    json!({
+        "name": operator.name(), "summary": operator.summary(), "version": operator.version(), "example": operator.example(),
+        "inputs": operator.inputs().iter().map(input).collect::<Vec<_>>(),
+        "keys": operator.keys().iter().map(key).collect::<Vec<_>>(),
+        "columns": operator.output().iter().map(|(name, about)| json!({ "name": name, "meaning": about })).collect::<Vec<_>>(),
+        "view": operator.view(), "seeded": operator.seeded(),
+    })
+}
+
+/// The networks' layers.
+fn layers(out: &mut dyn Write, side: usize, format: Format) -> Result<()> {
+    let (layers, faults) = networks(side);
+    let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let columns = vec![
+        ("network", texts(layers.iter().map(|layer| layer.network))),
+        ("layer", texts(layers.iter().map(|layer| layer.layer))),
+        ("shape", texts(layers.iter().map(|layer| shape(&layer.shape)))),
+        ("values", numbers(layers.iter().map(|layer| Some(layer.shape.iter().product::<usize>() as i64)))),
+        ("parameters", numbers(layers.iter().map(|layer| Some(layer.parameters as i64)))),
+    ];
+    print_columns(out, columns, format)?;
+    faults.iter().for_each(|fault| tell(fault));
+    Ok(())
+}
+
+/// Prints the JSON schema of pipeline files.
+pub fn schema(out: &mut dyn Write) -> Result<()> {
+    Ok(writeln!(out, "{}", serde_json::to_string_pretty(&file())?)?)
+}
+
+fn file() -> Value {
+    let whole = |about: &str| json!({ "type": "integer", "minimum": 0, "description": about });
+    let text = |about: &str| json!({ "type": "string", "description": about });
+    let names: Vec<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
+    let by_operator: Vec<Value> = OPERATORS.iter().map(|operator| of_operator(*operator)).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A Tessera pipeline",
+        "type": "object",
+        "required": ["stage"],
+        "additionalProperties": false,
+        "properties": {
+            "pipeline": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "name": text("What its folder in the store is called. Default: as the file."),
+                    "store": text("Where its tables are kept: a folder, or the URL of a bucket. Default: `.tessera`."),
+                    "seed": whole("What random numbers are drawn by. Default: 0."),
+                    "part_rows": whole("The most rows of a part of a table. Default: by the width of its rows."),
+                },
+            },
+            "stage": {
+                "type": "object",
+                "propertyNames": { "pattern": "^[a-z][a-z0-9_]*$" },
+                "additionalProperties": {
+                    "type": "object",
+                    "required": ["op"],
+                    "properties": { "op": { "enum": names, "description": "The operator." } },
+                    "allOf": by_operator,
+                },
+            },
+            "sweep": {
+                "type": "object",
+                "description": "Lists of values, by the stage and the key that have them: `\"clusters.k\" = [500, 1000]`.",
+            },
+        },
+    })
+}
+
+/// What holds for a stage if it is of that operator.
+fn of_operator(operator: &dyn Spec) -> Value {
+    let (mut properties, mut required) = operator.properties();
+    let text = json!({ "type": "string" });
+    let ports = operator.inputs();
+    let is_named = ports.iter().any(|port| port.kind == PortKind::Named);
+    let named: Map<String, Value> =
+        ports.iter().filter(|_| !is_named).map(|port| (port.name.to_owned(), text.clone())).collect();
+    let shared = [
+        ("op", json!({ "const": operator.name() })),
+        ("input", json!({ "type": "string", "description": "The stage that it reads, if it reads one." })),
+        (
+            "inputs",
+            json!({
+                "type": "object", "description": "The stages that it reads, by the names of its inputs.",
+                "properties": named, "additionalProperties": if is_named { text.clone() } else { json!(false) },
+            }),
+        ),
+        ("keep", json!({ "type": "boolean", "description": "Whether its table is kept. Default: false for a view." })),
+        ("seed", json!({ "type": "integer", "minimum": 0, "description": "In place of the pipeline's." })),
+    ];
+    properties.extend(shared.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
+    required.push(json!("op"));
+    json!({
+        "if": { "properties": { "op": { "const": operator.name() } } },
+        "then": {
+            "description": operator.summary(), "properties": properties, "required": required, "additionalProperties": false,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_filled_and_not_overfilled() {
+        let mut out = Vec::new();
+        let words = "word ".repeat(40) + &"x".repeat(90);
+        entry(&mut out, "  a_key", &words, 12).unwrap();
+        entry(&mut out, "  a_key_of_a_long_name", "its words", 12).unwrap();
+        let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+        assert!(lines[0].starts_with("  a_key     word word") && lines[0].len() > 74, "{}", lines[0]);
+        assert!(lines[1].starts_with("            word"), "{}", lines[1]);
+        assert!(lines.iter().all(|line| line.len() <= WIDTH || !line.trim().contains(' ')), "{lines:?}");
+        assert_eq!(lines[lines.len() - 2..], ["  a_key_of_a_long_name", "            its words"]);
+    }
+
+    #[test]
+    fn pages_fit_a_terminal() {
+        for operator in OPERATORS {
+            let mut out = Vec::new();
+            page(&mut out, *operator).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            for line in text.lines() {
+                let is_example = operator.example().lines().any(|example| line.trim_start() == example);
+                assert!(is_example || line.chars().count() <= WIDTH, "{}: {line}", operator.name());
+                assert_eq!(line, line.trim_end());
+            }
+            assert!(operator.summary().chars().count() + 14 <= WIDTH, "{}", operator.summary());
+        }
+    }
+
+    #[test]
+    fn values_are_written_as_in_a_pipeline_file() {
+        assert_eq!(toml(&json!([0.08, 1.0])), "[0.08, 1.0]");
+        assert_eq!(
+            [toml(&json!("a")), toml(&json!(1e-4)), toml(&json!(3)), toml(&json!(true))],
+            ["\"a\"", "0.0001", "3", "true"]
+        );
+    }
+}
