@@ -1,6 +1,7 @@
 //! Manifests: what a snapshot is made of.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -8,13 +9,15 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::digest::{Digest, TableDigest};
 
+use super::health::BLOCK_BYTES;
 use super::key::KeyParts;
 use super::seal;
 use super::storage::Storage;
 
 /// The newest format of a manifest; what has a higher number is left alone. The second one is that of manifests with parts that lack rows
-/// of their files; earlier versions would show those.
-pub const FORMAT: u32 = 2;
+/// of their files; earlier versions would show those. The third one is that of parts that say how long their blocks are; earlier versions
+/// would take them for damaged.
+pub const FORMAT: u32 = 3;
 
 /// A published table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,10 +85,12 @@ pub struct Part {
     pub bytes: u64,
     /// Hash of the file.
     pub checksum: String,
-    /// Hashes of its blocks of [`BLOCK_BYTES`](super::health::BLOCK_BYTES), so that who reads some columns checks no more than what is
-    /// read; none of parts of earlier versions.
+    /// Hashes of its blocks, so that who reads some columns checks no more than what is read; none of parts of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<String>,
+    /// Bytes of a block, if it is not [`BLOCK_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<NonZeroU64>,
     /// Column digests of its rows.
     pub digests: BTreeMap<String, String>,
     /// Its smallest and largest `image_id`.
@@ -115,6 +120,11 @@ pub struct DroppedRow {
 }
 
 impl Part {
+    /// Bytes of a block.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_bytes.map_or(BLOCK_BYTES, NonZeroU64::get)
+    }
+
     /// Its digests.
     ///
     /// # Errors

@@ -23,7 +23,11 @@ pub fn few_gone(file_rows: u64, remain: u64) -> bool {
 
 /// The format of a manifest that lists some parts.
 pub fn format_of(parts: &[Part]) -> u32 {
-    if parts.iter().any(|part| !part.gone.is_empty()) { 2 } else { 1 }
+    match parts {
+        _ if parts.iter().any(|part| part.block_bytes.is_some()) => 3,
+        _ if parts.iter().any(|part| !part.gone.is_empty()) => 2,
+        _ => 1,
+    }
 }
 
 impl Part {

@@ -23,6 +23,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::least::LeastFirst;
+use super::tally::TallyFew;
 use super::{agreement, canonical};
 use crate::engine::catalog::Catalog;
 use crate::engine::config;
@@ -38,7 +39,8 @@ pub fn context(threads: usize) -> SessionContext {
 /// The same within limits of memory.
 pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new().with_config(config(threads)).with_runtime_env(runtime).with_default_features();
-    let context = SessionContext::new_with_state(state.with_physical_optimizer_rule(Arc::new(LeastFirst)).build());
+    let state = state.with_physical_optimizer_rule(Arc::new(LeastFirst)).with_physical_optimizer_rule(Arc::new(TallyFew));
+    let context = SessionContext::new_with_state(state.build());
     for function in agreement::all() {
         context.register_udaf(function);
     }
