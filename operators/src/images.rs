@@ -14,6 +14,12 @@
 //! class that `ImageSets/Main` has files of, in the order of their names, a [`presence`](tessera_schemas::presence) column with 1, -1, 0
 //! (difficult) or null. All images of `JPEGImages` are listed. [`voc`] has the rules. A line that changes there changes its rows alone.
 //!
+//! With `format = "parquet"` or `"arrow"`, images are a column of files, as Hugging Face's `datasets` writes them: `struct<bytes, path>`, or
+//! binary. `arrow` is also what `save_to_disk` makes, a folder or a folder of splits, of which the files are those that `state.json` names. With
+//! `format = "hdf5"` they are a dataset of pixels, or of whole files' bytes, one a row; or a group of those, a dataset each. A row without
+//! bytes is in `dropped`, and so is what is cut off of an Arrow stream. [`embedded`](tessera_datasets::embedded) and
+//! [`stack`](tessera_datasets::stack) have the rules.
+//!
 //! Reference for the layout: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2007) Development Kit.
 
 use std::path::{Path, PathBuf};
@@ -64,8 +70,8 @@ pub struct Config {
     /// Of a folder: patterns of files that are not listed. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exclude: Vec<String>,
-    /// Of Parquet and HDF5 files: the column, or the dataset's path, that holds the images; of a list, the column that holds their paths.
-    /// Default: the only one that may.
+    /// Of Parquet, Arrow and HDF5 files: the column, or the path of the dataset or of the group, that holds the images; of a list, the
+    /// column that holds their paths. Default: the only one that may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     column: Option<String>,
     /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default `"name"`.
@@ -88,7 +94,8 @@ pub struct Images {
 
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str = "lists the images of a folder, of tars, Parquet or HDF5 files, or of a known data set";
+    const SUMMARY: &'static str =
+        "lists the images of a folder, of tars, Parquet, Arrow or HDF5 files, or of a known data set";
     const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];
@@ -261,7 +268,7 @@ mod tests {
         assert_eq!(errors[0].at, At::Key("format".into()));
         assert_eq!(
             errors[0].message,
-            "`format`: unknown variant `cocoa`, expected one of `folder`, `list`, `webdataset`, `parquet`, `hdf5`, `voc`, `voc-xml`, `coco`, `yolo`, `imagenet`, `cifar`, `stl10`"
+            "`format`: unknown variant `cocoa`, expected one of `folder`, `list`, `webdataset`, `parquet`, `arrow`, `hdf5`, `voc`, `voc-xml`, `coco`, `yolo`, `imagenet`, `cifar`, `stl10`"
         );
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn open(config: &Config, inputs: &Binding<'_>) -> Result<(Format, Ope
     } else if format == Format::Folder && as_url(&root).is_none() && !root.is_dir() {
         let error = BindError::key("path", format!("`{}` is no folder, and of no format that is known", root.display()));
         return Err(vec![
-            error.help("a data set is a folder of images, a Parquet or HDF5 file of them, or a list of their paths"),
+            error.help("a data set is a folder of images, a Parquet, Arrow or HDF5 file of them, or a list of their paths"),
         ]);
     }
     let options = options(config, format)?;
@@ -80,7 +80,7 @@ fn options(config: &Config, format: Format) -> Result<Options, Vec<BindError>> {
     };
     belong(&of_folder, &[Format::Folder]);
     belong(&[("ids", config.ids.is_some())], &[Format::WebDataset]);
-    belong(&of_rows, &[Format::Parquet, Format::Hdf5, Format::List]);
+    belong(&of_rows, &[Format::Parquet, Format::Arrow, Format::Hdf5, Format::List]);
     let mut patterns = |key: &str, texts: &[String]| -> Vec<Pattern> {
         let pattern = |text: &String| match Pattern::new(text) {
             Ok(pattern) => Some(pattern),
