@@ -13,6 +13,7 @@ pub mod snapshot;
 pub mod spill;
 pub mod streamed;
 pub mod system;
+pub mod unknown;
 pub mod width;
 
 use std::collections::BTreeSet;
