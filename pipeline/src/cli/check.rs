@@ -1,7 +1,7 @@
 //! `tessera check`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -73,7 +73,7 @@ impl Check {
 /// A folder by its absolute path, or a URL, as text.
 fn place(path: &Path) -> Result<String> {
     match as_url(path) {
-        Some(url) => Ok(url.to_owned()),
-        None => Ok(std::path::absolute(path)?.to_string_lossy().into_owned()),
+        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        None => Ok(std::path::absolute(path)?.components().collect::<PathBuf>().to_string_lossy().into_owned()),
     }
 }
