@@ -18,6 +18,7 @@ mod full_disk;
 mod gone;
 mod hdf5;
 mod hostile;
+mod imports;
 mod init;
 mod interrupt;
 mod kills;

@@ -15,6 +15,7 @@ pub mod spill;
 pub mod streamed;
 pub mod system;
 mod tally;
+pub mod unknown;
 pub mod width;
 
 use std::collections::BTreeSet;

@@ -125,6 +125,6 @@ fn cut_short(root: &Path) -> tessera_datasets::Error {
 }
 
 /// Whether a path stays in the folder that it starts from, as far as it says itself: a table of a user's may say anything.
-fn is_within(path: &str) -> bool {
+pub fn is_within(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }

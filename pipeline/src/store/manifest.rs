@@ -48,6 +48,9 @@ pub struct Manifest {
     /// The snapshot of the same stage whose table it goes on from. No part of the key.
     #[serde(default)]
     pub started_from: Option<String>,
+    /// The snapshot of the same stage whose rows these are, in files that hold no others: see [`StageStore::compact`](super::StageStore::compact).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite_of: Option<String>,
     /// Its columns; not known of snapshots of earlier versions, whose parts have them.
     #[serde(default, with = "super::schema::known")]
     pub schema: Option<SchemaRef>,
@@ -171,6 +174,11 @@ impl Manifest {
         self
     }
 
+    /// The snapshot that a run made with these rows: itself, or the one that it is a rewrite of.
+    pub fn original(&self) -> &str {
+        self.rewrite_of.as_ref().unwrap_or(&self.id)
+    }
+
     /// Rows of the table.
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|part| part.rows).sum()
@@ -221,7 +229,7 @@ mod tests {
     fn manifests_of_earlier_versions_are_read() {
         let manifest: Manifest = serde_json::from_value(earlier()).unwrap();
         assert_eq!((&manifest.schema, manifest.inputs.len(), manifest.parts[0].blocks.len()), (&None, 0, 0));
-        assert_eq!((manifest.machine, manifest.started_from), (None, None));
+        assert_eq!((manifest.machine, manifest.started_from, manifest.rewrite_of), (None, None, None));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl StageStore {
     }
 
     /// The current snapshot in files that have its rows and no others, for programs that read files and no manifest. Where rows of some are
-    /// gone, those are written anew and published, under the same key. The store must be locked.
+    /// gone, those are written anew and published, under the same key, as a rewrite of the snapshot. The store must be locked.
     ///
     /// # Errors
     /// The stage has no snapshot, a part is [`Damaged`](super::Damaged), or the disk says no.
@@ -118,7 +118,8 @@ impl StageStore {
             Some(_) => Some(self.write_metrics(&id, &metrics::renamed(&self.metrics(&manifest)?, &manifest.stage, &id)?)?),
             None => None,
         };
-        let whole = Manifest { format: format_of(&parts), id, parts, metrics, ..manifest };
+        let rewrite_of = Some(manifest.original().to_owned());
+        let whole = Manifest { format: format_of(&parts), id, parts, metrics, rewrite_of, ..manifest };
         self.publish(&whole)?;
         Ok(whole)
     }
