@@ -3,6 +3,7 @@
 mod asking;
 mod bounds;
 mod buckets;
+mod checkpoints;
 mod cluster_numbers;
 mod command_line;
 mod content;
