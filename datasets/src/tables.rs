@@ -215,7 +215,10 @@ pub fn read<E: From<Error>>(
     };
     let all = counts.iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
     let range = match &reading.rows {
-        Some(rows) => rows.of(all).map_err(|message| Error::format(root, message))?,
+        Some(rows) => {
+            let place = if let [only] = &sources[..] { only.path.as_path() } else { root };
+            rows.of(all).map_err(|message| Error::format(place, message))?
+        }
         None => ALL,
     };
     let mut ids = if given { Ids::Given(HashSet::new()) } else { Ids::numbers(all, range.start) };

@@ -193,6 +193,8 @@ fn own_ids_of_a_range_are_kept() {
     std::fs::write(dir.path().join("a.csv"), "image_id,n\nx,1\ny,2\nz,3.5\n").unwrap();
     let found = rows(&dir, &LocalFiles, Some("1:2")).unwrap();
     assert_eq!((found.num_rows(), text_of(&found, 0)), (1, "y"));
+    let none = rows(&dir, &LocalFiles, Some("3:")).unwrap_err().to_string();
+    assert!(none.ends_with("a.csv: has 3 rows, and none of them are in `rows` = \"3:\""), "{none}");
     // The type is that of all rows.
     assert_eq!(found.schema().field(1).data_type(), &DataType::Float64);
 }
