@@ -25,6 +25,7 @@ mod labels;
 mod limits;
 mod listing;
 mod making;
+mod masks;
 mod memory;
 mod models;
 mod pictures;
