@@ -27,6 +27,7 @@ mod labels;
 mod limits;
 mod listing;
 mod making;
+mod masks;
 mod memory;
 mod models;
 mod pictures;

@@ -2,20 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::boxes::{self, Coco, Yolo};
 use crate::embedded::{self, Embedded};
 use crate::folder::{self, Folder, naming};
 use crate::imagenet::ImageNet;
-use crate::layout::Layout;
+use crate::layout::{Found, Layout, Role};
 use crate::list::{self, List};
+use crate::masks::{Hiding, Masks};
 use crate::planar::cifar::{self, Cifar};
 use crate::planar::stl::{self, Stl};
 use crate::stack::{self, Stack};
 use crate::tar::{Ids, Tar, is_shards};
 use crate::voc::{self, Voc};
-use crate::{Error, Files, as_url};
+use crate::{Error, Files, Fingerprint, Listed, as_url};
 
 /// A format, by its name in pipeline files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub struct Options {
     pub column: Option<String>,
     /// What images in tars are called.
     pub ids: Ids,
+    /// The folder of the images' masks, from the data set's.
+    pub masks: Option<String>,
 }
 
 /// A data set whose format is known.
@@ -73,9 +77,54 @@ pub struct Opened {
     pub root: PathBuf,
     /// Whether a folder's folders are halves.
     pub in_splits: bool,
+    /// Of the images, if they are wanted.
+    masks: Option<Masks>,
+}
+
+impl Opened {
+    /// [`Layout::schema`], with the masks'.
+    pub fn schema(&self) -> SchemaRef {
+        self.masks.as_ref().map_or_else(|| self.layout.schema(), Masks::schema)
+    }
+
+    /// [`Layout::list`], with the masks.
+    ///
+    /// # Errors
+    /// As [`Layout::list`] and [`Masks::list`].
+    pub fn list(&self, files: &dyn Files) -> Result<Listed, Error> {
+        match &self.masks {
+            Some(masks) => masks.list(files, self.layout.as_ref()),
+            None => self.layout.list(files),
+        }
+    }
+
+    /// [`Layout::role`]: a mask is beside its image.
+    pub fn role(&self, path: &str) -> Role {
+        let is_mask = self.masks.as_ref().is_some_and(|masks| masks.has(path));
+        if is_mask { Role::Beside } else { self.layout.role(path) }
+    }
+
+    /// [`Layout::rows`], with the masks'; each is handed on.
+    ///
+    /// # Errors
+    /// As [`Layout::rows`] and [`Masks::rows`], or `emit` fails.
+    pub fn rows<E: From<Error>>(
+        &self,
+        files: &dyn Files,
+        prints: &[Fingerprint],
+        emit: &mut dyn FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match &self.masks {
+            Some(masks) => masks.rows(files, self.layout.as_ref(), prints, emit),
+            None => self.layout.rows(files, prints)?.try_for_each(|found| emit(found?)),
+        }
+    }
 }
 
 impl Format {
+    /// The formats whose images may have [masks](crate::masks) beside them: those of files in a folder.
+    pub const WITH_MASKS: [Self; 6] = [Self::Folder, Self::Voc, Self::VocXml, Self::Coco, Self::Yolo, Self::ImageNet];
+
     /// What a data set looks like: by its names, and where those say nothing by first bytes; by a URL alone, for a pipeline is to be
     /// known where no bucket is in reach.
     ///
@@ -114,8 +163,15 @@ impl Format {
     /// # Errors
     /// It is none of it; the message says what it lacks.
     pub fn open(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
+        let Some(folder) = &options.masks else { return self.open_images(files, path, options) };
+        let opened = self.open_images(&Hiding::new(files, path.join(folder)), path, options)?;
+        let masks = Masks::new(&opened.root, folder, opened.layout.as_ref())?;
+        Ok(Opened { masks: Some(masks), ..opened })
+    }
+
+    fn open_images(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
         let column = options.column.as_deref();
-        let opened = |layout: Box<dyn Layout>, root: PathBuf| Opened { layout, root, in_splits: false };
+        let opened = |layout: Box<dyn Layout>, root: PathBuf| Opened { layout, root, in_splits: false, masks: None };
         macro_rules! rooted {
             ($layout:expr) => {{
                 let layout = $layout?;

@@ -3,7 +3,7 @@
 //! Output: [`images`](tessera_schemas::images), by `image_id`, the path relative to the data set. In a folder with sub-folders
 //! the first folder of the path is the label; images may lie deeper. `width` and `height` (of the stored pixels, before an
 //! orientation is applied), `format`, `bytes` and `modified` come from the file's header and from the folder, null where they cannot
-//! be read. Config: `path`, `format`, `on_error`. No pixel is read here; files' bytes are read where size or time changed.
+//! be read. Config: `path`, `format`, `on_error`, `masks`, …. No pixel is read here; files' bytes are read where size or time changed.
 //!
 //! A file that cannot be read is a row all the same: the stage that decodes it says what that means. What cannot be listed (a name
 //! that is not UTF-8, a folder that cannot be read), and a folder that is empty, are told, and are in the table `dropped`; with
@@ -20,6 +20,9 @@
 //! bytes is in `dropped`, and so is what is cut off of an Arrow stream. [`embedded`](tessera_datasets::embedded) and
 //! [`stack`](tessera_datasets::stack) have the rules.
 //!
+//! With `masks`, images have a column [`mask`](tessera_schemas::masks), null where there is none: where their masks lie, which `decode` reads.
+//! A mask that changes changes the row of its image alone.
+//!
 //! Reference for the layout: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2007) Development Kit.
 
 use std::path::{Path, PathBuf};
@@ -30,7 +33,7 @@ use serde_json::json;
 use tessera_datasets::formats::{Format, Opened};
 use tessera_datasets::layout::{Access, Found, Role};
 use tessera_datasets::tar::Ids;
-use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder};
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, masks};
 
 use crate::config::Limits;
 use crate::decode::OnError;
@@ -77,6 +80,10 @@ pub struct Config {
     /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default `"name"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ids: Option<Ids>,
+    /// Of image files in a folder: the folder of their masks in the data set's, such as `"SegmentationClass"` of PASCAL VOC. A mask is a PNG
+    /// with a palette or of gray, whose pixels are indices of classes; that of `a/b.jpg` is `MASKS/a/b.png` or `MASKS/b.png`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    masks: Option<PathBuf>,
 }
 
 fn left_out() -> OnError {
@@ -90,6 +97,8 @@ pub struct Images {
     format: Format,
     on_error: OnError,
     max_removed: Option<Allowance>,
+    /// The folder of the masks, as paths have it.
+    masks: Option<String>,
 }
 
 impl Operator for Images {
@@ -104,17 +113,21 @@ impl Operator for Images {
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (format, opened) = open::open(&config, inputs)?;
-        Ok(Self { opened, format, on_error: config.on_error, max_removed: config.max_removed })
+        let masks = config.masks.as_deref().and_then(masks::folder);
+        Ok(Self { opened, format, on_error: config.on_error, max_removed: config.max_removed, masks })
     }
 
     fn schema(&self) -> SchemaRef {
-        self.opened.layout.schema()
+        self.opened.schema()
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         let mut settled = vec![("format", json!(self.format))];
         if self.opened.in_splits {
             settled.push(("splits", json!(true)));
+        }
+        if let Some(masks) = &self.masks {
+            settled.push(("masks", json!(masks)));
         }
         settled
     }
@@ -139,7 +152,7 @@ impl Source for Images {
     }
 
     fn role(&self, path: &str) -> Role {
-        self.opened.layout.role(path)
+        self.opened.role(path)
     }
 
     fn rule(&self) -> String {
@@ -161,7 +174,7 @@ impl Source for Images {
 
     fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
         let root = self.root();
-        let mut listed = self.opened.layout.list(files)?;
+        let mut listed = self.opened.list(files)?;
         if !listed.files.iter().any(|file| self.role(&file.path) != Role::Beside) {
             let others = listed.files.len() + listed.aside.values().sum::<u64>() as usize;
             // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
@@ -187,7 +200,7 @@ impl Source for Images {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        self.opened.layout.rows(files, entries)?.try_for_each(|found| emit(found?))
+        self.opened.rows(files, entries, emit)
     }
 }
 
