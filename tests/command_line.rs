@@ -188,6 +188,35 @@ fn one_stage_is_no_stages() {
 }
 
 #[test]
+fn check_says_where_tables_and_images_lie() {
+    let place = place();
+    let photos = place.path("photos").to_str().unwrap().to_owned();
+    let found = place.tessera("check", &["--format", "json"]).json();
+    assert_eq!((&found["name"], &found["store"]), (&"pipeline".into(), &place.path(".tessera").to_str().unwrap().into()));
+    let stages = found["stages"].as_array().unwrap();
+    let said: Vec<_> = stages.iter().map(|stage| (stage["stage"].as_str().unwrap(), stage["path"].as_str())).collect();
+    assert_eq!(said, [("images", Some(&*photos)), ("decoded", None), ("small", None), ("counts", None)]);
+    assert_eq!((&stages[1]["operator"], &stages[1]["is_view"]), (&"decode".into(), &true.into()));
+    let elsewhere = place.tessera("check", &["--format", "json", "--set", "pipeline.store=s3://bucket/tables"]).json();
+    assert_eq!(elsewhere["store"], "s3://bucket/tables");
+    let csv = place.tessera("check", &["--format", "csv"]).out;
+    assert!(csv.starts_with(&format!("stage,operator,is_view,path,store\nimages,images,false,{photos},")), "{csv}");
+    assert!(!place.path(".tessera").exists(), "nothing ran");
+}
+
+#[test]
+fn status_knows_the_tables_of_a_sample() {
+    let place = place();
+    assert_eq!(place.tessera("run", &["-q", "--limit", "2"]).code, 0);
+    let rows = |more: &[&str]| {
+        let status = place.tessera("status", &[&["--format", "json"], more].concat()).json();
+        status.as_array().unwrap().iter().map(|stage| stage["rows"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&["--limit", "2"])[0], 2);
+    assert!(rows(&[]).iter().all(Value::is_null));
+}
+
+#[test]
 fn a_fault_of_the_command_line_says_so() {
     let place = place();
     let wrong = place.tessera("check", &["--set", "small.side=big"]);

@@ -50,7 +50,7 @@ fn parquet_is_the_table() {
     let place = place();
     let wrote = place.tessera("export", &["features", "-o", "f.parquet"]);
     assert_eq!((wrote.code, wrote.out.as_str()), (0, ""), "{}", wrote.err);
-    assert!(wrote.err.contains("f.parquet: 7 rows, "), "{}", wrote.err);
+    assert!(wrote.err.contains("f.parquet: 7 rows of 2 columns, "), "{}", wrote.err);
     // Another pipeline reads it back, with the same rows.
     place.write("back.toml", "[stage.back]\nop = \"table\"\npath = \"f.parquet\"\n");
     assert_eq!(place.call("run", "back.toml", &["-q"]).code, 0);

@@ -179,6 +179,13 @@ fn path_prints_files_without_rows_that_are_gone() {
     assert_eq!((gone(&place, "decoded"), place.digests("pipeline")), (0, digests));
     let again = place.tessera("path", &["decoded"]);
     assert_eq!((again.out, again.err.as_str()), (path.out, ""));
+    // That is no other snapshot: compared is still with the table before the run.
+    let difference = place.tessera("diff", &["decoded", "--format", "json"]).json();
+    assert_eq!((&difference["removed"], &difference["unchanged"], &difference["added"]), (&2.into(), &88.into(), &0.into()));
+    assert_eq!(place.sql("SELECT count(*) AS n FROM snapshot('decoded', 'previous')")[0]["n"], 90);
+    let listed =
+        place.sql("SELECT snapshot, rewrite_of FROM snapshots WHERE stage = 'decoded' ORDER BY is_current DESC, run DESC");
+    assert_eq!((listed.len(), &listed[0]["rewrite_of"]), (3, &listed[1]["snapshot"]));
     let run = place.tessera("run", &["--format", "json"]);
     assert!(run.actions().iter().all(|action| action.ends_with(":reuse")), "{:?}", run.actions());
 }

@@ -45,7 +45,7 @@ fn what_export_writes_table_reads_with_the_same_digests() {
         let file = format!("{stage}.h5");
         let wrote = place.tessera("export", &[stage, "-o", &file]);
         assert_eq!(wrote.code, 0, "{}", wrote.err);
-        assert!(wrote.err.contains(&format!("{file}: 7 rows, ")), "{}", wrote.err);
+        assert!(wrote.err.contains(&format!("{file}: 7 rows of ")), "{}", wrote.err);
         place.write(&format!("{stage}.toml"), format!("[stage.{stage}]\nop = \"table\"\npath = \"{file}\"\n"));
         let run = place.call("run", &format!("{stage}.toml"), &["-q"]);
         assert_eq!(run.code, 0, "{}", run.err);

@@ -71,6 +71,31 @@ fn a_file_that_is_no_script_is_a_fault_of_the_pipeline() {
 }
 
 #[test]
+fn one_of_a_script_s_outputs_is_the_feature_and_in_the_key() {
+    let place = place();
+    let mut forward = |inputs: &[Tensor]| {
+        let means = inputs[0].mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+        vec![&means * 1.0, &means * 2.0]
+    };
+    let example = Tensor::zeros([1, 3, 24, 24], (Kind::Float, Device::Cpu));
+    let module = CModule::create_by_tracing("Model", "forward", &[example], &mut forward).expect("a trace");
+    module.save(place.path("model.pt")).expect("a file");
+    let check = place.tessera("check", &[]);
+    assert_eq!(check.code, 2, "{}", check.err);
+    assert!(check.err.contains("yields several outputs, and it is not said which of them is the feature: 0 (2x3), 1 (2x3)"));
+    let run = |output: &str| {
+        let set = format!("features.output={output}");
+        let run = place.tessera("run", &["--format", "json", "--set", &set]);
+        let sum = place.sql("SELECT sum(feature[1]) AS sum FROM features")[0]["sum"].as_f64().unwrap();
+        (run.stage("features")["action"].clone(), sum)
+    };
+    let (once, twice) = (run("0"), run("1"));
+    assert_eq!((&once.0, &twice.0), (&json!("run"), &json!("run")));
+    assert!((twice.1 / once.1 - 2.0).abs() < 1e-6, "{once:?} {twice:?}");
+    assert_eq!(run("1").0, json!("reuse"));
+}
+
+#[test]
 fn a_device_is_named_and_is_in_no_key() {
     let place = place();
     assert_eq!(place.tessera("run", &["-q"]).code, 0);

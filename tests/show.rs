@@ -178,6 +178,8 @@ fn what_cannot_be_shown() {
     let refused = place.tessera("show", &["decoded", "-o", "out.png"]);
     assert!(refused.code == 1 && refused.err.contains("out.png is there already"), "{}", refused.err);
     assert_eq!(fs::read_to_string(place.path("out.png")).unwrap(), "mine");
+    let quiet = place.tessera("show", &["decoded", "-n", "3", "-o", "quiet.png", "-q", "--format", "csv"]);
+    assert_eq!((quiet.code, quiet.err.as_str(), quiet.out.lines().count()), (0, "", 4));
 }
 
 /// The first scan ends as soon as it has nine puzzles, with work in its queues; the second one, of their images, must not find them full.

@@ -26,6 +26,16 @@ fn formats() {
     assert!(text.contains("| n |") && text.contains("| 4 |"), "{text}");
 }
 
+/// JSON has no such numbers; its help says so.
+#[test]
+fn what_is_no_number_is_null_in_json_alone() {
+    let place = place();
+    let query = "SELECT CAST('NaN' AS DOUBLE) AS a, CAST('-inf' AS DOUBLE) AS b, CAST(NULL AS DOUBLE) AS c";
+    assert_eq!(place.sql(query), [json!({"a": null, "b": null, "c": null})]);
+    assert_eq!(place.tessera("sql", &["--format", "csv", query]).out, "a,b,c\nNaN,-inf,\n");
+    assert!(place.tessera("sql", &["--help"]).out.contains("JSON has no NaN"));
+}
+
 #[test]
 fn agreement() {
     let place = place();
@@ -201,7 +211,8 @@ fn wrong_queries_say_what_is_wrong() {
     let place = place();
     for (query, said) in [
         ("SELECT clustr FROM rows", "No field named clustr. Did you mean 'rows.cluster'?"),
-        ("SELECT * FROM row", "row' not found"),
+        ("SELECT * FROM row", "there is no table `row`; did you mean `rows`? tables: dropped, metrics, parts, rows, "),
+        ("WITH a AS (SELECT * FROM absent) SELECT * FROM a", "there is no table `absent`; "),
         ("SELEC 1", "Expected: an SQL statement, found: SELEC at Line: 1, Column: 1"),
         ("SELECT 1; SELECT 2", "only supports a single SQL statement"),
         ("", "No SQL statements were provided"),

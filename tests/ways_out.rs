@@ -115,6 +115,35 @@ fn a_tar_has_members_that_tar_knows() {
     assert!(json["cluster"].is_number() && json["distance"].is_number(), "{json}");
 }
 
+#[test]
+fn long_names_are_whole_in_a_tar() {
+    let place = Place::new();
+    place.images(2);
+    let long = format!("{}/{}.png", "ż".repeat(60), "b".repeat(99));
+    fs::create_dir_all(place.path("photos").join(&long).parent().unwrap()).unwrap();
+    fs::rename(place.path("photos/red/0001.png"), place.path("photos").join(&long)).unwrap();
+    place.write("pipeline.toml", "stage.images = { op = \"images\", path = \"photos\" }\n");
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    export(&place, &["images", "--images", "a.tar", "--by", "label", "-q"]);
+    let listed = std::process::Command::new("tar")
+        .args(["--quoting-style=literal", "-tf", place.path("a.tar").to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let (names, stem) = (String::from_utf8(listed.stdout).unwrap(), long.replace('/', "_").replace(".png", ""));
+    let ends = [".png", ".cls", ".json"].map(|end| format!("{stem}{end}"));
+    assert_eq!(names.lines().skip(3).collect::<Vec<_>>(), ends);
+    place.write("back.toml", "stage.images = { op = \"images\", path = \"a.tar\" }\n");
+    assert_eq!(place.call("run", "back.toml", &["-q"]).code, 0);
+    let digests =
+        |file: &str| place.call("sql", file, &["--format", "csv", "SELECT digest, label FROM images ORDER BY 1"]).out;
+    assert_eq!(digests("back.toml"), digests("pipeline.toml"));
+    // The same images make the same bytes.
+    let before = fs::read(place.path("a.tar")).unwrap();
+    export(&place, &["images", "--images", "a.tar", "--by", "label", "-q", "--force"]);
+    assert_eq!(fs::read(place.path("a.tar")).unwrap(), before);
+}
+
 /// A table and an answer are the same in each format.
 #[test]
 fn answers_go_into_files() {
@@ -125,7 +154,7 @@ fn answers_go_into_files() {
         arguments.extend(if op.is_empty() { vec![] } else { vec!["--format", op] });
         let wrote = place.tessera("sql", &arguments);
         assert_eq!(wrote.code, 0, "{file}: {}", wrote.err);
-        assert!(wrote.err.contains(&format!("{file}: 9 rows, ")) && wrote.out.is_empty(), "{}", wrote.err);
+        assert!(wrote.err.contains(&format!("{file}: 9 rows of 2 columns, ")) && wrote.out.is_empty(), "{}", wrote.err);
         if file == "b.out" {
             assert!(fs::read(place.path(file)).unwrap().starts_with(b"PAR1"));
             continue;

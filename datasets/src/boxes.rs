@@ -23,7 +23,7 @@ pub use yolo::Yolo;
 use crate::{Entry, Error, Fingerprint, Listed, folder};
 
 mod coco;
-mod pairs;
+pub(crate) mod pairs;
 mod voc;
 mod yolo;
 
@@ -119,7 +119,7 @@ pub(crate) fn name_of(path: &str) -> &str {
 }
 
 /// A path without its ending.
-fn stem_of(path: &str) -> &str {
+pub(crate) fn stem_of(path: &str) -> &str {
     let start = path.len() - name_of(path).len();
     path[start..].rfind('.').filter(|&dot| dot > 0).map_or(path, |dot| &path[..start + dot])
 }

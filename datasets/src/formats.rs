@@ -2,21 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::boxes::{self, Coco, Yolo};
-use crate::embedded::Embedded;
+use crate::embedded::{self, Embedded};
 use crate::folder::{self, Folder, naming};
 use crate::imagenet::ImageNet;
-use crate::layout::Layout;
+use crate::layout::{Found, Layout, Role};
 use crate::list::{self, List};
+use crate::masks::{Hiding, Masks};
 use crate::planar::cifar::{self, Cifar};
 use crate::planar::stl::{self, Stl};
 use crate::stack::{self, Stack};
 use crate::tar::{Ids, Tar, is_shards};
 use crate::voc::{self, Voc};
-use crate::{Error, Files, as_url};
+use crate::{Error, Files, Fingerprint, Listed, as_url};
 
 /// A format, by its name in pipeline files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +33,9 @@ pub enum Format {
     WebDataset,
     /// Images in a column of Parquet files, as Hugging Face's `datasets` writes them.
     Parquet,
-    /// Images as a dataset of pixels in HDF5 files.
+    /// Images in a column of Arrow files, as Hugging Face's `datasets` saves them.
+    Arrow,
+    /// Images as a dataset of pixels, or of whole files, in HDF5 files.
     Hdf5,
     /// `JPEGImages` and `ImageSets/Main`, as PASCAL VOC has them.
     Voc,
@@ -61,6 +65,8 @@ pub struct Options {
     pub column: Option<String>,
     /// What images in tars are called.
     pub ids: Ids,
+    /// The folder of the images' masks, from the data set's.
+    pub masks: Option<String>,
 }
 
 /// A data set whose format is known.
@@ -72,9 +78,54 @@ pub struct Opened {
     pub root: PathBuf,
     /// Whether a folder's folders are halves.
     pub in_splits: bool,
+    /// Of the images, if they are wanted.
+    masks: Option<Masks>,
+}
+
+impl Opened {
+    /// [`Layout::schema`], with the masks'.
+    pub fn schema(&self) -> SchemaRef {
+        self.masks.as_ref().map_or_else(|| self.layout.schema(), Masks::schema)
+    }
+
+    /// [`Layout::list`], with the masks.
+    ///
+    /// # Errors
+    /// As [`Layout::list`] and [`Masks::list`].
+    pub fn list(&self, files: &dyn Files) -> Result<Listed, Error> {
+        match &self.masks {
+            Some(masks) => masks.list(files, self.layout.as_ref()),
+            None => self.layout.list(files),
+        }
+    }
+
+    /// [`Layout::role`]: a mask is beside its image.
+    pub fn role(&self, path: &str) -> Role {
+        let is_mask = self.masks.as_ref().is_some_and(|masks| masks.has(path));
+        if is_mask { Role::Beside } else { self.layout.role(path) }
+    }
+
+    /// [`Layout::rows`], with the masks'; each is handed on.
+    ///
+    /// # Errors
+    /// As [`Layout::rows`] and [`Masks::rows`], or `emit` fails.
+    pub fn rows<E: From<Error>>(
+        &self,
+        files: &dyn Files,
+        prints: &[Fingerprint],
+        emit: &mut dyn FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match &self.masks {
+            Some(masks) => masks.rows(files, self.layout.as_ref(), prints, emit),
+            None => self.layout.rows(files, prints)?.try_for_each(|found| emit(found?)),
+        }
+    }
 }
 
 impl Format {
+    /// The formats whose images may have [masks](crate::masks) beside them: those of files in a folder.
+    pub const WITH_MASKS: [Self; 6] = [Self::Folder, Self::Voc, Self::VocXml, Self::Coco, Self::Yolo, Self::ImageNet];
+
     /// What a data set looks like: by its names, and where those say nothing by first bytes; by a URL alone, for a pipeline is to be
     /// known where no bucket is in reach.
     ///
@@ -89,12 +140,13 @@ impl Format {
             // What lies in a bucket is asked when it is listed.
             return Ok(match &ending {
                 ending if is_parquet(ending) => Self::Parquet,
+                ending if is_arrow(ending) => Self::Arrow,
                 ending if stack::is_ours(ending) => Self::Hdf5,
                 ending if list::is_list(ending) => Self::List,
                 _ => Self::Folder,
             });
         }
-        let may_be_file = is_parquet(&ending) || stack::is_ours(&ending) || list::is_list(&ending);
+        let may_be_file = is_parquet(&ending) || is_arrow(&ending) || stack::is_ours(&ending) || list::is_list(&ending);
         if may_be_file && files.names(path, &mut |_, _| false).is_err() {
             return of_file(files, path, &ending);
         }
@@ -112,8 +164,15 @@ impl Format {
     /// # Errors
     /// It is none of it; the message says what it lacks.
     pub fn open(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
+        let Some(folder) = &options.masks else { return self.open_images(files, path, options) };
+        let opened = self.open_images(&Hiding::new(files, path.join(folder)), path, options)?;
+        let masks = Masks::new(&opened.root, folder, opened.layout.as_ref())?;
+        Ok(Opened { masks: Some(masks), ..opened })
+    }
+
+    fn open_images(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
         let column = options.column.as_deref();
-        let opened = |layout: Box<dyn Layout>, root: PathBuf| Opened { layout, root, in_splits: false };
+        let opened = |layout: Box<dyn Layout>, root: PathBuf| Opened { layout, root, in_splits: false, masks: None };
         macro_rules! rooted {
             ($layout:expr) => {{
                 let layout = $layout?;
@@ -129,7 +188,8 @@ impl Format {
             }
             Self::List => rooted!(List::open(files, path, column)),
             Self::WebDataset => rooted!(Tar::open(files, path, options.ids, &[])),
-            Self::Parquet => rooted!(Embedded::open(files, path, column)),
+            Self::Parquet => rooted!(Embedded::open(files, path, embedded::Kind::Parquet, column)),
+            Self::Arrow => rooted!(Embedded::open(files, path, embedded::Kind::Arrow, column)),
             Self::Hdf5 => rooted!(Stack::open(files, path, column)),
             Self::Voc => opened(Box::new(Voc::open(files, path)?), path.to_owned()),
             Self::VocXml => opened(Box::new(boxes::Voc::open(files, path)?), path.to_owned()),
@@ -143,7 +203,11 @@ impl Format {
 }
 
 fn is_parquet(path: &str) -> bool {
-    naming::extension(path).eq_ignore_ascii_case("parquet")
+    embedded::Kind::of(path) == Some(embedded::Kind::Parquet)
+}
+
+fn is_arrow(path: &str) -> bool {
+    embedded::Kind::of(path) == Some(embedded::Kind::Arrow)
 }
 
 /// What a file looks like.
@@ -151,8 +215,12 @@ fn of_file(files: &dyn Files, path: &Path, ending: &str) -> Result<Format, Error
     if stack::is_ours(ending) {
         return Ok(Format::Hdf5);
     }
+    if is_arrow(ending) {
+        return Ok(Format::Arrow);
+    }
     let first = files.list(path)?.files.into_iter().next();
-    let holds_images = is_parquet(ending) && first.is_some_and(|first| Embedded::recognises(files, path, &first));
+    let holds_images =
+        is_parquet(ending) && first.is_some_and(|first| Embedded::recognises(files, path, embedded::Kind::Parquet, &first));
     Ok(if holds_images { Format::Parquet } else { Format::List })
 }
 
@@ -169,10 +237,14 @@ struct Seen {
     known: Vec<String>,
     /// A Parquet file, the first by name.
     parquet: Option<String>,
+    /// An Arrow file, the first by name.
+    arrow: Option<String>,
 }
 
 /// Files that tell a format.
 const OF_YOLO: [&str; 5] = ["data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names"];
+/// Those of Hugging Face's `Dataset.save_to_disk` and `DatasetDict.save_to_disk`.
+const OF_DATASETS: [&str; 2] = ["state.json", "dataset_dict.json"];
 const OF_IMAGENET: [&str; 3] = ["LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json"];
 
 impl Seen {
@@ -190,8 +262,11 @@ impl Seen {
         if is_parquet(name) && name != "metadata.parquet" && self.parquet.as_deref().is_none_or(|first| name < first) {
             self.parquet = Some(name.to_owned());
         }
-        let names_itself =
-            OF_YOLO.contains(&name) || OF_IMAGENET.contains(&name) || cifar::is_name(name) || stl::is_name(name);
+        if is_arrow(name) && self.arrow.as_deref().is_none_or(|first| name < first) {
+            self.arrow = Some(name.to_owned());
+        }
+        let of_several = OF_YOLO.contains(&name) || OF_IMAGENET.contains(&name) || OF_DATASETS.contains(&name);
+        let names_itself = of_several || cifar::is_name(name) || stl::is_name(name);
         if names_itself {
             self.known.push(name.to_owned());
         }
@@ -221,6 +296,9 @@ impl Seen {
         if (knows(&OF_YOLO) || self.has_folder("images") && self.has_folder("labels")) && Yolo::recognises(files, path) {
             return Ok(Format::Yolo);
         }
+        if knows(&["dataset_dict.json"]) || knows(&["state.json"]) && self.arrow.is_some() {
+            return Ok(Format::Arrow);
+        }
         let halves: Vec<&String> = self.folders.iter().filter(|name| naming::split(name).is_some()).collect();
         if (self.has_folder("annotations") || self.has_xml || self.has_json || !halves.is_empty())
             && let Some(found) = annotated(files, path, &halves, self)?
@@ -230,12 +308,20 @@ impl Seen {
         if self.has_shards {
             return Ok(Format::WebDataset);
         }
-        for name in self.parquet.iter().map(PathBuf::from).chain(data_file(files, path, self)) {
-            let place = path.join(&name);
+        let holds_images = |name: PathBuf, kind: embedded::Kind| -> Result<bool, Error> {
+            let place = path.join(name);
             let first = files.list(&place)?.files.into_iter().next();
-            if first.is_some_and(|first| Embedded::recognises(files, &place, &first)) {
+            Ok(first.is_some_and(|first| Embedded::recognises(files, &place, kind, &first)))
+        };
+        for name in self.parquet.iter().map(PathBuf::from).chain(data_file(files, path, self)) {
+            if holds_images(name, embedded::Kind::Parquet)? {
                 return Ok(Format::Parquet);
             }
+        }
+        if let Some(name) = &self.arrow
+            && holds_images(name.into(), embedded::Kind::Arrow)?
+        {
+            return Ok(Format::Arrow);
         }
         Ok(if self.has_arrays { Format::Hdf5 } else { Format::Folder })
     }

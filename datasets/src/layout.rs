@@ -85,9 +85,9 @@ pub enum Access {
     /// They are a file, or a range of it.
     #[default]
     Bytes,
-    /// They are in a column of a Parquet or Arrow file, in the row that `source` names.
+    /// They are in a column of a Parquet or Arrow file, in the row that `source` names, unless it says where they lie.
     Column(String),
-    /// They are pixels in a dataset of an HDF5 file, in the row that `source` names.
+    /// They are pixels or whole files in a dataset of an HDF5 file, in the row that `source` names, unless it says where they lie.
     Array(String),
     /// They are a range of a file: of its bytes as [`unpack`](crate::tar::unpacked::unpack) makes them, where it
     /// [is packed](crate::tar::unpacked::is_packed).

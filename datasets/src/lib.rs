@@ -23,6 +23,8 @@ pub mod imagenet;
 pub mod layout;
 pub mod list;
 pub mod local;
+pub mod masks;
+pub mod pickle;
 pub mod planar;
 pub mod ppm;
 pub mod stack;

@@ -16,7 +16,7 @@ use crate::layout::{Found, Rows};
 use crate::{Error, FileDigest, Files, Fingerprint, LeftOut, Listed, Read};
 
 pub mod cifar;
-mod pickle;
+mod dictionary;
 pub mod stl;
 
 /// The column with the part of a data set that a picture belongs to.

@@ -1,25 +1,32 @@
-//! Images as arrays of pixels in HDF5 files: a dataset of `N x H x W x 3`, `N x 3 x H x W` or `N x H x W` bytes.
+//! Images in HDF5 files: pixels, a dataset of `N x H x W x 3`, `N x 3 x H x W` or `N x H x W` bytes; or whole files' bytes, one of them
+//! a row.
 //!
-//! A row knows its file and its number in it, and its bytes are what a PPM file of the image would have. The other datasets of the same
-//! group that have as many rows are columns: `label`, `labels` or `y` is the class, as text, and `image_id` has the ids, if it is text.
+//! A row knows its file and its number in it, and the bytes of pixels are what a PPM file of the image would have. Files' bytes are lists
+//! of numbers of one byte, opaque values, texts of one length or `N x L` bytes; zeros that fill up the place of a JPEG, PNG or GIF are no
+//! part of it, and where they lie as they are in the file, a row knows that place as well. A row without bytes is left out and told.
+//!
+//! The other datasets of the same group that have as many rows are columns: `label`, `labels` or `y` is the class, as text, and `image_id`
+//! has the ids, if it is text. Of a group of pictures, a dataset each, the ids are their paths, and the class the first group of these.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt8Type};
 use tessera_schemas::IMAGE_ID;
 use tessera_schemas::images::{self, About, Image, Source};
 use tessera_schemas::pixels;
 
 use crate::folder::naming;
+use crate::header::Header;
 use crate::layout::{Access, Found, Layout, Role, Rows};
 use crate::tables::guard;
-use crate::tables::hdf5::images::{Opened, choose};
+use crate::tables::hdf5::images::{Encoded, Opened, choose};
 use crate::tables::raw::Raw;
-use crate::{Entry, Error, FileDigest, Files, Fingerprint, Listed, ppm};
+use crate::{Entry, Error, FileDigest, Files, Fingerprint, LeftOut, Listed, ppm};
 
 /// Endings of the files.
 const EXTENSIONS: [&str; 2] = ["h5", "hdf5"];
@@ -40,9 +47,18 @@ pub struct Stack {
     only: Option<String>,
     /// Columns, and the paths of their datasets; the images are `pixels`.
     datasets: BTreeMap<String, String>,
-    label: Option<String>,
+    label: Option<Labels>,
     schema: SchemaRef,
     threads: usize,
+}
+
+/// Where the classes are said.
+#[derive(Debug)]
+enum Labels {
+    /// In a dataset.
+    Column(String),
+    /// By the groups that pictures lie in.
+    Groups,
 }
 
 /// Whether a path ends like those of such files.
@@ -70,7 +86,10 @@ impl Stack {
         let raw = Raw { files, path: &place, size: first.size };
         let datasets = guard(raw, || choose(raw, column))?;
         let opened = opened(raw, first, &datasets)?;
-        let label = LABELS.iter().find(|name| datasets.contains_key(**name)).map(|name| (*name).to_owned());
+        let label = LABELS.iter().find(|name| datasets.contains_key(**name));
+        let label = label.map(|name| Labels::Column((*name).to_owned()));
+        let label = label.or_else(|| opened.in_groups().then_some(Labels::Groups));
+        let is_label = |name: &str| matches!(&label, Some(Labels::Column(label)) if label == name);
         let mut fields: Vec<FieldRef> = images::schema().fields().to_vec();
         if label.is_none() {
             fields.retain(|field| field.name() != LABEL);
@@ -78,7 +97,7 @@ impl Stack {
         for field in opened.schema().fields() {
             let name = field.name();
             // What a table of images said of their files is not true of this one; its ids are kept.
-            if name == pixels::PIXELS || fields.iter().any(|known| known.name() == name) || Some(name) == label.as_ref() {
+            if name == pixels::PIXELS || fields.iter().any(|known| known.name() == name) || is_label(name) {
                 continue;
             }
             fields.push(Arc::new(Field::clone(field).with_nullable(true)));
@@ -105,10 +124,14 @@ impl Stack {
             let schema = opened.schema();
             let named: HashMap<&str, &ArrayRef> =
                 schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
-            let pictures = named.get(pixels::PIXELS).copied().ok_or_else(|| raw.error("has no images"))?;
-            let pictures = Pictures::of(pictures, &schema).map_err(|message| raw.error(message))?;
-            let rows = self.found(&pictures, &named, entry, start, digits).map_err(|message| raw.error(message))?;
-            found.push(rows.into());
+            let images = guard(raw, || images_of(raw, &opened, start..end, &columns))?;
+            let id = |row: u64| match opened.name(row) {
+                Some(name) => format!("{}/{name}", entry.path),
+                None => format!("{}/{row:0digits$}", entry.path),
+            };
+            let group = |row: u64| opened.name(row).and_then(|name| Some(name.split_once('/')?.0.to_owned()));
+            let rows = self.found(&images, &named, entry, start, &id, &group).map_err(|message| raw.error(message))?;
+            found.push(rows);
         }
         Ok(found)
     }
@@ -116,53 +139,77 @@ impl Stack {
     /// The rows of some images, from one on.
     fn found(
         &self,
-        pictures: &Pictures<'_>,
+        pictures: &[Option<Encoded>],
         columns: &HashMap<&str, &ArrayRef>,
         entry: &Entry,
         start: u64,
-        digits: usize,
-    ) -> Result<RecordBatch, String> {
+        id: &dyn Fn(u64) -> String,
+        group: &dyn Fn(u64) -> Option<String>,
+    ) -> Result<Found, String> {
         let column = |name: &str| columns.get(name).copied().ok_or_else(|| format!("has no column `{name}`"));
         let label = match &self.label {
-            Some(label) => Some(cast(column(label)?, &DataType::Utf8).map_err(|error| format!("`{label}`: {error}"))?),
-            None => None,
+            Some(Labels::Column(label)) => {
+                Some(cast(column(label)?, &DataType::Utf8).map_err(|error| format!("`{label}`: {error}"))?)
+            }
+            _ => None,
         };
-        let encoded: Vec<Vec<u8>> = (0..pictures.count()).map(|row| pictures.ppm(row)).collect();
+        let label_of = |row: usize| match (&self.label, &label) {
+            (Some(Labels::Groups), _) => group(start + row as u64),
+            (_, Some(label)) if label.is_valid(row) => Some(label.as_string::<i32>().value(row).to_owned()),
+            _ => None,
+        };
         let own = columns.get(IMAGE_ID).filter(|ids| *ids.data_type() == DataType::Utf8);
         let id = |row: usize| match own.filter(|own| own.is_valid(row)) {
             Some(own) => own.as_string::<i32>().value(row).to_owned(),
-            None => format!("{}/{:0digits$}", entry.path, start + row as u64),
+            None => id(start + row as u64),
         };
-        let ids: Vec<String> = (0..encoded.len()).map(id).collect();
-        let image = |(row, (bytes, id)): (usize, (&Vec<u8>, &String))| -> (String, u64, String, u64, Option<String>) {
-            let digest = FileDigest::of(&blake3::hash(bytes)).to_string();
-            let label = label.as_ref().filter(|label| label.is_valid(row));
-            let label = label.map(|label| label.as_string::<i32>().value(row).to_owned());
-            (id.clone(), start + row as u64, digest, bytes.len() as u64, label)
-        };
-        let told: Vec<_> = encoded.iter().zip(&ids).enumerate().map(image).collect();
-        let (width, height) = (pictures.width as i64, pictures.height as i64);
-        let listed = images::batch(told.iter().map(|(id, row, digest, length, label)| Image {
-            image_id: id,
-            source: Source { path: &entry.path, offset: None, length: Some(*length), row: Some(*row) },
-            label: label.as_deref(),
-            digest: digest.as_str().into(),
-            about: About {
-                width: Some(width),
-                height: Some(height),
-                format: Some("ppm"),
-                bytes: Some(*length as i64),
-                modified_us: None,
-            },
+        let kept: Vec<(usize, &Encoded)> =
+            pictures.iter().enumerate().filter_map(|(row, picture)| Some((row, picture.as_ref()?))).collect();
+        let told: Vec<(String, String, Option<String>)> = kept
+            .iter()
+            .map(|(row, image)| (id(*row), FileDigest::of(&blake3::hash(&image.bytes)).to_string(), label_of(*row)))
+            .collect();
+        let listed = images::batch(kept.iter().zip(&told).map(|((row, image), (id, digest, label))| {
+            let (length, header) = (image.bytes.len() as u64, Header::of(&image.bytes));
+            let row = start + *row as u64;
+            Image {
+                image_id: id,
+                source: Source { path: &entry.path, offset: image.offset, length: Some(length), row: Some(row) },
+                label: label.as_deref(),
+                digest: digest.as_str().into(),
+                about: About {
+                    width: header.width.map(i64::from),
+                    height: header.height.map(i64::from),
+                    format: header.format,
+                    bytes: Some(length as i64),
+                    modified_us: None,
+                },
+            }
         }));
         let listed = listed.map_err(|error| error.to_string())?;
+        let rows: UInt32Array = kept.iter().map(|(row, _)| *row as u32).collect();
         let columns = self.schema.fields().iter().map(|field| match listed.column_by_name(field.name()) {
             Some(own) => Ok(own.clone()),
-            None => column(field.name()).cloned(),
+            None => take(column(field.name())?, &rows, None).map_err(|error| error.to_string()),
         });
         let columns = columns.collect::<Result<Vec<_>, String>>()?;
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| error.to_string())
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| error.to_string())?;
+        let lacking = pictures.iter().enumerate().filter(|(_, picture)| picture.is_none());
+        let reason = "the row has no bytes".to_owned();
+        let left_out = lacking.map(|(row, _)| LeftOut { path: id(row), is_folder: false, reason: reason.clone() });
+        Ok(Found { rows, left_out: left_out.collect() })
     }
+}
+
+/// Some rows' images as files' bytes.
+fn images_of(raw: Raw<'_>, opened: &Opened, rows: Range<u64>, columns: &[ArrayRef]) -> Result<Vec<Option<Encoded>>, Error> {
+    if !opened.has_pixels() {
+        return opened.encoded(raw, rows);
+    }
+    let schema = opened.schema();
+    let at = schema.index_of(pixels::PIXELS).map_err(|_| raw.error("has no images"))?;
+    let pictures = Pictures::of(&columns[at], &schema).map_err(|message| raw.error(message))?;
+    Ok((0..pictures.count()).map(|row| Some(Encoded { bytes: pictures.ppm(row), offset: None })).collect())
 }
 
 impl Layout for Stack {
@@ -252,7 +299,7 @@ pub(crate) fn read_each(
     sources: &[Source<'_>],
 ) -> Vec<Result<Vec<u8>, Error>> {
     let datasets = BTreeMap::from([(pixels::PIXELS.to_owned(), dataset.to_owned())]);
-    crate::embedded::by_file(root, sources, |path, rows| {
+    crate::embedded::placed_or(files, root, sources, |path, rows| {
         let entry = files.list(path)?.files.into_iter().next().ok_or_else(|| Error::format(path, "is gone"))?;
         let raw = Raw { files, path, size: entry.size };
         let opened = opened(raw, &entry, &datasets)?;
@@ -266,8 +313,8 @@ pub(crate) fn read_each(
                 return Err(raw.error(format!("has no row {} any more", end - 1)));
             }
             let columns = guard(raw, || opened.read(raw, first..end, 1))?;
-            let pictures = Pictures::of(&columns[0], &opened.schema()).map_err(|message| raw.error(message))?;
-            found.extend((0..run).map(|row| Some(pictures.ppm(row))));
+            let images = guard(raw, || images_of(raw, &opened, first..end, &columns))?;
+            found.extend(images.into_iter().map(|image| image.map(|image| image.bytes)));
             rest = &rest[run..];
         }
         Ok(found)

@@ -5,6 +5,9 @@
 //! ([`features::field`](tessera_schemas::features::field)), and there is an `image_id` of unique text: the file's own, or the
 //! row's number over all files, zero-padded. A column that is ragged in its first rows stays a list. A `.npy` file has one
 //! column, `feature` or `value`; an HDF5 file those of the datasets that [`Datasets`] names.
+//!
+//! Of a [`RowRange`], the rows alone are read, as far as the format has them apart: columns, their types and the rows' numbers are those of
+//! the whole table.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -19,17 +22,20 @@ pub use csv::{ColumnType, CsvOptions};
 pub(crate) use file::guard;
 use file::{File, KINDS, Kind};
 use ids::Ids;
+use rows::ALL;
+pub use rows::RowRange;
 
 mod convert;
 mod csv;
 mod file;
 pub mod hdf5;
 mod ids;
-mod ipc;
+pub(crate) mod ipc;
 mod json;
 mod npy;
 mod parquet;
 pub(crate) mod raw;
+mod rows;
 
 /// Rows of a batch, unless they are wide.
 const BATCH_ROWS: usize = 8192;
@@ -48,6 +54,8 @@ pub struct Reading {
     pub datasets: Datasets,
     /// What CSV files do not say.
     pub csv: CsvOptions,
+    /// Which rows of all files; none: all.
+    pub rows: Option<RowRange>,
     /// Threads that inflate what is compressed; of 0, as of 1, there are none beside the caller's.
     pub threads: usize,
 }
@@ -166,11 +174,27 @@ pub fn integers(files: &dyn Files, path: &Path) -> Result<Vec<Vec<i64>>, Error> 
     npy::integers(raw::Raw { files, path, size })
 }
 
-/// Yields the table in batches.
+/// How many rows there are, if all files' headers say it.
+///
+/// # Errors
+/// A header cannot be read.
+pub fn promised(files: &dyn Files, root: &Path, entries: &[Entry], reading: &Reading) -> Result<Option<u64>, Error> {
+    let mut rows = Some(0_u64);
+    for entry in entries {
+        if !file::promises(&entry.path) {
+            return Ok(None);
+        }
+        let file = File::open(files, root, entry, reading, None)?;
+        rows = rows.zip(file.header.rows).map(|(sum, rows)| sum.saturating_add(rows));
+    }
+    Ok(rows)
+}
+
+/// Yields the table in batches, or a range of it.
 ///
 /// # Errors
 /// A file cannot be read or understood, has other columns than the schema, an id is null or not unique, a vector has another
-/// length, or `emit` fails.
+/// length, the range has no row, or `emit` fails.
 pub fn read<E: From<Error>>(
     files: &dyn Files,
     root: &Path,
@@ -184,18 +208,35 @@ pub fn read<E: From<Error>>(
         sources.push(File::open(files, root, &print.entry, reading, Some(schema))?);
     }
     let given = sources.first().is_none_or(|first| first.header.schema.column_with_name(IMAGE_ID).is_some());
-    let mut ids = if given {
-        Ids::Given(HashSet::new())
+    let counts: Vec<u64> = if given && reading.rows.is_none() {
+        vec![u64::MAX; sources.len()]
     } else {
-        let rows: Result<u64, Error> = sources.iter().map(|file| file.rows(files, schema)).sum();
-        Ids::numbers(rows?)
+        sources.iter().map(|file| file.rows(files, schema)).collect::<Result<_, Error>>()?
     };
+    let all = counts.iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
+    let range = match &reading.rows {
+        Some(rows) => {
+            let place = if let [only] = &sources[..] { only.path.as_path() } else { root };
+            rows.of(all).map_err(|message| Error::format(place, message))?
+        }
+        None => ALL,
+    };
+    let mut ids = if given { Ids::Given(HashSet::new()) } else { Ids::numbers(all, range.start) };
     let most = batch_rows(schema);
-    for file in &sources {
+    let mut before = 0_u64;
+    for (file, count) in sources.iter().zip(counts) {
         let raw = file.raw(files);
         let order = file.order(files, schema, given)?;
-        let mut row = 0;
-        for batch in file.batches(files, schema, most)? {
+        let here = match &reading.rows {
+            Some(_) => range.start.saturating_sub(before)..range.end.saturating_sub(before).min(count),
+            None => ALL,
+        };
+        before = before.saturating_add(count);
+        if here.is_empty() {
+            continue;
+        }
+        let mut row = here.start;
+        for batch in file.batches(files, schema, most, here)? {
             let batch = batch?;
             for start in (0..batch.num_rows()).step_by(most) {
                 let batch = batch.slice(start, most.min(batch.num_rows() - start));

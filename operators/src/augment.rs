@@ -2,7 +2,8 @@
 //!
 //! Input: `images` (`image_id`, `pixels`). Output: the same table with pixels of `side x side`. In this order, as torchvision does on
 //! Pillow images: `RandomResizedCrop`, `RandomHorizontalFlip`, `ColorJitter`, `RandomGrayscale`. Config: below; by default
-//! crop and flip are on, colours stay. `sql` and `show` see epoch 0.
+//! crop and flip are on, colours stay. `sql` and `show` see epoch 0. A [`mask`](tessera_schemas::masks) of the input is cropped and
+//! mirrored as its image is: each pixel takes the index of the one in which its middle lies, as a resize by Pillow's nearest neighbour does.
 //!
 //! What is drawn is a function of (seed, image_id, epoch), so that rows are exact for any batching and threads. Colours are computed
 //! by Pillow's formulas, bit by bit; the resize is antialiased by a triangle filter, and differs from Pillow's by rounding.
@@ -16,6 +17,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tessera_schemas::masks::{self, MASK};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
 use tessera_schemas::{IMAGE_ID, column};
 
@@ -124,6 +126,8 @@ impl Config {
 pub struct Augment {
     config: Config,
     side: usize,
+    /// Whether there are masks.
+    masks: bool,
     schema: SchemaRef,
 }
 
@@ -155,23 +159,37 @@ brightness = 0.4
         });
         let (Ok((height, width)), true) = (size, faults.is_empty()) else { return Err(faults) };
         let side = config.side.unwrap_or(height.min(width));
-        let replaced = |field: &Arc<Field>| {
-            if field.name() == PIXELS { Arc::new(pixels::field(side, side)) } else { field.clone() }
+        let masks = images.fields().iter().any(|field| masks::is_of(field, height, width));
+        let replaced = |field: &Arc<Field>| match field.name().as_str() {
+            PIXELS => Arc::new(pixels::field(side, side)),
+            MASK if masks => Arc::new(masks::field(side, side)),
+            _ => field.clone(),
         };
         let schema = Arc::new(Schema::new(images.fields().iter().map(replaced).collect::<Vec<_>>()));
-        Ok(Self { config, side, schema })
+        Ok(Self { config, side, masks, schema })
     }
 
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
+    fn reads(&self, _: &str, port: &'static Port) -> Vec<String> {
+        let columns = port.columns.iter().map(|column| column.name);
+        columns.chain(self.masks.then_some(MASK)).map(str::to_owned).collect()
+    }
+
     fn passes(&self) -> Vec<String> {
-        self.schema.fields().iter().map(|field| field.name().clone()).filter(|name| name != PIXELS).collect()
+        let made = |name: &str| name == PIXELS || self.masks && name == MASK;
+        self.schema.fields().iter().map(|field| field.name().clone()).filter(|name| !made(name)).collect()
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
-        vec![("side", self.side.into())]
+        let mut settled = vec![("side", self.side.into())];
+        if self.masks {
+            // Earlier versions handed on such a column as it was.
+            settled.push(("mask", true.into()));
+        }
+        settled
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
@@ -186,15 +204,16 @@ struct Views {
 
 impl Map for Views {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let Augment { config, side, schema } = &self.augment;
+        let Augment { config, side, masks, schema } = &self.augment;
         let (config, schema) = (config.clone(), schema.clone());
-        Ok(Box::new(Worker { config, side: *side, schema, seed: self.seed, cropper: Cropper::new() }))
+        Ok(Box::new(Worker { config, side: *side, masks: *masks, schema, seed: self.seed, cropper: Cropper::new() }))
     }
 }
 
 struct Worker {
     config: Config,
     side: usize,
+    masks: bool,
     schema: SchemaRef,
     seed: u64,
     cropper: Cropper,
@@ -204,6 +223,8 @@ impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let images = Pixels::of(batch)?;
         let side = self.side;
+        let mut found = if self.masks { Some(masks::indices(batch)?) } else { None };
+        let (mut indices, mut present) = (Vec::new(), Vec::new());
         let mut out = vec![0; images.len() * side * side * 3];
         for (row, view) in out.chunks_exact_mut(side * side * 3).enumerate() {
             let plan =
@@ -213,10 +234,18 @@ impl MapFn for Worker {
                 RunError::Row { image_id, reason }
             })?;
             plan.finish(side, view);
+            if let Some(mask) = found.as_mut().and_then(Iterator::next) {
+                present.push(mask.is_some());
+                match mask {
+                    Some(mask) => crop::mask(mask, images.width, plan.window, plan.mirrored, side, &mut indices),
+                    None => indices.resize(present.len() * side * side, 0),
+                }
+            }
         }
         let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, RunError> {
             Ok(match field.name().as_str() {
                 PIXELS => pixels::array(std::mem::take(&mut out), side, side),
+                MASK if self.masks => masks::array(std::mem::take(&mut indices), std::mem::take(&mut present), side, side)?,
                 other => column(batch, other)?.clone(),
             })
         });

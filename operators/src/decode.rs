@@ -4,13 +4,20 @@
 //! `side x side x 3`, and the table's further columns (labels). The short side is resized to `side` with antialiasing (a triangle
 //! filter, as torchvision's default), then the centre is cropped. Config: `side`, `on_error`, `max_megapixels`. Bit-exact for any
 //! batching.
+//!
+//! With `mask = true`, the table has [`mask`](tessera_schemas::masks) too, the indices of each image's mask: `side x side` bytes, null where
+//! the image has none. The input's column `mask` says where masks lie, as `masks` of an `images` stage makes it, or has their bytes.
+//! They are read as indices, resized to the same square by nearest neighbour, and turned as the image is ([`crate::picture::mask`]).
+//! An image whose mask is broken, or of another size, is as one that is no sound image. Who reads the pixels alone depends on the masks as
+//! well, so that such a reader is better given a `decode` without them.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tessera_schemas::masks::{self, MASK};
 use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
 use crate::config::Limits;
@@ -31,6 +38,9 @@ pub struct Config {
     /// Images of more million pixels are refused.
     #[serde(default = "max_megapixels")]
     max_megapixels: u32,
+    /// Whether masks are decoded too, as indices of classes: the input's column `mask`, which an `images` stage with `masks` has. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    mask: bool,
 }
 
 /// What happens to a file that is no sound image.
@@ -53,6 +63,7 @@ pub struct Decode {
     side: usize,
     on_error: OnError,
     max_megapixels: u32,
+    mask: bool,
     schema: SchemaRef,
 }
 
@@ -105,27 +116,38 @@ side = 256
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let Config { side, on_error, max_megapixels } = config;
-        let errors = check(side, max_megapixels);
+        let Config { side, on_error, max_megapixels, mask } = config;
+        let mut errors = check(side, max_megapixels);
+        let images = inputs.inputs.required("images");
+        let is_mask = |field: &Field| masks::is_located(field) || field.data_type() == &DataType::Binary;
+        if mask && !images.field_with_name(MASK).is_ok_and(is_mask) {
+            let error =
+                BindError::key("mask", "the input has no column `mask` that says where masks lie, or has their bytes");
+            errors.push(error.help("`masks` in its `images` stage makes it, such as masks = \"SegmentationClass\""));
+        }
         if !errors.is_empty() {
             return Err(errors);
         }
-        let images = inputs.inputs.required("images");
-        let mut fields = vec![
-            Arc::new(Field::new(IMAGE_ID, arrow::datatypes::DataType::Utf8, false)),
-            Arc::new(pixels::field(side, side)),
-        ];
-        fields.extend(labels(images));
-        Ok(Self { side, on_error, max_megapixels, schema: Arc::new(Schema::new(fields)) })
+        let mut fields = vec![Arc::new(Field::new(IMAGE_ID, DataType::Utf8, false)), Arc::new(pixels::field(side, side))];
+        if mask {
+            fields.push(Arc::new(masks::field(side, side)));
+        }
+        fields.extend(labels(images).into_iter().filter(|field| !(mask && field.name() == MASK)));
+        Ok(Self { side, on_error, max_megapixels, mask, schema: Arc::new(Schema::new(fields)) })
     }
 
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
+    fn reads(&self, _: &str, port: &'static Port) -> Vec<String> {
+        let columns = port.columns.iter().map(|column| column.name);
+        columns.chain(self.mask.then_some(MASK)).map(str::to_owned).collect()
+    }
+
     fn passes(&self) -> Vec<String> {
         let names = self.schema.fields().iter().map(|field| field.name().clone());
-        names.filter(|name| name != pixels::PIXELS).collect()
+        names.filter(|name| name != pixels::PIXELS && !(self.mask && name == MASK)).collect()
     }
 
     fn refuses_drops(&self) -> bool {
@@ -140,7 +162,7 @@ side = 256
 impl Map for Decode {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
         let (decoder, schema) = (Decoder::new(self.max_megapixels), self.schema.clone());
-        Ok(Box::new(Worker { decoder, side: self.side, on_error: self.on_error, schema }))
+        Ok(Box::new(Worker { decoder, side: self.side, on_error: self.on_error, mask: self.mask, schema }))
     }
 }
 
@@ -148,6 +170,7 @@ struct Worker {
     decoder: Decoder,
     side: usize,
     on_error: OnError,
+    mask: bool,
     schema: SchemaRef,
 }
 
@@ -160,8 +183,10 @@ pub(crate) fn unread(scope: &Scope<'_>, row: usize) -> String {
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let (ids, encoded) = (images::ids(batch)?, bytes(batch, BYTES)?);
-        let length = self.side * self.side * 3;
+        let found = if self.mask { Some(bytes(batch, MASK)?) } else { None };
+        let (area, length) = (self.side * self.side, self.side * self.side * 3);
         let mut out = vec![0; batch.num_rows() * length];
+        let mut masks = Masks { indices: vec![0; found.map_or(0, |_| batch.num_rows() * area)], present: Vec::new() };
         let mut kept = Vec::with_capacity(batch.num_rows());
         let mut at = 0;
         for row in 0..batch.num_rows() {
@@ -171,6 +196,13 @@ impl MapFn for Worker {
             } else {
                 self.decoder.square(encoded.value(row), self.side, slot)
             };
+            let decoded = decoded.and_then(|image| match found {
+                Some(found) => {
+                    let mask = found.is_valid(row).then(|| found.value(row));
+                    masks.push(mask, area, |mask, slot| self.decoder.mask(mask, image, self.side, slot))
+                }
+                None => Ok(()),
+            });
             kept.push(decoded.is_ok());
             match decoded {
                 Ok(()) => at += 1,
@@ -178,17 +210,50 @@ impl MapFn for Worker {
             }
         }
         out.truncate(at * length);
+        masks.indices.truncate(at * area);
         let all = at == batch.num_rows();
-        let mask = BooleanArray::from(kept);
+        let kept = BooleanArray::from(kept);
         let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, RunError> {
             if field.name() == pixels::PIXELS {
                 return Ok(pixels::array(std::mem::take(&mut out), self.side, self.side));
             }
+            if self.mask && field.name() == MASK {
+                let Masks { indices, present } = std::mem::take(&mut masks);
+                return Ok(masks::array(indices, present, self.side, self.side)?);
+            }
             let whole = column(batch, field.name())?;
-            Ok(if all { whole.clone() } else { filter(whole, &mask)? })
+            Ok(if all { whole.clone() } else { filter(whole, &kept)? })
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// The masks of the rows that are kept so far.
+#[derive(Default)]
+struct Masks {
+    indices: Vec<u8>,
+    /// Which rows have one.
+    present: Vec<bool>,
+}
+
+impl Masks {
+    /// The next row's; `square` writes its `area` indices.
+    fn push(
+        &mut self,
+        mask: Option<&[u8]>,
+        area: usize,
+        square: impl FnOnce(&[u8], &mut [u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let at = self.present.len() * area;
+        let slot = &mut self.indices[at..at + area];
+        match mask {
+            Some(mask) => square(mask, slot)?,
+            // One that failed may have left something.
+            None => slot.fill(0),
+        }
+        self.present.push(mask.is_some());
+        Ok(())
     }
 }
 
@@ -204,6 +269,8 @@ pub(crate) fn refuse(on_error: OnError, image_id: &str, reason: String, scope: &
     }
 }
 
+#[cfg(test)]
+mod with_masks;
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;

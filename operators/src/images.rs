@@ -3,7 +3,7 @@
 //! Output: [`images`](tessera_schemas::images), by `image_id`, the path relative to the data set. In a folder with sub-folders
 //! the first folder of the path is the label; images may lie deeper. `width` and `height` (of the stored pixels, before an
 //! orientation is applied), `format`, `bytes` and `modified` come from the file's header and from the folder, null where they cannot
-//! be read. Config: `path`, `format`, `on_error`. No pixel is read here; files' bytes are read where size or time changed.
+//! be read. Config: `path`, `format`, `on_error`, `masks`, …. No pixel is read here; files' bytes are read where size or time changed.
 //!
 //! A file that cannot be read is a row all the same: the stage that decodes it says what that means. What cannot be listed (a name
 //! that is not UTF-8, a folder that cannot be read), and a folder that is empty, are told, and are in the table `dropped`; with
@@ -13,6 +13,15 @@
 //! `label`, but `split` (`train`, `val`, `test`; `trainval` where that is all that is known; null for an image of none), and for each
 //! class that `ImageSets/Main` has files of, in the order of their names, a [`presence`](tessera_schemas::presence) column with 1, -1, 0
 //! (difficult) or null. All images of `JPEGImages` are listed. [`voc`] has the rules. A line that changes there changes its rows alone.
+//!
+//! With `format = "parquet"` or `"arrow"`, images are a column of files, as Hugging Face's `datasets` writes them: `struct<bytes, path>`, or
+//! binary. `arrow` is also what `save_to_disk` makes, a folder or a folder of splits, of which the files are those that `state.json` names. With
+//! `format = "hdf5"` they are a dataset of pixels, or of whole files' bytes, one a row; or a group of those, a dataset each. A row without
+//! bytes is in `dropped`, and so is what is cut off of an Arrow stream. [`embedded`](tessera_datasets::embedded) and
+//! [`stack`](tessera_datasets::stack) have the rules.
+//!
+//! With `masks`, images have a column [`mask`](tessera_schemas::masks), null where there is none: where their masks lie, which `decode` reads.
+//! A mask that changes changes the row of its image alone.
 //!
 //! Reference for the layout: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2007) Development Kit.
 
@@ -25,7 +34,7 @@ use serde_json::json;
 use tessera_datasets::formats::{Format, Opened};
 use tessera_datasets::layout::{Access, Found, Role};
 use tessera_datasets::tar::Ids;
-use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder};
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, masks};
 
 use crate::config::Limits;
 use crate::decode::OnError;
@@ -65,13 +74,17 @@ pub struct Config {
     /// Of a folder: patterns of files that are not listed. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exclude: Vec<String>,
-    /// Of Parquet and HDF5 files: the column, or the dataset's path, that holds the images; of a list, the column that holds their paths.
-    /// Default: the only one that may.
+    /// Of Parquet, Arrow and HDF5 files: the column, or the path of the dataset or of the group, that holds the images; of a list, the
+    /// column that holds their paths. Default: the only one that may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     column: Option<String>,
     /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default: `"name"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ids: Option<Ids>,
+    /// Of image files in a folder: the folder of their masks in the data set's, such as `"SegmentationClass"` of PASCAL VOC. A mask is a PNG
+    /// with a palette or of gray, whose pixels are indices of classes; that of `a/b.jpg` is `MASKS/a/b.png` or `MASKS/b.png`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    masks: Option<PathBuf>,
 }
 
 fn left_out() -> OnError {
@@ -85,11 +98,14 @@ pub struct Images {
     format: Format,
     on_error: OnError,
     max_removed: Option<Allowance>,
+    /// The folder of the masks, as paths have it.
+    masks: Option<String>,
 }
 
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str = "lists the images of a folder, of tars, Parquet or HDF5 files, or of a known data set";
+    const SUMMARY: &'static str =
+        "lists the images of a folder, of tars, Parquet, Arrow or HDF5 files, or of a known data set";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", "the image's path in the data set, or what the format calls it"),
         ("source", "where its bytes are: path, offset, length, row"),
@@ -115,17 +131,21 @@ path = "photos"
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (format, opened) = open::open(&config, inputs)?;
-        Ok(Self { opened, format, on_error: config.on_error, max_removed: config.max_removed })
+        let masks = config.masks.as_deref().and_then(masks::folder);
+        Ok(Self { opened, format, on_error: config.on_error, max_removed: config.max_removed, masks })
     }
 
     fn schema(&self) -> SchemaRef {
-        self.opened.layout.schema()
+        self.opened.schema()
     }
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         let mut settled = vec![("format", json!(self.format))];
         if self.opened.in_splits {
             settled.push(("splits", json!(true)));
+        }
+        if let Some(masks) = &self.masks {
+            settled.push(("masks", json!(masks)));
         }
         settled
     }
@@ -150,7 +170,7 @@ impl Source for Images {
     }
 
     fn role(&self, path: &str) -> Role {
-        self.opened.layout.role(path)
+        self.opened.role(path)
     }
 
     fn rule(&self) -> String {
@@ -172,7 +192,7 @@ impl Source for Images {
 
     fn list(&self, files: &dyn Files) -> Result<Listed, RunError> {
         let root = self.root();
-        let mut listed = self.opened.layout.list(files)?;
+        let mut listed = self.opened.list(files)?;
         if !listed.files.iter().any(|file| self.role(&file.path) != Role::Beside) {
             let others = listed.files.len() + listed.aside.values().sum::<u64>() as usize;
             // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
@@ -198,7 +218,7 @@ impl Source for Images {
         entries: &[Fingerprint],
         emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
-        self.opened.layout.rows(files, entries)?.try_for_each(|found| emit(found?))
+        self.opened.rows(files, entries, emit)
     }
 }
 
@@ -279,7 +299,7 @@ mod tests {
         assert_eq!(errors[0].at, At::Key("format".into()));
         assert_eq!(
             errors[0].message,
-            "`format`: unknown variant `cocoa`, expected one of `folder`, `list`, `webdataset`, `parquet`, `hdf5`, `voc`, `voc-xml`, `coco`, `yolo`, `imagenet`, `cifar`, `stl10`"
+            "`format`: unknown variant `cocoa`, expected one of `folder`, `list`, `webdataset`, `parquet`, `arrow`, `hdf5`, `voc`, `voc-xml`, `coco`, `yolo`, `imagenet`, `cifar`, `stl10`"
         );
     }
 }

@@ -14,6 +14,7 @@
 mod budget;
 mod ifd;
 mod jpeg;
+pub mod mask;
 mod orientation;
 mod raster;
 mod upright;
@@ -24,6 +25,7 @@ use image::metadata::Orientation;
 
 use budget::{Budget, Permit};
 use jpeg::Jpeg;
+use mask::{Mask, Stored};
 use raster::Raster;
 use upright::{mirrors, transposes, turn};
 
@@ -45,6 +47,8 @@ pub struct Decoder {
     jpeg: jpeg::Buffers,
     /// The resized image before it is turned.
     turned: Vec<u8>,
+    /// The decoded mask.
+    indices: Vec<u8>,
     budget: &'static Budget,
     /// For the image at work.
     permit: Option<Permit<'static>>,
@@ -101,8 +105,7 @@ struct Decoded {
 impl Decoded {
     /// Columns and rows once the short side is resized to `short`, as torchvision's `Resize` counts them.
     fn resized(&self, short: usize) -> [usize; 2] {
-        let shortest = self.full[0].min(self.full[1]).max(1);
-        self.full.map(|length| if length == shortest { short } else { short * length / shortest })
+        resized(self.full, short)
     }
 
     /// Bytes that resizing takes, beside those of the decoded image.
@@ -130,17 +133,37 @@ impl Decoder {
 
     fn within(max_megapixels: u32, budget: &'static Budget) -> Self {
         let max_pixels = u64::from(max_megapixels) * 1_000_000;
-        let (pixels, jpeg, turned) = (Vec::new(), jpeg::Buffers::default(), Vec::new());
-        Self { resizer: Resizer::new(), max_pixels, pixels, jpeg, turned, budget, permit: None }
+        let (pixels, jpeg) = (Vec::new(), jpeg::Buffers::default());
+        let (turned, indices) = (Vec::new(), Vec::new());
+        Self { resizer: Resizer::new(), max_pixels, pixels, jpeg, turned, indices, budget, permit: None }
     }
 
     /// Decodes, resizes the short side to `side` with antialiasing, and crops the centre, into `side x side x 3` bytes. Only
-    /// what the crop shows is resized.
+    /// what the crop shows is resized. Says how the image is stored.
     ///
     /// # Errors
     /// What is wrong with the bytes.
-    pub fn square(&mut self, bytes: &[u8], side: usize, out: &mut [u8]) -> Result<(), String> {
-        let done = self.decode(bytes, Target::Square(side)).and_then(|decoded| self.crop(decoded, side, out));
+    pub fn square(&mut self, bytes: &[u8], side: usize, out: &mut [u8]) -> Result<Stored, String> {
+        let done = self.decode(bytes, Target::Square(side)).and_then(|decoded| {
+            self.crop(decoded, side, out)?;
+            Ok(Stored { size: decoded.full, orientation: decoded.orientation })
+        });
+        self.give_back();
+        done
+    }
+
+    /// Decodes the mask of an image, and brings it to the same square of `side x side` bytes, each an index: see [`mask`].
+    ///
+    /// # Errors
+    /// What is wrong with the bytes; or the mask has another size than the image.
+    pub fn mask(&mut self, bytes: &[u8], image: Stored, side: usize, out: &mut [u8]) -> Result<(), String> {
+        let mask = Mask::of(bytes, self.max_bytes())?;
+        if mask.size() != image.size {
+            let ([width, height], [w, h]) = (mask.size(), image.size);
+            return Err(format!("its mask is {width}x{height}, and the image, as it is stored, {w}x{h}"));
+        }
+        self.permit = Some(self.budget.take(mask.need()));
+        let done = mask.square(image, side, &mut self.indices, out);
         self.give_back();
         done
     }
@@ -284,7 +307,8 @@ impl Decoder {
 
     /// Frees what is more than everyday images need, and then the memory's permit.
     fn give_back(&mut self) {
-        for buffer in [&mut self.pixels, &mut self.turned, &mut self.jpeg.cmyk, &mut self.jpeg.distilled] {
+        let Self { pixels, turned, indices, jpeg, .. } = self;
+        for buffer in [pixels, turned, indices, &mut jpeg.cmyk, &mut jpeg.distilled] {
             if buffer.capacity() > KEPT_BYTES {
                 *buffer = Vec::new();
             }
@@ -302,6 +326,12 @@ fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
         buffer.resize(length, 0);
     }
     &mut buffer[..length]
+}
+
+/// Columns and rows once the short side is resized to `short`, as torchvision's `Resize` counts them.
+fn resized(size: [usize; 2], short: usize) -> [usize; 2] {
+    let shortest = size[0].min(size[1]).max(1);
+    size.map(|length| if length == shortest { short } else { short * length / shortest })
 }
 
 /// Where a crop of `side` begins in the middle of `length`: torchvision's `CenterCrop`, which rounds halves to even.

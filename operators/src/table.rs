@@ -1,10 +1,11 @@
 //! `table`: the rows of table files as they are.
 //!
 //! Output: the files' columns; text becomes Utf8, lists of floats that have one length become `FixedSizeList<Float32>`, and
-//! without an `image_id` the rows are numbered, zero-padded, as the first column. Rows stay in the files' order. Config: `path`,
+//! without an `image_id` the rows are numbered, zero-padded, as the first column. Rows stay in the files' order. Of `rows = "1000:2000"`,
+//! those rows alone; their numbers are those that they have in the whole table, so that labels made for that one fit. Config: `path`,
 //! a Parquet, CSV, JSON lines, `.npy`, HDF5 or Arrow file, or a folder of such files that have the same columns; `dataset`, of HDF5
-//! files: a dataset, a group whose datasets are the columns, or `{ column = "/its/dataset", … }`. Values are bit-exact, but floats in
-//! vectors are rounded to f32; a NaN is passed on.
+//! files: a dataset, a group whose datasets are the columns, a list of datasets, or `{ column = "/its/dataset", … }`. Values are
+//! bit-exact, but floats in vectors are rounded to f32; a NaN is passed on.
 //!
 //! Of CSV files, what they do not say is found by looking at all of their values, and can be said: `types`, as `{ column = "text", … }`,
 //! `separator` and `header`.
@@ -17,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::layout::Found;
-use tessera_datasets::tables::{CsvOptions, Datasets, Reading};
+use tessera_datasets::tables::{CsvOptions, Datasets, Reading, RowRange};
 use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables};
 
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
@@ -41,6 +42,10 @@ pub struct Config {
     /// Of CSV files: whether the first line names the columns; if not, they are `column_1`, `column_2`, … Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     header: Option<bool>,
+    /// Which rows, of all files in their order, as Python slices: `"1000:2000"` is without the row 2000, `":500"` the first 500, `"-100:"`
+    /// the last 100. Rows without an `image_id` are numbered as in the whole table. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<String>,
 }
 
 /// Datasets of HDF5 files.
@@ -81,6 +86,8 @@ path = "labels.csv"
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let csv = csv_options(&config)?;
+        let rows = config.rows.as_deref().map(str::parse::<RowRange>).transpose();
+        let rows = rows.map_err(|message| vec![BindError::key("rows", message)])?;
         let path = inputs.resolve(&config.path);
         let is_remote = as_url(&path).is_some();
         if !is_remote && !path.exists() {
@@ -108,9 +115,16 @@ path = "labels.csv"
             Some(Dataset::Columns(columns)) => Datasets::Columns(columns),
         };
         let at = if datasets == Datasets::All { "path" } else { "dataset" };
-        let reading = Reading { datasets, csv, threads: 1 };
+        let reading = Reading { datasets, csv, rows, threads: 1 };
         let schema = tables::schema(inputs.files, &root, &entries, &reading);
         let schema = schema.map_err(|error| vec![BindError::key(at, error.to_string())])?;
+        if let Some(range) = &reading.rows {
+            // Of other files it is found out when they are read.
+            let promised = tables::promised(inputs.files, &root, &entries, &reading).map_err(faulty)?;
+            if let Some(Err(message)) = promised.map(|rows| range.of(rows)) {
+                return Err(vec![BindError::key("rows", format!("{}: {message}", path.display()))]);
+            }
+        }
         let faults = reading.csv.faults(&schema);
         if !faults.is_empty() {
             let error = |(name, message)| BindError::key(&format!("types.{name}"), message);
@@ -208,112 +222,4 @@ impl Source for Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use tessera_datasets::local::LocalFiles;
-    use tessera_schemas::text;
-
-    use super::*;
-    use crate::operator::At;
-    use crate::trial::bind;
-
-    fn refused(path: &Path) -> BindError {
-        let mut errors = bind::<Table>(json!({"path": path}), &[]).err().expect("it should not bind");
-        assert_eq!(errors.len(), 1);
-        errors.remove(0)
-    }
-
-    #[test]
-    fn a_file_and_its_folder_are_the_same_table() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("t.csv");
-        std::fs::write(&file, "word\nx\ny\n").unwrap();
-        for path in [&file, dir.path()] {
-            let table: Table = bind(json!({"path": path}), &[]).unwrap();
-            let schema = table.schema();
-            let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
-            let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
-            let entries = source.list(&LocalFiles).unwrap().files;
-            assert_eq!((source.root(), &*entries[0].path), (dir.path(), "t.csv"));
-            let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
-            let mut rows = Vec::new();
-            let mut emit = |found: Found| {
-                let batch = found.rows;
-                assert_eq!(batch.schema(), schema);
-                let (ids, words) = (text(&batch, "image_id")?, text(&batch, "word")?);
-                rows.extend(ids.iter().zip(words).map(|(id, word)| format!("{} {}", id.unwrap(), word.unwrap())));
-                Ok(())
-            };
-            source.read(&LocalFiles, &prints, &mut emit).unwrap();
-            assert_eq!(rows, ["0 x", "1 y"]);
-        }
-    }
-
-    #[test]
-    fn a_store_is_no_table() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = dir.path().canonicalize().unwrap().join("store");
-        let stage = store.join("pipeline/features");
-        for folder in ["parts", "snapshots"] {
-            std::fs::create_dir_all(stage.join(folder)).unwrap();
-        }
-        for file in ["current", "parts/a.parquet"] {
-            std::fs::write(stage.join(file), "").unwrap();
-        }
-        std::fs::write(store.join("lock"), "").unwrap();
-        for path in ["", "pipeline", "pipeline/features", "pipeline/features/parts", "pipeline/features/parts/a.parquet"] {
-            let error = refused(&store.join(path));
-            assert!(
-                error.message.contains(&format!("lies in the store `{}`", store.display())),
-                "{path}: {}",
-                error.message
-            );
-            assert!(error.help.unwrap().contains("tessera path"));
-        }
-        let plain = tempfile::tempdir().unwrap();
-        std::fs::write(plain.path().join("lock"), "").unwrap();
-        std::fs::write(plain.path().join("t.csv"), "word\nx\n").unwrap();
-        bind::<Table>(json!({"path": plain.path().join("t.csv")}), &[]).unwrap();
-    }
-
-    #[test]
-    fn what_a_csv_file_does_not_say_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.csv");
-        std::fs::write(&path, "1;x\n2;y\n").unwrap();
-        let types = json!({"column_1": "text"});
-        let table: Table = bind(json!({"path": path, "types": types, "separator": ";", "header": false}), &[]).unwrap();
-        let kinds: Vec<String> =
-            table.schema().fields().iter().map(|field| format!("{}:{}", field.name(), field.data_type())).collect();
-        assert_eq!(kinds, ["image_id:Utf8", "column_1:Utf8", "column_2:Utf8"]);
-        let faults = |config: serde_json::Value| -> Vec<(At, String)> {
-            let errors = bind::<Table>(config, &[]).err().expect("it should not bind");
-            errors.into_iter().map(|error| (error.at, error.message)).collect()
-        };
-        let found = faults(json!({"path": path, "types": {"a": "string", "b": "int"}, "separator": ";;"}));
-        assert_eq!(found.len(), 2);
-        assert_eq!((&found[0].0, &found[1].0), (&At::Key("types.a".into()), &At::Key("separator".into())));
-        assert!(found[0].1.contains("known are \"text\", \"int\""), "{}", found[0].1);
-        let found = faults(json!({"path": path, "types": {"b": "int"}, "header": false}));
-        let message = "the table has no column `b`; there are image_id, column_1, column_2".to_owned();
-        assert_eq!(found, [(At::Key("types.b".into()), message)]);
-    }
-
-    #[test]
-    fn faults_lie_at_the_path_and_name_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = At::Key("path".into());
-        let missing = refused(&dir.path().join("none.csv"));
-        assert_eq!(missing.at, at);
-        assert!(missing.message.contains("none.csv` does not exist"), "{}", missing.message);
-        for (name, text) in
-            [("t.txt", "tables end in parquet, csv, npy, arrow, feather, h5, hdf5"), ("t.parquet", "t.parquet: ")]
-        {
-            let path = dir.path().join(name);
-            std::fs::write(&path, "words").unwrap();
-            let error = refused(&path);
-            assert_eq!(error.at, at);
-            assert!(error.message.contains(text), "{}", error.message);
-        }
-    }
-}
+mod tests;

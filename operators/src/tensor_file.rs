@@ -1,19 +1,27 @@
-//! safetensors files: as they are written, where each tensor's bytes go is known before any of them is there; as they are read, what the
-//! header says is known before any tensor is.
+//! Files of named tensors: safetensors, and what `torch.save` writes.
 //!
-//! The format: <https://github.com/huggingface/safetensors>. Eight bytes with the header's length, the header as JSON, then the
-//! tensors' bytes, row-major and little endian, with no gaps between them.
+//! safetensors files as they are written: where each tensor's bytes go is known before any of them is there. As files of either kind are
+//! read ([`TensorFile`]), what is said of the tensors is known before any of them is.
+//!
+//! safetensors: <https://github.com/huggingface/safetensors>. Eight bytes with the header's length, the header as JSON, then the
+//! tensors' bytes, row-major and little endian, with no gaps between them. PyTorch's files: `pytorch`.
 
-mod header;
+mod file;
 mod kind;
+#[cfg(test)]
+pub mod made;
+mod network;
+mod pytorch;
+mod safetensors_file;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
-pub use header::{Header, HeaderError, entries, network};
+pub use file::{Entry, Header, HeaderError, TensorFile};
 pub use kind::Kind;
+pub use network::{entries, network};
 
 /// Bytes that the header's length is a multiple of, so that the first tensor is aligned.
 const ALIGNMENT: usize = 8;

@@ -1,5 +1,6 @@
 //! The command line. Data goes to stdout, progress and errors to stderr; 0: ok, 1: the run failed, 2: usage or a wrong file.
 
+mod check;
 mod completions;
 mod diff;
 mod export;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tessera_schemas::{printable, printable_lines};
+use tessera_schemas::printable_lines;
 
 use crate::ask::meanwhile;
 use crate::ask::sql::limits::Limits;
@@ -67,7 +68,10 @@ The pipeline works as it stands: puzzles, a small network that learns to solve t
   tessera init /data/photos -o experiments/photos.toml")]
     Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
-    Check(InFile),
+    #[command(after_help = "\
+--format json says of a file with nothing wrong what it is: its `name`, where its `store` lies, and of each of its `stages` the operator,
+whether it is a view, and of images the `path` that theirs start from. The tables of `run --limit N` lie in the store as NAME@N.")]
+    Check(check::Check),
     /// Say what a run would do, and why.
     Plan {
         #[command(flatten)]
@@ -93,7 +97,9 @@ The pipeline works as it stands: puzzles, a small network that learns to solve t
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
 accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
-Without a query there is a prompt, where Tab completes names. Examples:
+Without a query there is a prompt, where Tab completes names.
+JSON has no NaN and no infinite numbers: --format json prints null for them, as for nulls; csv and text
+print NaN and inf, and the files of -o hold them. Examples:
   tessera sql pipeline.toml
   tessera sql pipeline.toml --format csv < query.sql
   tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
@@ -111,6 +117,8 @@ Without a query there is a prompt, where Tab completes names. Examples:
     Status {
         #[command(flatten)]
         file: InFile,
+        #[command(flatten)]
+        namespace: Namespace,
         #[command(flatten)]
         output: Output,
     },
@@ -145,15 +153,25 @@ Examples:
   tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png
   tessera show pipeline.toml pretext -o filters.png")]
     Show(show::Show),
-    /// Write a stage's table to one file for other programs: Parquet, CSV or safetensors.
+    /// Write a stage's table, or its images, for other programs: Parquet, CSV, safetensors, FiftyOne, Label Studio and others.
     #[command(after_help = "\
 Parquet holds any table. CSV spreads a vector over the columns feature_0, feature_1, …, and a struct over source.path, …
 safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata; of any other
 table, each column of numbers as one tensor [rows, …], and text beside it in OUT.ids.csv, a line a row. The file appears when it
-is whole. Examples:
+is whole.
+
+Import files name the images where they lie, --by as their class, and beside it all columns of numbers, texts, truth values and times;
+a column `boxes` becomes boxes. fiftyone is a folder for fiftyone.Dataset.from_dir(dataset_dir=OUT,
+dataset_type=fiftyone.types.FiftyOneDataset). label-studio is a .json of tasks with predictions, beside it an .xml with the labelling
+configuration; images are served by Label Studio below --document-root, or lie in a bucket. With --images FOLDER as well, the images are copied
+there and named where they lie then: so it goes with those in tars, Parquet and HDF5 files. Examples:
   tessera export pipeline.toml features -o features.parquet
   tessera export pipeline.toml assigned -o clusters.csv --columns image_id,cluster
-  tessera export pipeline.toml pretext -o pretext.safetensors")]
+  tessera export pipeline.toml pretext -o pretext.safetensors
+  tessera export pipeline.toml assigned --images by_cluster --by cluster
+  tessera export pipeline.toml assigned --format fiftyone --by cluster -o clusters
+  tessera export pipeline.toml assigned --format label-studio --by cluster -o tasks.json
+  tessera export pipeline.toml assigned --images copies --format fiftyone --by cluster -o clusters")]
     Export(export::Export),
     /// Print the Parquet files of a stage's current table, for other programs to read in place.
     #[command(after_help = "\
@@ -289,15 +307,7 @@ fn command(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::Init(init) => init.run(&mut out)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
-        Command::Check(file) => {
-            let session = Session::open(&file, threads)?;
-            let plan = &session.catalog.plan;
-            for (node, note) in plan.notes()? {
-                writeln!(out, "{}: {}", plan.graph.nodes[node].name, printable(&note))?;
-            }
-            let name = file.path.to_string_lossy();
-            writeln!(out, "{}: {}, nothing wrong", printable(&name), counted(plan.stages.len(), "stage"))?;
-        }
+        Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
             let stages = run::plan(&session.catalog, &check_names(&session, choice)?)?;
@@ -328,8 +338,8 @@ fn command(arguments: Arguments) -> Result<u8> {
             let session = Session::open(&file, threads)?;
             graph::draw(&mut out, &session.catalog.plan, format)?;
         }
-        Command::Status { file, output } => {
-            let session = Session::reading(&file, threads, None)?;
+        Command::Status { file, namespace, output } => {
+            let session = Session::reading(&file, threads, namespace.limit)?;
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
             let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
             print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;

@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
-use crate::{IMAGE_ID, SchemaError, column, meta, text};
+use crate::{IMAGE_ID, SchemaError, column, masks, meta, text};
 
 /// Where an image's bytes lie: a whole file, a range of one, or a row of a Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +71,10 @@ fn about_fields() -> [Field; 5] {
 }
 
 /// Whether a column describes a file rather than the image: under the name that it has here, for one that a query renamed is
-/// meant to stay.
+/// meant to stay. Where a [mask](masks) lies describes a file, too.
 pub fn describes_file(field: &Field) -> bool {
-    field.metadata().contains_key(meta::OF_FILE) && about_fields().iter().any(|about| about.name() == field.name())
+    let is_known = |name: &str| name == masks::MASK || about_fields().iter().any(|about| about.name() == name);
+    field.metadata().contains_key(meta::OF_FILE) && is_known(field.name())
 }
 
 fn source_fields() -> Fields {

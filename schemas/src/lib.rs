@@ -13,6 +13,7 @@ pub mod digest;
 pub mod features;
 pub mod ids;
 pub mod images;
+pub mod masks;
 pub mod meta;
 pub mod metrics;
 pub mod pixels;

@@ -4,7 +4,7 @@
     python formats.py TESSERA
 
 In: each tool writes the same pictures with classes, `images` lists them, and what `hog` makes of them equals what it makes of the
-folder. Out: `export` writes a table or images, and each tool reads what the snapshot holds.
+folder; and a range of a table's rows is what pandas takes of it. Out: `export` writes a table or images, and each tool reads what the snapshot holds.
 """
 
 import io, os, pickle, subprocess, sys, tarfile, tempfile
@@ -81,7 +81,9 @@ def into(all_of):
     os.makedirs("hub/data")
     datasets.Dataset.from_dict(rows, features=features_of).to_parquet("hub/data/train-00000-of-00001.parquet")
     same("datasets' Parquet", features(pipeline("hub", "hub")), expected)
+    arrow(all_of, expected, datasets.Dataset.from_dict(rows, features=features_of))
     import h5py
+    hdf5(all_of, expected)
     with h5py.File("pixels.h5", "w") as file:
         stack = np.stack([pixels for *_, pixels in all_of])
         file.create_dataset("x", data=stack, chunks=(7, 40, 48, 3), compression="gzip", shuffle=True)
@@ -91,6 +93,91 @@ def into(all_of):
     assert found == by_pixels
     print(f"in   h5py: {len(found)} pictures, classes and features equal")
     cifar()
+    slices()
+
+
+def arrow(all_of, expected, dataset):
+    import datasets, polars, pyarrow as pa, pyarrow.feather as feather
+    dataset.save_to_disk("saved", num_shards=2)
+    # What is computed of it is kept beside it, and is no part of it.
+    datasets.load_from_disk("saved").map(lambda row: {"more": 1})
+    assert any(name.startswith("cache-") for name in os.listdir("saved"))
+    same("datasets' save_to_disk", features(pipeline("saved", "saved")), expected)
+    splits = datasets.DatasetDict({"train": dataset.select(range(40)), "test": dataset.select(range(40, N))})
+    splits.save_to_disk("splits")
+    same("datasets' DatasetDict", features(pipeline("splits", "splits")), expected)
+    counts = table("splits.toml", "SELECT split, count(*) AS n FROM images GROUP BY split ORDER BY split")
+    assert [tuple(row) for row in counts.itertuples(index=False)] == [("test", 20), ("train", 40)], counts
+    kinds = {"binary": pa.binary(), "large": pa.large_binary(), "view": pa.binary_view()}
+    for name, kind in kinds.items():
+        columns = {"png": pa.array([data for _, data, _, _ in all_of], kind), "label": [label for _, _, label, _ in all_of]}
+        rows = pa.table(columns)
+        for codec in ["uncompressed", "lz4", "zstd"]:
+            file = f"{name}-{codec}.feather"
+            with pa.OSFile(file, "wb") as sink:
+                options = pa.ipc.IpcWriteOptions(compression=None if codec == "uncompressed" else codec)
+                with pa.ipc.new_file(sink, rows.schema, options=options) as writer:
+                    writer.write_table(rows, max_chunksize=17)
+            same(f"pyarrow, {name}, {codec}", features(pipeline(file, file)), expected)
+    frame = polars.DataFrame({"png": [data for _, data, _, _ in all_of], "label": [label for _, _, label, _ in all_of]})
+    frame.write_ipc("polars.arrow", compression="zstd")
+    same("polars, Arrow", features(pipeline("polars", "polars.arrow")), expected)
+
+
+def hdf5(all_of, expected):
+    import h5py
+    most = max(len(data) for _, data, _, _ in all_of)
+    padded = np.zeros((N, most), np.uint8)
+    for row, (_, data, _, _) in zip(padded, all_of):
+        row[:len(data)] = np.frombuffer(data, np.uint8)
+    def vlen(file, **options):
+        made = file.create_dataset("jpg", (N,), dtype=h5py.special_dtype(vlen=np.uint8), **options)
+        for at, (_, data, _, _) in enumerate(all_of):
+            made[at] = np.frombuffer(data, np.uint8)
+    kinds = {
+        "lists": vlen,
+        "lists, gzip": lambda file: vlen(file, chunks=(7,), compression="gzip"),
+        "opaque": lambda file: file.create_dataset("jpg", data=padded.view(f"V{most}")[:, 0]),
+        "opaque, gzip": lambda file: file.create_dataset("jpg", data=padded.view(f"V{most}")[:, 0], chunks=(7,), compression="gzip"),
+        "numpy's S": lambda file: file.create_dataset("jpg", data=padded.view(f"S{most}")[:, 0]),
+        "N x L": lambda file: file.create_dataset("jpg", data=padded, chunks=(7, 100), compression="gzip"),
+    }
+    for kind, write in kinds.items():
+        name = kind.replace(", ", "-").replace(" ", "-").replace("'", "")
+        with h5py.File(f"{name}.h5", "w") as file:
+            write(file)
+            file.create_dataset("label", data=[label for _, _, label, _ in all_of], dtype=h5py.string_dtype())
+        same(f"h5py, {kind}", features(pipeline(name, f"{name}.h5")), expected)
+    with h5py.File("group.h5", "w") as file:
+        for at, (name, data, label, _) in enumerate(all_of):
+            pixels = np.void(data) if at % 2 else np.frombuffer(data, np.uint8)
+            file.create_dataset(f"{label}/{name}", data=pixels)
+    same("h5py, a dataset a picture", features(pipeline("group", "group.h5")), expected)
+
+
+def slices():
+    import h5py, pandas, pyarrow.feather as feather
+    frame = pandas.DataFrame({"number": np.arange(1000) * 3, "word": [f"word {at}" for at in range(1000)]})
+    frame.to_csv("t.csv", index=False)
+    frame.to_json("t.jsonl", orient="records", lines=True)
+    frame.to_parquet("t.parquet", row_group_size=64)
+    feather.write_feather(frame, "t.feather", chunksize=90)
+    np.save("t.npy", frame.number.to_numpy())
+    with h5py.File("t.h5", "w") as file:
+        file.create_dataset("number", data=frame.number, chunks=(64,), compression="gzip")
+    for ending in ["csv", "jsonl", "parquet", "feather", "npy", "h5"]:
+        for rows in ["10:20", ":70", "-7:", "500:-400", "990:5000"]:
+            with open("rows.toml", "w") as file:
+                file.write(f'[stage]\npart = {{ op = "table", path = "t.{ending}", rows = "{rows}" }}\n')
+            tessera("run", "rows.toml", "-q")
+            found = table("rows.toml", "SELECT * FROM part ORDER BY image_id")
+            start, end = [int(part) if part else None for part in rows.split(":")]
+            wanted = frame.iloc[start:end]
+            number = found["value" if ending == "npy" else "number"]
+            assert list(number) == list(wanted.number) and [int(id) for id in found.image_id] == list(wanted.index), (ending, rows)
+            assert all(len(id) == 3 for id in found.image_id)
+            assert ending in ("npy", "h5") or list(found.word) == list(wanted.word), (ending, rows)
+    print("in   rows: slices of six formats equal pandas' iloc, with the numbers of the whole table")
 
 
 def cifar():

@@ -15,7 +15,7 @@ use crate::folder::SPLIT;
 const HUGGING_FACE: &str = "huggingface";
 /// Fields of a struct that is an image.
 pub(super) const BYTES: &str = "bytes";
-const PATH: &str = "path";
+pub(super) const PATH: &str = "path";
 /// The column of classes.
 const LABEL: &str = "label";
 
@@ -36,7 +36,7 @@ pub(super) struct Columns {
 }
 
 fn is_binary(kind: &DataType) -> bool {
-    matches!(kind, DataType::Binary | DataType::LargeBinary)
+    matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
 
 /// Whether a column is a struct of an image's bytes.
@@ -46,7 +46,7 @@ fn is_image_struct(field: &Field) -> bool {
 }
 
 /// What `datasets` knows of the columns.
-fn features(schema: &Schema) -> Value {
+pub(super) fn features(schema: &Schema) -> Value {
     let known = schema.metadata().get(HUGGING_FACE).and_then(|text| serde_json::from_str::<Value>(text).ok());
     known.map_or(Value::Null, |known| known["info"]["features"].clone())
 }
@@ -58,10 +58,9 @@ pub(super) fn has_images(schema: &Schema) -> bool {
 }
 
 impl Columns {
-    /// Of a file of that schema; `image` is the column of images, if it is named.
-    pub(super) fn of(file: &Schema, image: Option<&str>, in_splits: bool) -> Result<Self, String> {
-        let known = features(file);
-        let image = image_column(file, &known, image)?;
+    /// Of a file of that schema; `known` is what `datasets` knows of the columns, and `image` that of the images, if it is named.
+    pub(super) fn of(file: &Schema, known: &Value, image: Option<&str>, in_splits: bool) -> Result<Self, String> {
+        let image = image_column(file, known, image)?;
         let is_struct = matches!(image.data_type(), DataType::Struct(_));
         let classes: Vec<(String, Vec<String>)> = file
             .fields()

@@ -5,7 +5,6 @@ use std::io::{BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::{Buf as _, Bytes, buf};
 use parquet::arrow::ProjectionMask;
@@ -19,6 +18,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::kind::{Batch, Encoded};
 use crate::tables::guard;
 use crate::tables::raw::{Raw, Stream};
 use crate::{Error, Files};
@@ -30,14 +30,6 @@ const HEADER_BYTES: usize = 4 << 10;
 pub(super) struct Reader<'a> {
     raw: Raw<'a>,
     footer: ArrowReaderMetadata,
-}
-
-/// Some rows: all columns but the images' bytes, and those.
-pub(super) struct Batch {
-    /// The other columns; of a struct of images, what else it has.
-    pub others: RecordBatch,
-    /// The images' bytes.
-    pub bytes: Vec<Option<ByteArray>>,
 }
 
 impl<'a> Reader<'a> {
@@ -104,8 +96,9 @@ impl<'a> Reader<'a> {
                 if let Some((others, images)) = &mut open {
                     if let Some(batch) = others.next() {
                         let others = batch.map_err(|error| raw.error(error))?;
-                        let bytes = images.read(others.num_rows())?;
-                        return Ok(Some(Batch { others, bytes }));
+                        let found = images.read(others.num_rows())?.into_iter();
+                        let found = found.map(|bytes| bytes.map(|bytes| Encoded { bytes, offset: None }));
+                        return Ok(Some(Batch { others, images: found.collect() }));
                     }
                     open = None;
                 }

@@ -11,6 +11,8 @@ use tessera_schemas::text;
 use super::*;
 use crate::local::LocalFiles;
 
+mod messages;
+
 /// Bytes of an image: more than a page has room for, some of them.
 fn bytes_of(at: usize) -> Vec<u8> {
     (0..100 + at * 37 % 3000).map(|i| (i * 31 + at * 7) as u8).collect()
@@ -73,7 +75,7 @@ fn rows_of_halves_come_with_their_classes() {
     write(&dir.path().join("data/train-00000-of-00001.parquet"), &table(0..200, 0), true);
     write(&dir.path().join("data/test-00000-of-00001.parquet"), &table(200..205, 0), false);
     std::fs::write(dir.path().join("README.md"), "").unwrap();
-    let embedded = Embedded::open(&LocalFiles, dir.path(), None).unwrap();
+    let embedded = Embedded::open(&LocalFiles, dir.path(), Kind::Parquet, None).unwrap();
     let (rows, left_out) = read(&embedded).unwrap();
     assert!(left_out.is_empty());
     assert_eq!(rows.num_rows(), 205);
@@ -118,7 +120,7 @@ fn any_rows_are_read_in_any_order() {
 fn rows_without_bytes_are_left_out_and_told() {
     let dir = TempDir::new().unwrap();
     write(&dir.path().join("a.parquet"), &table(0..12, 5), true);
-    let embedded = Embedded::open(&LocalFiles, &dir.path().join("a.parquet"), None).unwrap();
+    let embedded = Embedded::open(&LocalFiles, &dir.path().join("a.parquet"), Kind::Parquet, None).unwrap();
     let (rows, left_out) = read(&embedded).unwrap();
     assert_eq!(rows.num_rows(), 9);
     assert!(rows.column_by_name("split").is_none());
@@ -149,15 +151,15 @@ fn plain_columns_are_images_too_and_ids_are_kept() {
     };
     let path = dir.path().join("a.parquet");
     write(&path, &RecordBatch::try_new(fields(false), columns(false)).unwrap(), false);
-    let (rows, _) = read(&Embedded::open(&LocalFiles, &path, None).unwrap()).unwrap();
+    let (rows, _) = read(&Embedded::open(&LocalFiles, &path, Kind::Parquet, None).unwrap()).unwrap();
     assert_eq!(texts(&rows, "image_id"), ["x", "y", "z"]);
     assert!(rows.column_by_name("label").is_none() && rows.column_by_name("jpg").is_none());
     write(&path, &RecordBatch::try_new(fields(true), columns(true)).unwrap(), false);
-    let refused = |column| Embedded::open(&LocalFiles, &path, column).unwrap_err().to_string();
+    let refused = |column| Embedded::open(&LocalFiles, &path, Kind::Parquet, column).unwrap_err().to_string();
     assert!(refused(None).ends_with("several columns may be the images: jpg, mask; column = \"jpg\" says which"));
     assert!(refused(Some("png")).ends_with("has no column `png`; it has image_id, jpg, mask"));
     assert!(refused(Some("image_id")).ends_with("should be a struct with `bytes`, or binary, and is Utf8"));
-    assert_eq!(read(&Embedded::open(&LocalFiles, &path, Some("jpg")).unwrap()).unwrap().0.num_rows(), 3);
+    assert_eq!(read(&Embedded::open(&LocalFiles, &path, Kind::Parquet, Some("jpg")).unwrap()).unwrap().0.num_rows(), 3);
 }
 
 /// Whatever bytes of a file are flipped or cut off: an error that names it, or images that are what they were listed as.
@@ -181,7 +183,7 @@ fn damaged_files_are_told_and_nothing_panics() {
     }));
     for bytes in damaged {
         std::fs::write(&path, &bytes).unwrap();
-        let outcome = Embedded::open(&LocalFiles, &path, None).and_then(|embedded| {
+        let outcome = Embedded::open(&LocalFiles, &path, Kind::Parquet, None).and_then(|embedded| {
             let (rows, _) = read(&embedded)?;
             let sources: Vec<Source<'_>> = images::sources(&rows).unwrap().collect();
             let found = embedded.access().read_each(&LocalFiles, dir.path(), dir.path(), &sources);
@@ -205,12 +207,14 @@ fn files_are_recognised() {
     let path = dir.path().join("a.parquet");
     let entry = || LocalFiles.list(&path).unwrap().files.remove(0);
     write(&path, &table(0..2, 0), true);
-    assert!(Embedded::recognises(&LocalFiles, &path, &entry()));
+    assert!(Embedded::recognises(&LocalFiles, &path, Kind::Parquet, &entry()));
     let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
     write(&path, &numbers, true);
-    assert!(!Embedded::recognises(&LocalFiles, &path, &entry()));
-    assert!(Embedded::open(&LocalFiles, &path, None).unwrap_err().to_string().contains("has no column of images"));
+    assert!(!Embedded::recognises(&LocalFiles, &path, Kind::Parquet, &entry()));
+    assert!(
+        Embedded::open(&LocalFiles, &path, Kind::Parquet, None).unwrap_err().to_string().contains("has no column of images")
+    );
     let empty = TempDir::new().unwrap();
-    let error = Embedded::open(&LocalFiles, empty.path(), None).unwrap_err().to_string();
+    let error = Embedded::open(&LocalFiles, empty.path(), Kind::Parquet, None).unwrap_err().to_string();
     assert!(error.ends_with("no Parquet file among 0 files; their names end in parquet"), "{error}");
 }

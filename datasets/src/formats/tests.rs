@@ -34,6 +34,10 @@ fn folders_are_what_they_look_like() {
         (&["stl10_binary/train_X.bin"], Format::Stl10),
         (&["train/n01440764/n01440764_1.JPEG", "synset_words.txt"], Format::ImageNet),
         (&["a.h5"], Format::Hdf5),
+        (&["data-00000-of-00001.arrow", "dataset_info.json", "state.json"], Format::Arrow),
+        (&["dataset_dict.json", "train/data-00000-of-00001.arrow", "train/state.json"], Format::Arrow),
+        (&["a.arrow"], Format::Folder),
+        (&["state.json", "photos/1.jpg"], Format::Folder),
     ] {
         assert_eq!(format(paths), expected, "{paths:?}");
     }
@@ -48,6 +52,8 @@ fn files_are_what_their_endings_say() {
         ("a.jsonl", Format::List),
         ("a.parquet", Format::List),
         ("a.hdf5", Format::Hdf5),
+        ("a.arrow", Format::Arrow),
+        ("a.feather", Format::Arrow),
         ("a.tar.gz", Format::WebDataset),
     ] {
         let path = dir.path().join(name);

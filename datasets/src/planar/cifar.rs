@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::pickle::Pickle;
+use super::dictionary::Dictionary;
 use super::{Labelling, Labels, Order, Planes, Sheet, named, names, records, schema};
 use crate::layout::{Access, Layout, Role, Rows};
 use crate::{Entry, Error, Files, Fingerprint, Listed};
@@ -163,7 +163,7 @@ impl Cifar {
                 version.split(name).map(|_| (name, file))
             });
             for (name, file) in inside {
-                let (start, ..) = pictures(&Pickle::open(files, root.join(name), file.size)?, &root.join(name))?;
+                let (start, ..) = pictures(&Dictionary::open(files, root.join(name), file.size)?, &root.join(name))?;
                 planes.starts.insert(name.to_owned(), start);
             }
         }
@@ -186,7 +186,7 @@ impl Cifar {
         let pickled = |keys: &[&str]| {
             let path = at(0);
             let size = files.list(&path)?.files.first().map_or(0, |file: &Entry| file.size);
-            let pickle = Pickle::open(files, path, size)?;
+            let pickle = Dictionary::open(files, path, size)?;
             let names = keys.iter().map(|key| Ok(pickle.texts(key)?.into_iter().map(Rc::from).collect()));
             names.collect::<Result<Vec<Vec<Rc<str>>>, Error>>()
         };
@@ -228,7 +228,7 @@ impl Cifar {
                 (rows, left_out, Box::new(labels))
             }
             Version::Python10 | Version::Python100 => {
-                let pickle = Pickle::open(files, path.clone(), print.entry.size)?;
+                let pickle = Dictionary::open(files, path.clone(), print.entry.size)?;
                 let (start, rows) = pictures(&pickle, &path)?;
                 if self.planes.starts.get(&*print.entry.path) != Some(&start) {
                     return Err(Error::format(path, "the file has changed meanwhile: start again"));
@@ -254,7 +254,7 @@ impl Cifar {
 }
 
 /// Where a pickle's pictures begin, and how many there are.
-fn pictures(pickle: &Pickle, path: &Path) -> Result<(u64, u64), Error> {
+fn pictures(pickle: &Dictionary, path: &Path) -> Result<(u64, u64), Error> {
     let array = pickle.array("data")?;
     match array.shape[..] {
         [rows, PICTURE] => Ok((array.offset, rows)),

@@ -91,9 +91,9 @@ fn cifar_10_is_read_from_both_versions() {
     let all = (0..11).map(|seed| planes(seed, 32)).collect::<Vec<_>>().concat();
     let labels: Vec<u8> = (0..11).map(|at| at % 2).collect();
     let python = [
-        ("batches.meta", pickle::tests::names(&[("label_names", &["cat", "dog"])])),
-        ("data_batch_1", pickle::tests::python2(&all, &[("labels", &labels)])),
-        ("test_batch", pickle::tests::python2(&planes(50, 32), &[("labels", &[1])])),
+        ("batches.meta", dictionary::tests::names(&[("label_names", &["cat", "dog"])])),
+        ("data_batch_1", dictionary::tests::python2(&all, &[("labels", &labels)])),
+        ("test_batch", dictionary::tests::python2(&planes(50, 32), &[("labels", &[1])])),
     ];
     for folder in ["/d", "/d/cifar-10-batches-py"] {
         let found = cifar(&files(folder, &python)).unwrap().0;
@@ -118,10 +118,13 @@ fn cifar_100_has_groups() {
     let python = [
         (
             "meta",
-            pickle::tests::names(&[("fine_label_names", &["apple", "bear"]), ("coarse_label_names", &["fruit", "beast"])]),
+            dictionary::tests::names(&[
+                ("fine_label_names", &["apple", "bear"]),
+                ("coarse_label_names", &["fruit", "beast"]),
+            ]),
         ),
-        ("train", pickle::tests::python2(&planes(1, 32), &[("coarse_labels", &[1]), ("fine_labels", &[1])])),
-        ("test", pickle::tests::python2(&planes(2, 32), &[("coarse_labels", &[0]), ("fine_labels", &[0])])),
+        ("train", dictionary::tests::python2(&planes(1, 32), &[("coarse_labels", &[1]), ("fine_labels", &[1])])),
+        ("test", dictionary::tests::python2(&planes(2, 32), &[("coarse_labels", &[0]), ("fine_labels", &[0])])),
     ];
     let found = cifar(&files("/d/cifar-100-python", &python)).unwrap().0;
     let stripped: Vec<Row> =

@@ -6,6 +6,8 @@ use super::*;
 use crate::local::LocalFiles;
 use crate::tables::hdf5::write::Writer;
 
+mod encoded;
+
 const SIZE: (usize, usize) = (6, 4);
 
 fn rgb(at: usize) -> Vec<u8> {

@@ -122,9 +122,20 @@ pub fn header(raw: Raw<'_>, options: &CsvOptions, known: Option<&Schema>) -> Res
     Ok(Header { schema: Arc::new(Schema::new(fields)), rows: None, seen })
 }
 
-/// All rows, as the known table has them; its columns in the file's order.
-pub fn batches<'a>(raw: Raw<'a>, options: &CsvOptions, known: &Schema, rows: usize) -> Result<Batches<'a>, Error> {
+/// The rows from `first` on, as the known table has them; its columns in the file's order.
+pub fn batches<'a>(
+    raw: Raw<'a>,
+    options: &CsvOptions,
+    known: &Schema,
+    rows: usize,
+    first: u64,
+) -> Result<Batches<'a>, Error> {
     let mut opened = Opened::new(raw, options)?;
+    for _ in 0..first {
+        if opened.next(raw)?.is_none() {
+            break;
+        }
+    }
     let columns = known_columns(&opened, known);
     let fields = columns.iter().map(|column| match known.field_with_name(&column.name) {
         // What lacks an id says so better than this reader.

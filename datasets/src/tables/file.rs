@@ -1,6 +1,7 @@
 //! A file of a table: which kind it is of, and the reader of that kind.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use tessera_schemas::IMAGE_ID;
 
 use super::raw::Raw;
+use super::rows::{ALL, within};
 use super::{BATCH_ROWS, Batches, Datasets, FIRST_ROWS, Header, Reading, convert, csv, hdf5, ipc, json, npy, parquet};
 use crate::{Entry, Error, Files};
 
@@ -49,6 +51,11 @@ impl Kind {
         };
         KINDS.iter().find(|(ending, _)| ends(ending)).map(|&(_, kind)| kind)
     }
+}
+
+/// Whether a file's header says how many rows it has.
+pub fn promises(path: &str) -> bool {
+    matches!(Kind::of(path), Some(Kind::Parquet | Kind::Npy | Kind::Hdf5))
 }
 
 /// A table file whose header was read.
@@ -143,19 +150,26 @@ impl File {
             .collect())
     }
 
-    /// Its rows.
+    /// Some of its rows, in batches of up to `rows`, or as they lie in the file.
     ///
     /// # Errors
     /// It cannot be read or understood.
-    pub fn batches<'a>(&'a self, files: &'a dyn Files, schema: &SchemaRef, rows: usize) -> Result<Batches<'a>, Error> {
+    pub fn batches<'a>(
+        &'a self,
+        files: &'a dyn Files,
+        schema: &SchemaRef,
+        rows: usize,
+        range: Range<u64>,
+    ) -> Result<Batches<'a>, Error> {
         let raw = self.raw(files);
         let mut batches = guard(raw, || match self.kind {
-            Kind::Parquet => parquet::batches(raw, rows),
-            Kind::Csv => csv::batches(raw, &self.reading.csv, schema, rows),
-            Kind::Npy => npy::batches(raw, rows),
-            Kind::Ipc => ipc::batches(raw),
-            Kind::Hdf5 => hdf5::batches(raw, &self.reading.datasets, self.reading.threads),
-            Kind::Json => json::batches(raw, &self.header.schema, rows),
+            Kind::Parquet => parquet::batches(raw, rows, range),
+            Kind::Csv => csv::batches(raw, &self.reading.csv, schema, rows, range.start)
+                .map(|batches| within(batches, range.start, range)),
+            Kind::Npy => npy::batches(raw, rows, range),
+            Kind::Ipc => ipc::batches(raw, range),
+            Kind::Hdf5 => hdf5::batches(raw, &self.reading.datasets, self.reading.threads, range),
+            Kind::Json => json::batches(raw, &self.header.schema, rows).map(|batches| within(batches, 0, range)),
         })?;
         Ok(Box::new(std::iter::from_fn(move || guard(raw, || batches.next().transpose()).transpose())))
     }
@@ -169,7 +183,7 @@ impl File {
         if self.kind == Kind::Parquet {
             return guard(raw, || parquet::first(raw, column, FIRST_ROWS));
         }
-        let mut batches = self.batches(files, &self.header.schema, FIRST_ROWS)?;
+        let mut batches = self.batches(files, &self.header.schema, FIRST_ROWS, ALL)?;
         let filled = batches.find(|batch| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0)).transpose()?;
         Ok(filled.map(|batch| batch.column(column).clone()))
     }
@@ -182,7 +196,8 @@ impl File {
         match self.header.rows {
             Some(rows) => Ok(rows),
             None if self.kind == Kind::Csv => csv::rows(self.raw(files), &self.reading.csv),
-            None => self.batches(files, schema, BATCH_ROWS)?.map(|batch| Ok(batch?.num_rows() as u64)).sum(),
+            None if self.kind == Kind::Ipc => guard(self.raw(files), || ipc::rows(self.raw(files))),
+            None => self.batches(files, schema, BATCH_ROWS, ALL)?.map(|batch| Ok(batch?.num_rows() as u64)).sum(),
         }
     }
 }

@@ -11,12 +11,14 @@
 //! of bools beside a column with nulls; groups for lists and structs. See [`layout`].
 
 use std::fs;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::raw::Raw;
+use super::rows::both;
 use super::{Batches, Datasets, Header};
 use crate::{Error, as_url};
 use columns::{Column, Table};
@@ -55,17 +57,23 @@ pub(super) fn header(raw: Raw<'_>, datasets: &Datasets) -> Result<Header, Error>
     Ok(Header::new(table.schema(), rows))
 }
 
-/// All rows. Holds one block of them at a time.
-pub(super) fn batches<'a>(raw: Raw<'a>, datasets: &Datasets, threads: usize) -> Result<Batches<'a>, Error> {
+/// Some rows. Holds one block of them at a time, and reads the chunks alone that have some of them.
+pub(super) fn batches<'a>(
+    raw: Raw<'a>,
+    datasets: &Datasets,
+    threads: usize,
+    range: Range<u64>,
+) -> Result<Batches<'a>, Error> {
     let writers_wait = hold(raw)?;
     let table = describe(raw, datasets, true)?;
     let (schema, step) = (table.schema(), table.block(BLOCK_BYTES));
-    let starts = (0..table.rows).step_by(step as usize);
-    Ok(Box::new(starts.map(move |start| {
+    // Blocks begin where chunks do, but the first.
+    let blocks = (range.start / step * step..table.rows.min(range.end)).step_by(step as usize);
+    Ok(Box::new(blocks.map(move |block| {
         let _ = &writers_wait;
         let heap = Heap::new(raw, table.base);
-        let end = table.rows.min(start + step);
-        let columns = table.read(raw, start..end, &heap, threads)?;
+        let rows = both(&(block..block + step), &both(&range, &(0..table.rows)));
+        let columns = table.read(raw, rows, &heap, threads)?;
         RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error))
     })))
 }

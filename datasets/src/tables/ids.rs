@@ -15,9 +15,9 @@ pub enum Ids {
 }
 
 impl Ids {
-    /// Numbers of so many rows.
-    pub fn numbers(rows: u64) -> Self {
-        Self::Numbers { next: 0, digits: rows.saturating_sub(1).to_string().len() }
+    /// Numbers of a table of so many rows, from one on.
+    pub fn numbers(rows: u64, first: u64) -> Self {
+        Self::Numbers { next: first, digits: rows.saturating_sub(1).to_string().len() }
     }
 
     /// Checks the ids of a batch, or makes them; `row` is the number of its first in the file.

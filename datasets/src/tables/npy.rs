@@ -9,6 +9,7 @@
 //!
 //! Reference: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -40,14 +41,14 @@ pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
     Ok(Header::new(npy.schema().map_err(|message| raw.error(message))?, Some(npy.layout.rows)))
 }
 
-/// All rows.
-pub fn batches(raw: Raw<'_>, rows: usize) -> Result<Batches<'_>, Error> {
+/// Some rows.
+pub fn batches(raw: Raw<'_>, rows: usize, range: Range<u64>) -> Result<Batches<'_>, Error> {
     let npy = Npy::open(raw)?;
     let schema = npy.schema().map_err(|message| raw.error(message))?;
     let block = npy.block(rows as u64);
-    let all = npy.layout.rows;
-    Ok(Box::new((0..all).step_by(block as usize).flat_map(move |start| -> Batches<'_> {
-        let batch = npy.values(raw, start, (all - start).min(block)).and_then(|values| npy.batch(raw, &schema, values));
+    let end = npy.layout.rows.min(range.end);
+    Ok(Box::new((range.start..end).step_by(block as usize).flat_map(move |start| -> Batches<'_> {
+        let batch = npy.values(raw, start, (end - start).min(block)).and_then(|values| npy.batch(raw, &schema, values));
         match batch {
             Ok(batch) => {
                 let starts = (0..batch.num_rows()).step_by(rows);

@@ -2,6 +2,7 @@
 
 use std::io::Seek as _;
 use std::io::SeekFrom;
+use std::ops::Range;
 
 use arrow::array::ArrayRef;
 use bytes::{Buf as _, Bytes, buf};
@@ -10,9 +11,11 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::raw::{Raw, Stream};
+use super::rows::both;
 use super::{Batches, Header};
 use crate::Error;
 
@@ -29,14 +32,21 @@ pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
     Ok(Header::new(footer.schema().clone(), Some(rows)))
 }
 
-/// All rows. Holds one row group's bytes at a time, and checks those that have checksums.
-pub fn batches(raw: Raw<'_>, rows: usize) -> Result<Batches<'_>, Error> {
+/// Some rows. Holds one row group's bytes at a time, of those that have some of the rows, and checks those that have checksums.
+pub fn batches(raw: Raw<'_>, rows: usize, range: Range<u64>) -> Result<Batches<'_>, Error> {
     let footer = footer(raw)?;
-    let groups = 0..footer.metadata().num_row_groups();
-    Ok(Box::new(groups.flat_map(move |group| -> Batches<'_> {
+    let mut next = 0_u64;
+    let group = |(number, group): (usize, &RowGroupMetaData)| {
+        let here = next..next.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0));
+        next = here.end;
+        let part = both(&here, &range);
+        (!part.is_empty()).then(|| (number, part.start - here.start..part.end - here.start))
+    };
+    let groups: Vec<(usize, Range<u64>)> = footer.metadata().row_groups().iter().enumerate().filter_map(group).collect();
+    Ok(Box::new(groups.into_iter().flat_map(move |(group, within)| -> Batches<'_> {
         let part = Part { raw, footer: &footer, group, mask: ProjectionMask::all() };
         let window = part.window(u64::MAX).and_then(|window| part.check(&window).map(|()| window));
-        match window.and_then(|window| part.reader(window, rows)) {
+        match window.and_then(|window| part.reader(window, rows, within)) {
             Ok(reader) => Box::new(reader.map(move |batch| batch.map_err(|error| raw.error(error)))),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
@@ -54,8 +64,9 @@ pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef
     loop {
         let window = part.window(limit)?;
         let whole = window.whole;
-        let batch =
-            part.reader(window, rows).and_then(|mut reader| reader.next().transpose().map_err(|error| raw.error(error)));
+        let batch = part
+            .reader(window, rows, 0..u64::MAX)
+            .and_then(|mut reader| reader.next().transpose().map_err(|error| raw.error(error)));
         match batch {
             Ok(batch) => return Ok(batch.map(|batch| batch.column(0).clone())),
             Err(error) if whole => return Err(error),
@@ -138,11 +149,15 @@ impl Part<'_> {
         Ok(())
     }
 
-    fn reader(&self, window: Window, rows: usize) -> Result<ParquetRecordBatchReader, Error> {
+    /// Some rows of the group.
+    fn reader(&self, window: Window, rows: usize, within: Range<u64>) -> Result<ParquetRecordBatchReader, Error> {
+        let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
         ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.footer.clone())
             .with_row_groups(vec![self.group])
             .with_projection(self.mask.clone())
             .with_batch_size(rows)
+            .with_offset(number(within.start))
+            .with_limit(number(within.end - within.start))
             .build()
             .map_err(|error| self.raw.error(error))
     }

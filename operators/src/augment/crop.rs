@@ -3,6 +3,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
+use crate::picture::mask::places;
 use crate::random::Draw;
 
 /// Tries to find a crop within the image before its middle is taken (torchvision's number).
@@ -76,6 +77,18 @@ impl Cropper {
             Image::from_slice_u8(side as u32, side as u32, out, PixelType::U8x3).map_err(|error| error.to_string())?;
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
         self.resizer.resize(&source, &mut target, &options).map_err(|error| error.to_string())
+    }
+}
+
+/// Appends the window of a mask, `width` indices a row, as `side x side` bytes.
+pub fn mask(mask: &[u8], width: usize, window: Window, mirrored: bool, side: usize, out: &mut Vec<u8>) {
+    let (mut columns, rows) = (places(window.width, side, 0, side), places(window.height, side, 0, side));
+    if mirrored {
+        columns.reverse();
+    }
+    for row in rows {
+        let start = (window.top + row) * width + window.left;
+        out.extend(columns.iter().map(|column| mask[start + column]));
     }
 }
 

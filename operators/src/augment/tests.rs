@@ -99,6 +99,71 @@ fn crops_are_pillows() {
     }
 }
 
+fn indices() -> Vec<u8> {
+    let index = |at: usize| {
+        let (x, y) = (at % 24, at / 24);
+        ((x * x * 31 + x * y * 7 + y * 17) % 251) as u8
+    };
+    (0..24 * 20).map(index).collect()
+}
+
+#[test]
+fn crops_of_masks_are_pillows() {
+    for (window, expected) in MASKS {
+        let mut found = vec![9];
+        crop::mask(&indices(), 24, window, false, 6, &mut found);
+        assert_eq!(found[1..], expected, "{window:?}");
+        let mut mirrored = Vec::new();
+        crop::mask(&indices(), 24, window, true, 6, &mut mirrored);
+        mirrored.chunks_mut(6).for_each(<[u8]>::reverse);
+        assert_eq!(mirrored, expected);
+    }
+}
+
+/// An image that shows the indices of its mask has a view that does so, too.
+#[test]
+fn masks_are_cropped_and_mirrored_with_their_images() {
+    let (rows, mask) = (6, indices());
+    let plain = table(rows);
+    let shown: Vec<u8> = mask.iter().flat_map(|&index| [index; 3]).collect();
+    let mut fields: Vec<Arc<Field>> = plain.schema().fields().to_vec();
+    fields.push(Arc::new(masks::field(20, 24)));
+    let present = (0..rows).map(|row| row % 2 == 0).collect();
+    let (label, ids) = (plain["label"].clone(), plain[IMAGE_ID].clone());
+    let columns = vec![
+        ids,
+        pixels::array(shown.repeat(rows), 20, 24),
+        label,
+        masks::array(mask.repeat(rows), present, 20, 24).unwrap(),
+    ];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    // Crops of the size of the result are not resized: pixels are those of the image.
+    let config = json!({"side": 20, "scale": [0.8333, 0.8334], "ratio": [1.0, 1.0]});
+    let bound = trial::bind::<Augment>(config.clone(), &[(IMAGES, batch.schema())]).unwrap();
+    assert_eq!(bound.passes(), [IMAGE_ID, "label"]);
+    assert_eq!(bound.reads(IMAGES, &Augment::INPUTS[0]), [IMAGE_ID, PIXELS, MASK]);
+    assert!(masks::is_of(bound.schema().field_with_name(MASK).unwrap(), 20, 20));
+    assert_ne!(bound.settled(), bind(config).unwrap().settled(), "an earlier version handed such a column on as it was");
+    let made = trial::call(bound, &[], &batch).unwrap();
+    let views = Pixels::of(&made).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for (row, mask) in masks::indices(&made).unwrap().enumerate() {
+        let gray: Vec<u8> = views.row(row).chunks(3).map(|pixel| pixel[0]).collect();
+        assert_eq!(mask, (row % 2 == 0).then_some(&gray[..]), "row {row}");
+        seen.insert(gray);
+    }
+    assert!(seen.len() > 2, "views differ");
+    // A column of that name that is of another size is not a mask of these pixels.
+    let schema = batch.schema();
+    let other = schema.fields().iter().map(|field| match field.name().as_str() {
+        MASK => Arc::new(masks::field(24, 20)),
+        _ => field.clone(),
+    });
+    let other = Arc::new(Schema::new(other.collect::<Vec<_>>()));
+    let bound = trial::bind::<Augment>(json!({}), &[(IMAGES, other)]).unwrap();
+    assert_eq!(bound.passes(), [IMAGE_ID, "label", MASK]);
+}
+
 #[test]
 fn views_depend_on_seed_image_and_epoch_alone() {
     let whole = table(9);
@@ -219,5 +284,22 @@ const CROPS: [(Window, [u8; 108]); 3] = [
         217, 96, 141, 181, 152, 112, 141, 194, 101, 128, 139, 169, 93, 112, 141, 59, 98, 95,
         179, 75, 222, 179, 137, 157, 179, 198, 111, 174, 191, 187, 135, 183, 198, 97, 175, 189,
         80, 124, 230, 114, 125, 199, 126, 136, 166, 40, 174, 161, 109, 116, 185, 198, 47, 209,
+    ]),
+];
+
+/// Parts of a mask of 24 x 20 indices, resized to 6 x 6 (`tests/peers/golden/crops.py`).
+#[rustfmt::skip]
+const MASKS: [(Window, [u8; 36]); 3] = [
+    (Window { left: 3, top: 2, width: 17, height: 11 }, [
+        84, 145, 11, 148, 191, 39, 174, 26, 185, 99, 184, 74, 13, 158, 108, 50, 177, 109, 103, 39, 31, 1, 170,
+        144, 193, 171, 205, 203, 163, 179, 32, 52, 128, 154, 156, 214,
+    ]),
+    (Window { left: 0, top: 0, width: 24, height: 20 }, [
+        155, 171, 175, 167, 147, 115, 28, 156, 21, 125, 217, 46, 121, 82, 31, 219, 144, 57, 214, 8, 41, 62,
+        71, 68, 87, 244, 138, 20, 141, 250, 180, 170, 148, 114, 68, 10,
+    ]),
+    (Window { left: 5, top: 4, width: 4, height: 5 }, [
+        230, 97, 97, 26, 26, 17, 31, 156, 156, 92, 92, 90, 83, 215, 215, 158, 158, 163, 83, 215, 215, 158,
+        158, 163, 135, 23, 23, 224, 224, 236, 187, 82, 82, 39, 39, 58,
     ]),
 ];

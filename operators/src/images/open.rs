@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 use tessera_datasets::folder::naming::{Label, Naming};
 use tessera_datasets::formats::{Format, Opened, Options};
+use tessera_datasets::masks::Hiding;
 use tessera_datasets::tar::is_shards;
-use tessera_datasets::{URL_EXAMPLES, URL_SCHEMES, as_url, voc};
+use tessera_datasets::{Files, URL_EXAMPLES, URL_SCHEMES, as_url, masks, voc};
 use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, images, pixels};
 
 use super::Config;
@@ -19,20 +20,23 @@ use crate::operator::{BindError, Binding};
 pub(super) fn open(config: &Config, inputs: &Binding<'_>) -> Result<(Format, Opened), Vec<BindError>> {
     let root = inputs.resolve(&config.path);
     there(&root)?;
+    let masks = config.masks.as_deref().map(|masks| mask_folder(&root, masks)).transpose()?;
     let faulty = |error: tessera_datasets::Error| vec![BindError::key("path", error.to_string())];
-    let format = match config.format {
-        Some(format) => format,
-        None => Format::recognise(inputs.files, &root).map_err(faulty)?,
+    let recognise = |files: &dyn Files| Format::recognise(files, &root).map_err(faulty);
+    let format = match (config.format, &masks) {
+        (Some(format), _) => format,
+        (None, Some(masks)) => recognise(&Hiding::new(inputs.files, root.join(masks)))?,
+        (None, None) => recognise(inputs.files)?,
     };
     if format == Format::Voc {
         check_voc(&config.path, &root)?;
     } else if format == Format::Folder && as_url(&root).is_none() && !root.is_dir() {
         let error = BindError::key("path", format!("`{}` is no folder, and of no format that is known", root.display()));
         return Err(vec![
-            error.help("a data set is a folder of images, a Parquet or HDF5 file of them, or a list of their paths"),
+            error.help("a data set is a folder of images, a Parquet, Arrow or HDF5 file of them, or a list of their paths"),
         ]);
     }
-    let options = options(config, format)?;
+    let options = Options { masks, ..options(config, format)? };
     let opened = format.open(inputs.files, &root, &options).map_err(|error| {
         let error = BindError::key("path", error.to_string());
         vec![if format == Format::Voc { error.help("format = \"folder\" lists images without classes") } else { error }]
@@ -80,7 +84,8 @@ fn options(config: &Config, format: Format) -> Result<Options, Vec<BindError>> {
     };
     belong(&of_folder, &[Format::Folder]);
     belong(&[("ids", config.ids.is_some())], &[Format::WebDataset]);
-    belong(&of_rows, &[Format::Parquet, Format::Hdf5, Format::List]);
+    belong(&of_rows, &[Format::Parquet, Format::Arrow, Format::Hdf5, Format::List]);
+    belong(&[("masks", config.masks.is_some())], &Format::WITH_MASKS);
     let mut patterns = |key: &str, texts: &[String]| -> Vec<Pattern> {
         let pattern = |text: &String| match Pattern::new(text) {
             Ok(pattern) => Some(pattern),
@@ -103,7 +108,22 @@ fn options(config: &Config, format: Format) -> Result<Options, Vec<BindError>> {
     }
     let naming = Naming { label, include, exclude };
     let ids = config.ids.unwrap_or_default();
-    Ok(Options { naming, splits: config.splits, column: config.column.clone(), ids })
+    Ok(Options { naming, splits: config.splits, column: config.column.clone(), ids, masks: None })
+}
+
+/// The folder of masks, as paths have it.
+fn mask_folder(root: &Path, masks: &Path) -> Result<String, Vec<BindError>> {
+    let Some(folder) = masks::folder(masks) else {
+        let message = format!("`{}` is no folder within the data set's", masks.display());
+        let help = "it starts from `path`, as \"SegmentationClass\" does: let `path` be the folder of both images and masks";
+        return Err(vec![BindError::key("masks", message).help(help)]);
+    };
+    let place = root.join(&folder);
+    if as_url(root).is_none() && root.is_dir() && !place.is_dir() {
+        let message = format!("the folder `{}` does not exist", place.display());
+        return Err(vec![BindError::key("masks", message).help("it starts from `path`")]);
+    }
+    Ok(folder)
 }
 
 /// Whether a folder has what VOC's have.

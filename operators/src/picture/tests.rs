@@ -44,7 +44,7 @@ fn png(image: &DynamicImage) -> Vec<u8> {
     bytes
 }
 
-fn with_orientation(jpeg: &[u8], value: u8) -> Vec<u8> {
+pub fn with_orientation(jpeg: &[u8], value: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([value, 0, 0, 0, 0, 0, 0, 0]);
     let mut bytes = jpeg[..2].to_vec();
@@ -57,7 +57,7 @@ fn with_orientation(jpeg: &[u8], value: u8) -> Vec<u8> {
 
 pub fn square(bytes: &[u8], side: usize) -> Result<Vec<u8>, String> {
     let mut out = vec![0; side * side * 3];
-    Decoder::new(MAX_MEGAPIXELS).square(bytes, side, &mut out).map(|()| out)
+    Decoder::new(MAX_MEGAPIXELS).square(bytes, side, &mut out).map(|_| out)
 }
 
 pub fn difference(a: &[u8], b: &[u8]) -> f64 {

@@ -23,10 +23,12 @@ use crate::config::Limits;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
 
 mod layers;
+mod output;
 mod run;
 mod script;
 
 use layers::Layers;
+use output::Output;
 use run::Inference;
 use script::Script;
 
@@ -58,9 +60,13 @@ pub struct Config {
     /// The standard deviation of the same. Default: what the weights' table says.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
-    /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor. Default: none.
+    /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor, or several. Default: none.
     #[serde(default)]
     model: Option<PathBuf>,
+    /// Of a model that yields several tensors, which one is the feature: its place in a tuple or a list, from 0, or its key in a
+    /// dictionary. Default: the model yields one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<Output>,
     /// The network that the weights are of. Default: what their table says.
     #[serde(default)]
     network: Option<Name>,
@@ -194,6 +200,11 @@ type Bound = Result<Option<(Plan, Vec<(String, usize)>)>, Vec<BindError>>;
 impl Infer {
     fn with_weights(config: &Config, weights: &SchemaRef, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
         let mut faults = Vec::new();
+        if config.output.is_some() {
+            let fault =
+                BindError::key(output::KEY, "chooses among a TorchScript model's outputs, and the network is of weights");
+            faults.push(fault.help("leave the key away: `layer` says which of a network's layers is the feature"));
+        }
         let said = weights::network(weights).unwrap_or_else(|error| {
             faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
             weights::Network::default()
@@ -236,13 +247,13 @@ impl Infer {
         let mut faults = Vec::new();
         if config.layer.is_some() {
             let fault = BindError::key("layer", "a TorchScript model has no named layers: its output is the feature");
-            faults.push(fault.help("leave the key away, or script a model that ends at that layer"));
+            faults.push(fault.help("leave the key away, and script a model that ends at that layer, or has it as one of its outputs: output = …"));
         }
         if config.network.is_some() {
             faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
         }
         faults.extend(unsaid(config, given, "a TorchScript model does not say"));
-        let loaded = Script::load(file, size).and_then(|loaded| {
+        let loaded = Script::load(file, config.output.clone(), size).and_then(|loaded| {
             let measured = loaded.map(|(script, shape)| {
                 let pool = config.pool(&shape)?;
                 length(&shape, pool).map(|length| (script, pool, length))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -154,18 +155,24 @@ impl Tensors {
 /// # Errors
 /// Arrow refuses a batch.
 pub fn batches<'a>(schema: &SchemaRef, weights: impl Iterator<Item = Weight<'a>>) -> Result<Vec<RecordBatch>, RunError> {
-    let (mut batches, mut pending, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for weight in weights {
-        if bytes + weight.data.len() > BATCH_BYTES && !pending.is_empty() {
-            batches.push(weights::batch(schema, &pending)?);
-            pending.clear();
-            bytes = 0;
+    let weights: Vec<Weight<'_>> = weights.collect();
+    let cuts = cuts(weights.iter().map(|weight| weight.data.len()));
+    cuts.into_iter().map(|cut| Ok(weights::batch(schema, &weights[cut])?)).collect()
+}
+
+/// The same cuts, by the tensors' bytes. There is at least one batch.
+pub fn cuts(bytes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let (mut cuts, mut start, mut end, mut pending) = (Vec::new(), 0, 0, 0);
+    for bytes in bytes {
+        if pending + bytes > BATCH_BYTES && end > start {
+            cuts.push(start..end);
+            (start, pending) = (end, 0);
         }
-        bytes += weight.data.len();
-        pending.push(weight);
+        pending += bytes;
+        end += 1;
     }
-    batches.push(weights::batch(schema, &pending)?);
-    Ok(batches)
+    cuts.push(start..end);
+    cuts
 }
 
 /// Sizes as libtorch takes them.

@@ -1,21 +1,17 @@
-//! `weights`: a network's tensors from a safetensors file, or random ones.
+//! `weights`: a network's tensors from a file, or random ones.
 //!
-//! Input: none. Output: one row a tensor. Config: below. Which network's the tensors are and how images are normalised for them becomes
-//! the table's metadata: as the file says it (`tessera export` writes it there), or else as the config does; that they say different
-//! things is a fault. So is a file whose tensors are not that network's: all this is in its header, which is read before anything runs.
-//! Exact.
+//! Input: none. Output: one row a tensor. Config: below. Files are safetensors, and what `torch.save` writes of tensors by name
+//! (`tensor_file`), of which nothing is run. Which network's the tensors are and how images are normalised for them becomes the table's
+//! metadata: as the file says it (`tessera export` writes it there), or else as the config does; that they say different things is a
+//! fault. So is a file whose tensors are not that network's: all this is known before any tensor is read. Exact.
 //!
 //! Without a file, the tensors are those that `train` starts from with the pipeline's seed: a baseline for what was learnt.
-//!
-//! The format: <https://github.com/huggingface/safetensors>.
 
 mod file;
 
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_datasets::layout::Found;
@@ -28,15 +24,20 @@ use super::network::{Name, Parameter, walk};
 use super::tensors;
 use crate::config::Limits;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
-use crate::tensor_file::Header;
+use crate::tensor_file::{Entry, Header, TensorFile};
 
 /// Keys of a `weights` stage.
 #[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The safetensors file. Default: none, and the weights of `network` are random.
+    /// The file: safetensors, or what `torch.save` wrote of tensors by name. Default: none, and the weights of `network` are random.
     #[serde(default)]
     path: Option<PathBuf>,
+    /// Of a file that `torch.save` wrote of several dictionaries of tensors (`{"student": …, "teacher": …}`): which one is meant, by its
+    /// key; of a dictionary further in, by all keys that lead to it, as `"model.trunk"`; `""` is the file's own. Default: the only one
+    /// that has matrices or kernels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     /// The network whose tensors these are. Default: what the file says, as `tessera export` writes it; else `infer` must say it.
     #[serde(default)]
     network: Option<Name>,
@@ -69,15 +70,15 @@ pub struct Weights {
 /// Where the tensors come from.
 #[derive(Debug)]
 enum Origin {
-    /// A safetensors file, and its header when the stage was bound.
-    File { file: PathBuf, folder: PathBuf, header: Header },
+    /// A file, the dictionary in it that was asked for, and its header when the stage was bound.
+    File { file: PathBuf, folder: PathBuf, state: Option<String>, header: Header },
     /// The pipeline's seed.
     Seed(Vec<Parameter>),
 }
 
 impl Operator for Weights {
     const NAME: &'static str = "weights";
-    const SUMMARY: &'static str = "a network's tensors from a safetensors file, or random ones";
+    const SUMMARY: &'static str = "a network's tensors from a file (safetensors, or PyTorch's .pth), or random ones";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("tensor", "its name, as torchvision has it"),
         ("shape", "its dimensions"),
@@ -109,12 +110,17 @@ deviation = [0.229, 0.224, 0.225]
                 faults.push(BindError::key("normalisation", "says what `mean` says too").help("leave one of the two away"));
             }
         }
+        if config.state.is_some() && config.path.is_none() {
+            let fault = BindError::key("state", "is for a file of several dictionaries of tensors, and there is no `path`");
+            faults.push(fault.help("leave the key away"));
+        }
         let origin = match (&config.path, config.network) {
-            (Some(path), _) => of_file(inputs.resolve(path), config.classes),
+            (Some(path), _) => of_file(inputs.resolve(path), config.state, config.classes),
             (None, Some(network)) => of_seed(network, config.classes),
             (None, None) => {
                 let fault = BindError::stage("has neither a `path` to weights nor a `network` for random ones");
-                Err(fault.help(format!("path = \"….safetensors\", or network = \"…\", one of: {}", Name::known())))
+                Err(fault
+                    .help(format!("path = \"….safetensors\" or \"….pth\", or network = \"…\", one of: {}", Name::known())))
             }
         };
         let given = table::Network {
@@ -142,12 +148,16 @@ deviation = [0.229, 0.224, 0.225]
 
     fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
         let table::Network { name, mean, deviation, normalisation } = &self.network;
-        vec![
+        let mut settled = vec![
             ("network", serde_json::json!(name)),
             ("mean", serde_json::json!(mean)),
             ("deviation", serde_json::json!(deviation)),
             ("normalisation", serde_json::json!(normalisation)),
-        ]
+        ];
+        if let Origin::File { header: Header { state: Some(state), .. }, .. } = &self.origin {
+            settled.push(("state", serde_json::json!(state)));
+        }
+        settled
     }
 
     fn notes(&self) -> Result<Vec<String>, RunError> {
@@ -166,7 +176,7 @@ deviation = [0.229, 0.224, 0.225]
     }
 }
 
-fn of_file(file: PathBuf, classes: Option<usize>) -> Result<Origin, BindError> {
+fn of_file(file: PathBuf, state: Option<String>, classes: Option<usize>) -> Result<Origin, BindError> {
     if classes.is_some() {
         return Err(BindError::key("classes", "is for random weights: a file has what it has").help("leave the key away"));
     }
@@ -174,10 +184,12 @@ fn of_file(file: PathBuf, classes: Option<usize>) -> Result<Origin, BindError> {
         let fault = BindError::key("path", format!("there is no file {}", file.display()));
         return Err(fault.help("paths start from the folder of the pipeline file"));
     }
-    let header = Header::read(&file)
-        .map_err(|error| BindError::key("path", format!("{} {error}", file.display())).help(error.help()))?;
+    let found = TensorFile::open(&file, state.as_deref()).map_err(|error| {
+        let key = if error.is_choice() { "state" } else { "path" };
+        BindError::key(key, format!("{} {error}", file.display())).help(error.help(&file))
+    })?;
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(Origin::File { file, folder, header })
+    Ok(Origin::File { file, folder, state, header: found.header })
 }
 
 fn of_seed(network: Name, classes: Option<usize>) -> Result<Origin, BindError> {
@@ -215,67 +227,62 @@ impl Source for Tensors {
 
     fn read(
         &self,
-        files: &dyn Files,
+        _: &dyn Files,
         _: &[Fingerprint],
         emit: &mut dyn FnMut(Found) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let schema = &self.weights.schema;
-        let (file, header) = match &self.weights.origin {
-            Origin::File { file, header, .. } => (file, header),
+        let (file, state, header) = match &self.weights.origin {
+            Origin::File { file, state, header, .. } => (file, state, header),
             Origin::Seed(parameters) => {
                 let tensors = tensors::Tensors::initial(parameters, self.seed, tch::Device::Cpu)?;
                 return tensors.write(schema)?.into_iter().try_for_each(|batch| emit(batch.into()));
             }
         };
-        let bytes = files.read(file)?;
-        let malformed = |error: safetensors::SafeTensorError| RunError::Format {
-            path: file.clone(),
-            message: format!("is no safetensors file: {error}"),
-        };
-        let held = SafeTensors::deserialize(&bytes).map_err(malformed)?;
+        let refused = |message: String| RunError::Format { path: file.clone(), message };
+        let found = TensorFile::open(file, state.as_deref()).map_err(|error| refused(error.to_string()))?;
         // The table's metadata, and all that was checked, is of the header that was there when the stage was bound.
-        if SafeTensors::read_metadata(&bytes).map_err(malformed).map(|(_, found)| Header::of(&found))? != *header {
-            let message = "was replaced by another while the pipeline was checked: run again".to_owned();
-            return Err(RunError::Format { path: file.clone(), message });
+        if found.header != *header {
+            return Err(refused("was replaced by another while the pipeline was checked: run again".to_owned()));
         }
-        let prefix = &self.weights.prefix;
-        let mut tensors = held.tensors();
-        tensors.retain_mut(|(name, _)| match name.strip_prefix(prefix.as_str()) {
-            Some(own) => {
-                *name = own.to_owned();
-                true
+        let prefix = self.weights.prefix.as_str();
+        let own = |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor));
+        let wanted: Vec<(&str, &Entry)> = header.tensors.iter().filter_map(own).collect();
+        for batch in tensors::cuts(wanted.iter().map(|(_, tensor)| tensor.bytes())) {
+            let mut held = Vec::new();
+            for &(name, tensor) in &wanted[batch] {
+                let data = found.data(tensor).map_err(|error| refused(format!("cannot be read: {error}")))?;
+                if let Some(value) = not_finite(&tensor.dtype, &data) {
+                    let message =
+                        format!("its tensor `{prefix}{name}` has the value {value}: such weights give no sound features");
+                    return Err(refused(message));
+                }
+                held.push((name, tensor, data));
             }
-            None => false,
-        });
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        if let Some((name, value)) = tensors.iter().find_map(|(name, view)| Some((name, not_finite(view)?))) {
-            let message = format!("its tensor `{prefix}{name}` has the value {value}: such weights give no sound features");
-            return Err(RunError::Format { path: file.clone(), message });
+            let rows = held.iter().map(|(name, tensor, data)| Weight {
+                tensor: name,
+                shape: tensor.shape.iter().map(|&side| side as i64).collect(),
+                dtype: &tensor.dtype,
+                data,
+            });
+            emit(table::batch(schema, &rows.collect::<Vec<_>>())?.into())?;
         }
-        let dtypes: Vec<_> = tensors.iter().map(|(_, view)| view.dtype().to_string()).collect();
-        let weights = tensors.iter().zip(&dtypes).map(|((name, view), dtype)| Weight {
-            tensor: name,
-            shape: view.shape().iter().map(|&side| side as i64).collect(),
-            dtype,
-            data: view.data(),
-        });
-        tensors::batches(schema, weights)?.into_iter().try_for_each(|batch| emit(batch.into()))
+        Ok(())
     }
 }
 
 /// A value of a tensor that is infinite or no number.
-fn not_finite(view: &TensorView<'_>) -> Option<f64> {
-    let data = view.data();
+fn not_finite(dtype: &str, data: &[u8]) -> Option<f64> {
     let wide = |value: f32| Some(f64::from(value)).filter(|value| !value.is_finite());
-    match view.dtype() {
-        Dtype::F32 => data.chunks_exact(4).find_map(|b| wide(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-        Dtype::BF16 => data.chunks_exact(2).find_map(|b| wide(f32::from_le_bytes([0, 0, b[0], b[1]]))),
-        Dtype::F64 => {
+    match dtype {
+        "F32" => data.chunks_exact(4).find_map(|b| wide(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        "BF16" => data.chunks_exact(2).find_map(|b| wide(f32::from_le_bytes([0, 0, b[0], b[1]]))),
+        "F64" => {
             let values = data.chunks_exact(8).filter_map(|b| b.try_into().ok().map(f64::from_le_bytes));
             values.into_iter().find(|value| !value.is_finite())
         }
         // Five bits of exponent, all of them set.
-        Dtype::F16 => data.chunks_exact(2).find_map(|b| {
+        "F16" => data.chunks_exact(2).find_map(|b| {
             let bits = u16::from_le_bytes([b[0], b[1]]);
             let value =
                 if bits & 0x3ff != 0 { f64::NAN } else { f64::INFINITY.copysign(if bits >> 15 == 1 { -1.0 } else { 1.0 }) };

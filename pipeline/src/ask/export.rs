@@ -8,6 +8,8 @@ pub mod csv;
 pub mod format;
 pub mod hdf5;
 pub mod images;
+pub mod imports;
+mod json;
 pub mod npy;
 pub mod safetensors;
 

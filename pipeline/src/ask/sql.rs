@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod canonical;
 pub mod cells;
+mod groups;
 pub mod least;
 pub mod limits;
 pub mod output;
@@ -13,6 +14,8 @@ pub mod snapshot;
 pub mod spill;
 pub mod streamed;
 pub mod system;
+mod tally;
+pub mod unknown;
 pub mod width;
 
 use std::collections::BTreeSet;

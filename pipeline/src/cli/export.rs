@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use arrow::datatypes::SchemaRef;
 use clap::Args;
+use tessera_datasets::layout::Access;
 use tessera_schemas::IMAGE_ID;
 
 use super::{InFile, Namespace, Session, Usage, counted, summary, tell_notes};
-use crate::ask::export::format::FileFormat;
+use crate::ask::export::format::{FileFormat, Named};
 use crate::ask::export::images::{self, Wanted};
+use crate::ask::export::imports::places::{Gathered, Places};
+use crate::ask::export::imports::{self, Program};
 use crate::ask::export::safetensors::{Columns, ids_path, is_weights};
 use crate::ask::export::{self, NewFile, Rows, safetensors};
 use crate::ask::meanwhile;
+use crate::engine::fetch::Place;
 use crate::watch::progress::Reporter;
 
 /// Which table to write, and where to.
@@ -23,21 +27,24 @@ pub struct Export {
     file: InFile,
     /// The stage whose table is written; views are computed.
     stage: String,
-    /// The file to write; its ending says the format.
-    #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::FilePath, required_unless_present = "images")]
+    /// The file to write; its ending says the format. Of fiftyone, the folder.
+    #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, required_unless_present = "images")]
     output: Option<PathBuf>,
     /// Write the rows' images: below a folder, into a WebDataset .tar, or into a .parquet for Hugging Face's `datasets`.
-    #[arg(long, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, conflicts_with_all = ["output", "format", "columns"])]
+    #[arg(long, value_name = "OUT", value_hint = clap::ValueHint::AnyPath)]
     images: Option<PathBuf>,
-    /// With --images: the column with the class of an image, such as cluster: a folder a class.
-    #[arg(long, value_name = "COLUMN", requires = "images")]
+    /// The column with the class of an image, such as cluster: with --images a folder a class, in an import file the label.
+    #[arg(long, value_name = "COLUMN")]
     by: Option<String>,
     /// With --images and a folder: hard links where the images are whole files of the same disk, in place of copies.
     #[arg(long, requires = "images")]
     hard_links: bool,
     /// The format, whatever the ending.
     #[arg(long, value_enum)]
-    format: Option<FileFormat>,
+    format: Option<Named>,
+    /// Of label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
+    #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
+    document_root: Option<PathBuf>,
     /// Only these columns, in this order.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     columns: Vec<String>,
@@ -53,14 +60,17 @@ pub struct Export {
 
 impl Export {
     pub(super) fn run(self, threads: Option<u16>) -> Result<()> {
+        self.check()?;
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let catalog = &session.catalog;
         let node = session.stage(&self.stage)?;
-        if let Some(to) = &self.images {
-            return self.images(&session, node, to);
-        }
         let output = self.output.as_deref().unwrap_or(Path::new(""));
-        let format = self.format.map_or_else(|| FileFormat::of(output).map_err(Usage), Ok)?;
+        let format = match (self.format, &self.images) {
+            (Some(Named::Import(program)), _) => return self.import(&session, node, program, output),
+            (_, Some(to)) => return self.images(&session, node, to, &mut |_, _| {}),
+            (Some(Named::File(format)), None) => format,
+            (None, None) => FileFormat::of(output).map_err(Usage)?,
+        };
         let schema = export::columns(&catalog.schema(node), &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
         catalog.engine.interrupt.install()?;
         tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
@@ -109,21 +119,93 @@ impl Export {
         };
         bar.close();
         let bytes = file.finish()?;
+        let columns =
+            if thing == "row" { format!(" of {}", counted(schema.fields().len(), "column")) } else { String::new() };
         let counted = counted(count as usize, thing);
-        reporter.say(&format!("{}: {counted}, {bytes} bytes{beside}", output.display()));
+        reporter.say(&format!("{}: {counted}{columns}, {bytes} bytes{beside}", output.display()));
         summary::left_out(&dropped);
         Ok(())
     }
 
-    /// Writes the images of a table's rows.
-    fn images(&self, session: &Session, node: usize, to: &Path) -> Result<()> {
+    /// Refuses options that do not go together.
+    fn check(&self) -> Result<(), Usage> {
+        let program = match self.format {
+            Some(Named::Import(program)) => Some(program),
+            _ => None,
+        };
+        let images = self.images.as_deref();
+        let wrong = match program {
+            None if images.is_some() && (self.output.is_some() || self.format.is_some() || !self.columns.is_empty()) => {
+                "--images writes images alone: --output, --format and --columns are of tables, and --format fiftyone or label-studio \
+                 of both"
+            }
+            None if images.is_none() && self.by.is_some() => {
+                "--by names the class of images: it goes with --images, --format fiftyone or --format label-studio"
+            }
+            Some(_) if self.output.is_none() => "--output says where the import file is written",
+            Some(_) if images.is_some_and(|to| !images::is_folder(to)) => {
+                "an import file refers to images that are files of their own: --images FOLDER"
+            }
+            _ if self.document_root.is_some() && program != Some(Program::LabelStudio) => {
+                "--document-root goes with --format label-studio"
+            }
+            _ => return Ok(()),
+        };
+        Err(Usage(wrong.to_owned()))
+    }
+
+    /// Writes the import file of a program, and the images that it refers to before it, if that is wanted.
+    fn import(&self, session: &Session, node: usize, program: Program, output: &Path) -> Result<()> {
+        let (catalog, handle) = (&session.catalog, session.runtime.handle());
+        let places = match &self.images {
+            Some(to) => {
+                let mut copies = Gathered::default();
+                self.images(session, node, to, &mut |id, path| copies.push(id, path, false))?;
+                Places::ById(vec![copies.at(Place { root: to.clone(), access: Access::Bytes })])
+            }
+            None => {
+                catalog.engine.interrupt.install()?;
+                tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
+                Places::open(catalog, node, handle)?
+            }
+        };
+        let reporter = Reporter::new(self.quiet);
+        let bar = reporter.bar(&self.stage);
+        let wanted = imports::Wanted {
+            program,
+            by: self.by.clone(),
+            columns: self.columns.clone(),
+            document_root: self.document_root.clone(),
+            force: self.force,
+        };
+        let open = |schema: &SchemaRef| handle.block_on(Rows::open(catalog, node, schema));
+        let written = imports::write(catalog, node, output, &wanted, &places, open, &bar);
+        bar.close();
+        let (written, rows) = written?;
+        let (images, columns) = (counted(written.rows as usize, "image"), counted(written.columns, "column"));
+        let mut line = format!("{}: {images} of {columns}, {} bytes", output.display(), written.bytes);
+        written.beside.iter().for_each(|beside| line.push_str(&format!("; {beside}")));
+        if !written.left_out.is_empty() {
+            line.push_str(&format!("; left out, having no place there: {}", written.left_out.join(", ")));
+        }
+        reporter.say(&line);
+        if written.without_size > 0 {
+            let images = counted(written.without_size as usize, "image");
+            reporter.warn(&format!("the boxes of {images} are left out: width and height are not known"));
+        }
+        summary::left_out(&rows.dropped());
+        Ok(())
+    }
+
+    /// Writes the images of a table's rows; `placed` is told of each file.
+    fn images(&self, session: &Session, node: usize, to: &Path, placed: &mut dyn FnMut(&str, &str)) -> Result<()> {
         let catalog = &session.catalog;
         catalog.engine.interrupt.install()?;
         tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
         let reporter = Reporter::new(self.quiet);
         let bar = reporter.bar(&self.stage);
         let wanted = Wanted { by: self.by.clone(), hard_links: self.hard_links, force: self.force };
-        let count = session.runtime.block_on(images::write(catalog, node, to, &wanted, &bar));
+        let count = session.runtime.block_on(images::write(catalog, node, to, &wanted, &bar, placed));
         bar.close();
         reporter.say(&format!("{}: {}", to.display(), counted(count? as usize, "image")));
         Ok(())

@@ -17,7 +17,7 @@ use crate::ask::export::NewFile;
 use crate::ask::meanwhile;
 use crate::ask::show::show;
 use crate::ask::sql::output::Format;
-use crate::watch::progress::tell;
+use crate::watch::progress::Reporter;
 
 /// Images that people are told the names of.
 const LISTED: usize = 32;
@@ -41,6 +41,9 @@ pub struct Show {
     /// Overwrite a file that is there.
     #[arg(long)]
     force: bool,
+    /// Say nothing but what is wrong: the legend alone is printed.
+    #[arg(long, short)]
+    quiet: bool,
     #[command(flatten)]
     namespace: Namespace,
     #[command(flatten)]
@@ -60,7 +63,7 @@ impl Show {
             .write_image(&canvas.pixels, canvas.width as u32, canvas.height as u32, ExtendedColorType::Rgb8)
             .with_context(|| format!("cannot write {}", self.picture.display()))?;
         file.finish()?;
-        let legend = &shown.legend;
+        let (legend, reporter) = (&shown.legend, Reporter::new(self.quiet));
         let mut columns = vec![
             ("row", numbers(legend.iter().map(|entry| Some(entry.row as i64)))),
             ("column", numbers(legend.iter().map(|entry| Some(entry.column as i64)))),
@@ -78,11 +81,11 @@ impl Show {
         if self.output.format != Format::Text || (1..=LISTED).contains(&legend.len()) {
             print_columns(out, columns, self.output.format)?;
         } else if !legend.is_empty() {
-            tell(format_args!("{} images: --format csv lists them", legend.len()));
+            reporter.say(&format!("{} images: --format csv lists them", legend.len()));
         }
-        tell(format_args!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height));
+        reporter.say(&format!("{}: {} x {} pixels", self.picture.display(), canvas.width, canvas.height));
         if let Some(note) = &shown.note {
-            tell(note);
+            reporter.say(note);
         }
         summary::left_out(&shown.dropped);
         Ok(())

@@ -142,7 +142,8 @@ fn answer(session: &Session, query: &str, limits: Limits, out: &mut dyn Write, t
             let file = NewFile::create(&path, force)?;
             let count = write(&mut rows, format, &file, threads, &reporter)?;
             let bytes = file.finish()?;
-            reporter.say(&format!("{}: {}, {bytes} bytes", path.display(), counted(count as usize, "row")));
+            let (rows, columns) = (counted(count as usize, "row"), counted(rows.schema.fields().len(), "column"));
+            reporter.say(&format!("{}: {rows} of {columns}, {bytes} bytes", path.display()));
         }
     }
     let end = rows.end();

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{Array as _, BinaryBuilder, RecordBatch};
+use arrow::array::{Array as _, BinaryArray, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use serde::{Deserialize, Serialize};
 use tessera_datasets::UNREADABLE;
 use tessera_datasets::layout::Access;
 use tessera_operators::operator::RunError;
 use tessera_schemas::images::{self, Source};
+use tessera_schemas::masks::{self, Located};
 use tessera_schemas::{BYTES, IMAGE_ID, meta, printable, text};
 
 use super::Engine;
@@ -41,74 +42,154 @@ pub fn fetch(
     roots: &BTreeMap<String, Place>,
     batch: &RecordBatch,
 ) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
-    let files = engine.files.as_ref();
-    let schema = batch.schema();
-    let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
-    let named = stage.and_then(|stage| roots.get(stage));
-    let others = roots.values().filter(|place| named.is_none_or(|named| named != *place));
-    let places: Vec<&Place> = named.into_iter().chain(others).collect();
-    let Some((first, others)) = places.split_first() else {
-        return Err(RunError::Engine("no data set is known for the column `source`".into()));
-    };
-    let read = |place: &Place, sources: &[Source<'_>]| place.access.read_each(files, &place.root, &engine.unpacked, sources);
-    let mut bytes = BinaryBuilder::new();
-    let mut unread = Vec::new();
+    let reads = Reads::of(engine, roots, batch)?;
     let digests = text(batch, "digest").ok();
-    let ids = text(batch, IMAGE_ID)?;
-    let sources: Vec<Source<'_>> = images::sources(batch)?.collect();
-    let lanes = first.access.at_once(files, &first.root).clamp(1, sources.len().max(1));
-    for (chunk, wanted) in sources.chunks(lanes).enumerate() {
-        let refused: Vec<Option<String>> = wanted.iter().map(refusal).collect();
-        let reads = wanted.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
-        let reads: Vec<Source<'_>> = reads.map(|(source, _)| source.clone()).collect();
-        let mut outcomes = read(first, &reads).into_iter();
-        for (row, refused) in (chunk * lanes..).zip(refused) {
-            if let Some(reason) = refused {
+    let digest = |row: usize| digests.filter(|digests| digests.is_valid(row)).map(|digests| digests.value(row));
+    let wanted = images::sources(batch)?.enumerate().map(|(row, source)| Wanted { row, source, digest: digest(row) });
+    let (mut bytes, mut unread) = (BinaryBuilder::new(), Vec::new());
+    reads.each(&wanted.collect::<Vec<_>>(), &mut |row, read| {
+        match read {
+            Ok(read) => bytes.append_value(read),
+            Err(reason) => {
                 bytes.append_null();
                 unread.push((row, reason));
-                continue;
-            }
-            let mut outcome = outcomes.next().unwrap_or_else(|| Err(cut_short(&first.root)));
-            let source = &sources[row];
-            let listed = digests.filter(|digests| digests.is_valid(row)).map(|digests| digests.value(row));
-            let changed = |reason: String| RunError::Row { image_id: ids.value(row).to_owned(), reason };
-            let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
-            let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
-            for place in others {
-                if fits {
-                    break;
-                }
-                match read(place, std::slice::from_ref(source)).pop().unwrap_or_else(|| Err(cut_short(&place.root))) {
-                    Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
-                    Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
-                    _ => {}
-                }
-            }
-            match outcome {
-                Ok(read) if fits => bytes.append_value(read),
-                Ok(_) => {
-                    let mut voided = engine.voided.lock().unwrap_or_else(PoisonError::into_inner);
-                    voided.extend(roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
-                    let path = first.root.join(source.path);
-                    let path = path.to_string_lossy();
-                    return Err(changed(format!("{} changed after it was listed; run again", printable(&path))));
-                }
-                Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
-                    let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
-                    return Err(changed(reason));
-                }
-                Err(error) => {
-                    bytes.append_null();
-                    unread.push((row, format!("cannot be read: {error}")));
-                }
             }
         }
-    }
-    let mut fields: Vec<Arc<Field>> = schema.fields().to_vec();
+        Ok(())
+    })?;
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().to_vec();
     fields.push(Arc::new(Field::new(BYTES, DataType::Binary, true)));
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(bytes.finish()));
     Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, unread))
+}
+
+/// Puts the bytes of masks in the place of a column that says where they lie. Blocks on IO.
+///
+/// # Errors
+/// A mask is not what was listed, as with [`fetch`], or can be none.
+pub fn fetch_masks(engine: &Engine, roots: &BTreeMap<String, Place>, batch: &RecordBatch) -> Result<RecordBatch, RunError> {
+    let schema = batch.schema();
+    let Some(at) = schema.fields().iter().position(|field| masks::is_located(field)) else { return Ok(batch.clone()) };
+    let reads = Reads::of(engine, roots, batch)?;
+    let wanted = masks::located(batch)?.enumerate().filter_map(|(row, mask)| {
+        let Located { path, length, digest } = mask?;
+        let source = Source { path, offset: None, length: Some(length), row: None };
+        Some(Wanted { row, source, digest: Some(digest) })
+    });
+    let mut found: Vec<Option<Vec<u8>>> = vec![None; batch.num_rows()];
+    reads.each(&wanted.collect::<Vec<_>>(), &mut |row, read| {
+        let mask = read.map_err(|reason| reads.fault(row, format!("its mask {reason}")))?;
+        found[row] = Some(mask);
+        Ok(())
+    })?;
+    let (mut fields, mut columns) = (schema.fields().to_vec(), batch.columns().to_vec());
+    fields[at] = Arc::new(Field::new(masks::MASK, DataType::Binary, true));
+    columns[at] = Arc::new(found.iter().map(Option::as_deref).collect::<BinaryArray>());
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// A file, or a part of one, that a row needs.
+struct Wanted<'a> {
+    row: usize,
+    source: Source<'a>,
+    /// What its bytes should hash to, if that is known.
+    digest: Option<&'a str>,
+}
+
+/// Where the files of a batch's rows may lie.
+struct Reads<'a> {
+    engine: &'a Engine,
+    roots: &'a BTreeMap<String, Place>,
+    /// The data set that `source` names, if it does, before the others.
+    places: Vec<&'a Place>,
+    ids: &'a StringArray,
+}
+
+impl<'a> Reads<'a> {
+    fn of(engine: &'a Engine, roots: &'a BTreeMap<String, Place>, batch: &'a RecordBatch) -> Result<Self, RunError> {
+        let schema = batch.schema_ref();
+        let stage = schema.field_with_name("source").ok().and_then(|field| field.metadata().get(meta::STAGE));
+        let named = stage.and_then(|stage| roots.get(stage));
+        let others = roots.values().filter(|place| named.is_none_or(|named| named != *place));
+        let places = named.into_iter().chain(others).collect();
+        Ok(Self { engine, roots, places, ids: text(batch, IMAGE_ID)? })
+    }
+
+    fn fault(&self, row: usize, reason: String) -> RunError {
+        RunError::Row { image_id: self.ids.value(row).to_owned(), reason }
+    }
+
+    fn read(&self, place: &Place, sources: &[Source<'_>]) -> Vec<Result<Vec<u8>, tessera_datasets::Error>> {
+        place.access.read_each(self.engine.files.as_ref(), &place.root, &self.engine.unpacked, sources)
+    }
+
+    /// Reads what rows need, in their order; `take` gets the bytes of each, or why they cannot be read and never could.
+    fn each(
+        &self,
+        wanted: &[Wanted<'_>],
+        take: &mut dyn FnMut(usize, Result<Vec<u8>, String>) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        let Some((first, others)) = self.places.split_first() else {
+            return Err(RunError::Engine("no data set is known for the column `source`".into()));
+        };
+        let lanes = first.access.at_once(self.engine.files.as_ref(), &first.root).clamp(1, wanted.len().max(1));
+        for chunk in wanted.chunks(lanes) {
+            let refused: Vec<Option<String>> = chunk.iter().map(|wanted| refusal(&wanted.source)).collect();
+            let reads = chunk.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+            let reads: Vec<Source<'_>> = reads.map(|(wanted, _)| wanted.source.clone()).collect();
+            let mut outcomes = self.read(first, &reads).into_iter();
+            for (wanted, refused) in chunk.iter().zip(refused) {
+                let read = match refused {
+                    Some(reason) => Err(reason),
+                    None => {
+                        let outcome = outcomes.next().unwrap_or_else(|| Err(cut_short(&first.root)));
+                        self.held(wanted, outcome, first, others)?
+                    }
+                };
+                take(wanted.row, read)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was read, held against its digest.
+    fn held(
+        &self,
+        wanted: &Wanted<'_>,
+        mut outcome: Result<Vec<u8>, tessera_datasets::Error>,
+        first: &Place,
+        others: &[&Place],
+    ) -> Result<Result<Vec<u8>, String>, RunError> {
+        let Wanted { row, source, digest: listed } = wanted;
+        let is_listed = |read: &[u8]| listed.is_none_or(|digest| digest == key::short(&blake3::hash(read)));
+        let mut fits = outcome.as_ref().is_ok_and(|read| is_listed(read));
+        for place in others {
+            if fits {
+                break;
+            }
+            match self.read(place, std::slice::from_ref(source)).pop().unwrap_or_else(|| Err(cut_short(&place.root))) {
+                Ok(other) if is_listed(&other) => (outcome, fits) = (Ok(other), true),
+                Err(error) if listed.is_some_and(|digest| digest.starts_with(UNREADABLE)) => outcome = Err(error),
+                _ => {}
+            }
+        }
+        match outcome {
+            Ok(read) if fits => Ok(Ok(read)),
+            Ok(_) => {
+                let mut voided = self.engine.voided.lock().unwrap_or_else(PoisonError::into_inner);
+                voided.extend(self.roots.keys().map(|stage| (stage.clone(), source.path.to_owned())));
+                let path = first.root.join(source.path);
+                let path = path.to_string_lossy();
+                Err(self.fault(*row, format!("{} changed after it was listed; run again", printable(&path))))
+            }
+            Err(error) if listed.is_some_and(|digest| !digest.starts_with(UNREADABLE)) => {
+                let reason = format!("cannot be read, and could be when it was listed: {error}; run again");
+                Err(self.fault(*row, reason))
+            }
+            Err(error) => Ok(Err(format!("cannot be read: {error}"))),
+        }
+    }
 }
 
 /// Why a row's bytes are not read, if so.
@@ -125,6 +206,6 @@ fn cut_short(root: &Path) -> tessera_datasets::Error {
 }
 
 /// Whether a path stays in the folder that it starts from, as far as it says itself: a table of a user's may say anything.
-fn is_within(path: &str) -> bool {
+pub fn is_within(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }

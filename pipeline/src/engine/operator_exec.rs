@@ -24,7 +24,7 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tessera_operators::operator::{MapFn, RunError};
-use tessera_schemas::images;
+use tessera_schemas::{images, masks};
 
 use super::Engine;
 use super::convert::wrap;
@@ -329,7 +329,12 @@ fn cuts(batch: &RecordBatch, row_bytes: usize, block: usize) -> Vec<usize> {
         Ok(sources) => sources.map(|source| source.length.unwrap_or(0) as usize).collect(),
         Err(_) => Vec::new(),
     };
-    let size = |row: usize| row_bytes + encoded.get(row).copied().unwrap_or(own);
+    let masks: Vec<usize> = match masks::located(batch) {
+        Ok(masks) => masks.map(|mask| mask.map_or(0, |mask| mask.length as usize)).collect(),
+        Err(_) => Vec::new(),
+    };
+    let file_bytes = |row: usize| encoded.get(row).map(|bytes| bytes.saturating_add(masks.get(row).copied().unwrap_or(0)));
+    let size = |row: usize| file_bytes(row).unwrap_or(own).saturating_add(row_bytes);
     let mut cuts = Vec::new();
     let mut start = 0;
     while start < rows {

@@ -7,10 +7,10 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tessera_operators::operator::{Dropped, Inputs, Map, MapFn, RunError, Scope};
 use tessera_schemas::images::{self, Source};
-use tessera_schemas::{IMAGE_ID, text};
+use tessera_schemas::{IMAGE_ID, masks, text};
 
 use super::Engine;
-use super::fetch::{Place, fetch};
+use super::fetch::{Place, fetch, fetch_masks};
 use super::shuffle::original;
 use crate::store::DroppedRow;
 
@@ -146,12 +146,14 @@ impl Step {
             .collect())
     }
 
-    /// Adds the column of bytes that the batch's `source` points at. Blocks on IO.
+    /// Adds the column of bytes that the batch's `source` points at, and those of masks, if it needs these. Blocks on IO.
     ///
     /// # Errors
     /// As [`fetch`](super::fetch::fetch).
     pub fn fetch(&self, engine: &Engine, batch: &RecordBatch) -> Result<(RecordBatch, Vec<(usize, String)>), RunError> {
-        fetch(engine, &self.roots, batch)
+        let (batch, unread) = fetch(engine, &self.roots, batch)?;
+        let with_masks = self.columns.iter().any(|column| column == masks::MASK);
+        Ok((if with_masks { fetch_masks(engine, &self.roots, &batch)? } else { batch }, unread))
     }
 }
 

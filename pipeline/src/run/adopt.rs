@@ -21,7 +21,8 @@ pub fn adopt(catalog: &Catalog, node: usize, from: &StageStore, found: &Manifest
         };
         let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (schema, inputs) = (Some(catalog.plan.stages[node].schema.clone()), catalog.plan.graph.inputs(node));
-        let manifest = Manifest { id, metrics, created, run: run.to_owned(), schema, inputs, ..found.clone() };
+        let run = run.to_owned();
+        let manifest = Manifest { id, metrics, created, run, schema, inputs, rewrite_of: None, ..found.clone() };
         store.publish(&manifest)?;
         Ok(manifest)
     };

@@ -115,6 +115,7 @@ pub(super) async fn execute(
         metrics,
         machine,
         started_from,
+        rewrite_of: None,
         schema: Some(catalog.plan.stages[node].schema.clone()),
         inputs: graph.inputs(node),
     };

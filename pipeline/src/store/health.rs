@@ -21,8 +21,10 @@ use super::key::short;
 use super::manifest::Part;
 use super::storage::{Ranges, Storage};
 
-/// Bytes of a part's file that have a hash of their own.
+/// Bytes of a part's file that have a hash of their own, where the part does not say.
 pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
+/// The same of a new part of narrow rows: a column of numbers takes less than the others' block.
+pub(crate) const NARROW_BLOCK_BYTES: u64 = 64 << 10;
 /// Bytes that are hashed at once.
 const HASHED_BYTES: u64 = 1 << 20;
 /// Hexadecimal digits of a checksum in messages.
@@ -102,7 +104,8 @@ impl Health {
         if part.blocks.is_empty() {
             self.check(name, part)?;
         }
-        let (first, last) = (range.start / BLOCK_BYTES, range.end.saturating_sub(1) / BLOCK_BYTES);
+        let block_bytes = part.block_bytes();
+        let (first, last) = (range.start / block_bytes, range.end.saturating_sub(1) / block_bytes);
         let is_checked = || {
             let sound = known.sound.lock().unwrap_or_else(PoisonError::into_inner);
             (first..=last).all(|block| sound.contains(&block))
@@ -114,7 +117,7 @@ impl Health {
         };
         // Whole blocks, where one has to be checked.
         let read = if unchecked {
-            first * BLOCK_BYTES..((last + 1) * BLOCK_BYTES).min(part.bytes.max(range.end))
+            first * block_bytes..(last + 1).saturating_mul(block_bytes).min(part.bytes.max(range.end))
         } else {
             range.clone()
         };
@@ -130,11 +133,11 @@ impl Health {
             }
         };
         if unchecked {
-            for (number, block) in (first..).zip(bytes.chunks(BLOCK_BYTES as usize)) {
+            for (number, block) in (first..).zip(bytes.chunks(block_bytes as usize)) {
                 if part.blocks.get(number as usize).is_none_or(|sum| *sum != short(&blake3::hash(block))) {
                     // What is damaged is told of the file as a whole.
                     self.check(name, part)?;
-                    let found = format!("another at byte {}", number * BLOCK_BYTES);
+                    let found = format!("another at byte {}", number * block_bytes);
                     return Err(Damaged::new("part", &self.storage.place(name), sum(part), found).into());
                 }
             }
@@ -288,7 +291,7 @@ impl ChunkReader for PartReader {
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         // Read ahead is for headers of pages.
-        let end = (start + BLOCK_BYTES).min(self.part.bytes);
+        let end = (start + self.part.block_bytes()).min(self.part.bytes);
         Ok(self.read(start..end.max(start)).map_err(external)?.reader())
     }
 

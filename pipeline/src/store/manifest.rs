@@ -1,6 +1,7 @@
 //! Manifests: what a snapshot is made of.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -8,13 +9,15 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::digest::{Digest, TableDigest};
 
+use super::health::BLOCK_BYTES;
 use super::key::KeyParts;
 use super::seal;
 use super::storage::Storage;
 
 /// The newest format of a manifest; what has a higher number is left alone. The second one is that of manifests with parts that lack rows
-/// of their files; earlier versions would show those.
-pub const FORMAT: u32 = 2;
+/// of their files; earlier versions would show those. The third one is that of parts that say how long their blocks are; earlier versions
+/// would take them for damaged.
+pub const FORMAT: u32 = 3;
 
 /// A published table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub struct Manifest {
     /// The snapshot of the same stage whose table it goes on from. No part of the key.
     #[serde(default)]
     pub started_from: Option<String>,
+    /// The snapshot of the same stage whose rows these are, in files that hold no others: see [`StageStore::compact`](super::StageStore::compact).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite_of: Option<String>,
     /// Its columns; not known of snapshots of earlier versions, whose parts have them.
     #[serde(default, with = "super::schema::known")]
     pub schema: Option<SchemaRef>,
@@ -82,10 +88,12 @@ pub struct Part {
     pub bytes: u64,
     /// Hash of the file.
     pub checksum: String,
-    /// Hashes of its blocks of [`BLOCK_BYTES`](super::health::BLOCK_BYTES), so that who reads some columns checks no more than what is
-    /// read; none of parts of earlier versions.
+    /// Hashes of its blocks, so that who reads some columns checks no more than what is read; none of parts of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<String>,
+    /// Bytes of a block, if it is not [`BLOCK_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<NonZeroU64>,
     /// Column digests of its rows.
     pub digests: BTreeMap<String, String>,
     /// Its smallest and largest `image_id`.
@@ -115,6 +123,11 @@ pub struct DroppedRow {
 }
 
 impl Part {
+    /// Bytes of a block.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_bytes.map_or(BLOCK_BYTES, NonZeroU64::get)
+    }
+
     /// Its digests.
     ///
     /// # Errors
@@ -159,6 +172,11 @@ impl Manifest {
         let dropped = self.parts.iter_mut().flat_map(|part| &mut part.dropped);
         dropped.filter(|row| row.stage == before).for_each(|row| stage.clone_into(&mut row.stage));
         self
+    }
+
+    /// The snapshot that a run made with these rows: itself, or the one that it is a rewrite of.
+    pub fn original(&self) -> &str {
+        self.rewrite_of.as_ref().unwrap_or(&self.id)
     }
 
     /// Rows of the table.
@@ -211,7 +229,7 @@ mod tests {
     fn manifests_of_earlier_versions_are_read() {
         let manifest: Manifest = serde_json::from_value(earlier()).unwrap();
         assert_eq!((&manifest.schema, manifest.inputs.len(), manifest.parts[0].blocks.len()), (&None, 0, 0));
-        assert_eq!((manifest.machine, manifest.started_from), (None, None));
+        assert_eq!((manifest.machine, manifest.started_from, manifest.rewrite_of), (None, None, None));
     }
 
     #[test]

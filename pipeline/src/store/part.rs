@@ -1,6 +1,7 @@
 //! Writing a part: Parquet, its digests, its checksum, all in one pass.
 
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -9,14 +10,14 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tessera_schemas::digest::TableDigest;
 use tessera_schemas::{IMAGE_ID, text};
 
-use super::health::{BLOCK_BYTES, PartReader};
+use super::health::{BLOCK_BYTES, NARROW_BLOCK_BYTES, PartReader};
 use super::key::short;
 use super::manifest::{DroppedRow, Part};
 use super::storage::Upload;
@@ -40,6 +41,7 @@ pub struct PartWriter {
 pub struct WrittenPart {
     file: String,
     checksum: String,
+    block_bytes: Option<NonZeroU64>,
     blocks: Vec<String>,
     bytes: u64,
     digest: TableDigest,
@@ -51,6 +53,7 @@ struct Hashing {
     file: BufWriter<Box<dyn Upload>>,
     hasher: blake3::Hasher,
     block: blake3::Hasher,
+    block_bytes: u64,
     blocks: Vec<String>,
     bytes: u64,
 }
@@ -59,11 +62,11 @@ impl Hashing {
     fn hash(&mut self, mut buffer: &[u8]) {
         self.hasher.update(buffer);
         while !buffer.is_empty() {
-            let room = (BLOCK_BYTES - self.bytes % BLOCK_BYTES) as usize;
+            let room = (self.block_bytes - self.bytes % self.block_bytes) as usize;
             let (now, later) = buffer.split_at(room.min(buffer.len()));
             self.block.update(now);
             self.bytes += now.len() as u64;
-            if self.bytes.is_multiple_of(BLOCK_BYTES) {
+            if self.bytes.is_multiple_of(self.block_bytes) {
                 self.close_block();
             }
             buffer = later;
@@ -98,10 +101,11 @@ impl PartWriter {
             file: BufWriter::with_capacity(1 << 20, upload),
             hasher: blake3::Hasher::new(),
             block: blake3::Hasher::new(),
+            block_bytes: block_bytes(&schema),
             blocks: Vec::new(),
             bytes: 0,
         };
-        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)))
+        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties_of_part(&schema)))
             .with_context(|| format!("cannot write the part {}", path.display()))?;
         Ok(Self { file, path, schema, writer: Some(writer), digest: TableDigest::default(), ids: None })
     }
@@ -148,23 +152,25 @@ impl PartWriter {
         let writer = self.writer.take().context("the part is finished already")?;
         let close = || -> Result<Hashed> {
             let mut sink = writer.into_inner().map_err(plain)?;
-            if !sink.bytes.is_multiple_of(BLOCK_BYTES) {
+            if !sink.bytes.is_multiple_of(sink.block_bytes) {
                 sink.close_block();
             }
             let upload = sink.file.into_inner().map_err(io::IntoInnerError::into_error)?;
             upload.finish()?;
-            Ok(Hashed { checksum: sink.hasher.finalize(), blocks: sink.blocks, bytes: sink.bytes })
+            let block_bytes = NonZeroU64::new(sink.block_bytes).filter(|bytes| bytes.get() != BLOCK_BYTES);
+            Ok(Hashed { checksum: sink.hasher.finalize(), block_bytes, blocks: sink.blocks, bytes: sink.bytes })
         };
-        let Hashed { checksum, blocks, bytes } =
+        let Hashed { checksum, block_bytes, blocks, bytes } =
             close().with_context(|| format!("cannot finish the part {}", self.path.display()))?;
         let (checksum, digest) = (checksum.to_hex().to_string(), std::mem::take(&mut self.digest));
-        Ok(WrittenPart { file: self.file, checksum, blocks, bytes, digest, ids: self.ids })
+        Ok(WrittenPart { file: self.file, checksum, block_bytes, blocks, bytes, digest, ids: self.ids })
     }
 }
 
 /// What is known of a file that was written.
 struct Hashed {
     checksum: blake3::Hash,
+    block_bytes: Option<NonZeroU64>,
     blocks: Vec<String>,
     bytes: u64,
 }
@@ -178,6 +184,7 @@ impl WrittenPart {
             rows: self.digest.rows,
             bytes: self.bytes,
             checksum: self.checksum,
+            block_bytes: self.block_bytes,
             blocks: self.blocks,
             digests: self.digest.columns.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect(),
             ids: self.ids,
@@ -235,7 +242,18 @@ pub(super) fn schema(reader: PartReader) -> Result<SchemaRef> {
     Ok(ParquetRecordBatchReaderBuilder::try_new(reader)?.schema().clone())
 }
 
-/// zstd for text and numbers; vectors, pixels and weights as they are: they do not compress, and are read at memory's speed.
+/// Whether a column's values are vectors, pixels or files: they do not compress, and are most of a row.
+fn is_wide(kind: &DataType) -> bool {
+    matches!(kind, DataType::FixedSizeList(..) | DataType::LargeBinary | DataType::Binary)
+}
+
+/// Bytes of a file that have a hash of their own.
+fn block_bytes(schema: &SchemaRef) -> u64 {
+    let is_wide = schema.fields().iter().any(|field| is_wide(field.data_type()));
+    if is_wide { BLOCK_BYTES } else { NARROW_BLOCK_BYTES }
+}
+
+/// zstd for text and numbers; what is wide as it is, to be read at memory's speed.
 pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -243,7 +261,7 @@ pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
     for field in schema.fields() {
         let leaf = match field.data_type() {
             DataType::FixedSizeList(item, _) => vec![field.name().clone(), "list".into(), item.name().clone()],
-            DataType::LargeBinary | DataType::Binary => vec![field.name().clone()],
+            kind if is_wide(kind) => vec![field.name().clone()],
             _ => continue,
         };
         let column = ColumnPath::new(leaf);
@@ -253,4 +271,16 @@ pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
             .set_column_statistics_enabled(column, EnabledStatistics::None);
     }
     builder.build()
+}
+
+/// The same for a part. An id comes once, so that a dictionary of ids would be all of them and a number each; but it begins as the one
+/// before it does.
+fn properties_of_part(schema: &SchemaRef) -> WriterProperties {
+    let properties = properties(schema);
+    if !schema.field_with_name(IMAGE_ID).is_ok_and(|field| field.data_type() == &DataType::Utf8) {
+        return properties;
+    }
+    let id = ColumnPath::new(vec![IMAGE_ID.to_owned()]);
+    let builder = properties.into_builder().set_column_dictionary_enabled(id.clone(), false);
+    builder.set_column_encoding(id, Encoding::DELTA_BYTE_ARRAY).build()
 }

@@ -31,23 +31,26 @@ impl StageStore {
         Ok(all.into_iter().filter_map(|item| self.read_manifest(&item).ok()))
     }
 
-    /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`, the newest of the others.
+    /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`, the newest of the others that
+    /// is not the same one in other files.
     ///
     /// # Errors
     /// None is named so, or several are; the message lists those that there are. Or a part of it is damaged or gone.
     pub fn resolve(&self, stage: &str, named: &str) -> Result<Manifest> {
         let all = self.snapshots()?;
-        let current = self.current()?.map(|manifest| manifest.id);
-        let is_current = |manifest: &&Manifest| Some(&manifest.id) == current.as_ref();
+        let now = self.current()?;
+        let current = now.as_ref().map(|manifest| &manifest.id);
+        let is_current = |manifest: &&Manifest| Some(&manifest.id) == current;
+        let is_other = |manifest: &&Manifest| now.as_ref().is_none_or(|now| now.original() != manifest.original());
         let found: Vec<&Manifest> = match named {
             "current" => all.iter().filter(is_current).collect(),
-            "previous" => all.iter().filter(|manifest| !is_current(manifest)).take(1).collect(),
+            "previous" => all.iter().filter(is_other).take(1).collect(),
             named => match all.iter().find(|manifest| manifest.id == named) {
                 Some(exact) => vec![exact],
                 None => all.iter().filter(|manifest| manifest.id.starts_with(named)).collect(),
             },
         };
-        let known = || known(&all, current.as_deref());
+        let known = || known(&all, current.map(String::as_str));
         match found[..] {
             [manifest] => match self.shelf()?.damage(manifest) {
                 None => Ok(manifest.clone()),
@@ -118,6 +121,7 @@ mod tests {
             metrics: None,
             machine: None,
             started_from: None,
+            rewrite_of: None,
             schema: None,
             inputs: BTreeMap::new(),
         }
@@ -141,6 +145,15 @@ mod tests {
         assert!(found("x").unwrap_err().starts_with("stage `rows` has no snapshot `x`; there are: abcccccccccc (1970"));
         // An older one can be current again: the one before it is then the newer.
         store.point_to(&first).unwrap();
-        assert_eq!(found("previous"), Ok(second));
+        assert_eq!(found("previous"), Ok(second.clone()));
+        // The same rows in other files are no other snapshot, whichever of the two is current.
+        let rewrite = format!("{first}-1");
+        let rewritten = Manifest { rewrite_of: Some(first.clone()), run: format!("{:013}-0", 1), ..manifest(&rewrite, 1) };
+        store.publish(&rewritten).unwrap();
+        assert_eq!((found("current"), found("previous")), (Ok(rewrite.clone()), Ok(second.clone())));
+        store.point_to(&first).unwrap();
+        assert_eq!(found("previous"), Ok(second.clone()));
+        store.point_to(&second).unwrap();
+        assert_eq!(found("previous"), Ok(rewrite));
     }
 }

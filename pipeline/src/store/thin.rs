@@ -23,7 +23,11 @@ pub fn few_gone(file_rows: u64, remain: u64) -> bool {
 
 /// The format of a manifest that lists some parts.
 pub fn format_of(parts: &[Part]) -> u32 {
-    if parts.iter().any(|part| !part.gone.is_empty()) { 2 } else { 1 }
+    match parts {
+        _ if parts.iter().any(|part| part.block_bytes.is_some()) => 3,
+        _ if parts.iter().any(|part| !part.gone.is_empty()) => 2,
+        _ => 1,
+    }
 }
 
 impl Part {
@@ -98,7 +102,7 @@ impl StageStore {
     }
 
     /// The current snapshot in files that have its rows and no others, for programs that read files and no manifest. Where rows of some are
-    /// gone, those are written anew and published, under the same key. The store must be locked.
+    /// gone, those are written anew and published, under the same key, as a rewrite of the snapshot. The store must be locked.
     ///
     /// # Errors
     /// The stage has no snapshot, a part is [`Damaged`](super::Damaged), or the disk says no.
@@ -114,7 +118,8 @@ impl StageStore {
             Some(_) => Some(self.write_metrics(&id, &metrics::renamed(&self.metrics(&manifest)?, &manifest.stage, &id)?)?),
             None => None,
         };
-        let whole = Manifest { format: format_of(&parts), id, parts, metrics, ..manifest };
+        let rewrite_of = Some(manifest.original().to_owned());
+        let whole = Manifest { format: format_of(&parts), id, parts, metrics, rewrite_of, ..manifest };
         self.publish(&whole)?;
         Ok(whole)
     }

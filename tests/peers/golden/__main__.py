@@ -15,7 +15,7 @@ import argparse, importlib, importlib.metadata, pathlib, sys
 
 from rust import Sources
 
-MODULES = ["colours", "crops", "hog", "logistic", "pca", "labellings", "optimizers", "losses", "layers", "parameters"]
+MODULES = ["colours", "crops", "hog", "logistic", "pca", "labellings", "optimizers", "losses", "layers", "parameters", "checkpoints"]
 LIBRARIES = ["numpy", "pillow", "scikit-image", "scikit-learn", "scipy", "torch", "torchvision"]
 
 

@@ -13,7 +13,7 @@ use hdf5_metno::{File, Group, LocationType};
 use tessera_schemas::{features, meta, pixels};
 
 use super::super::raw::Raw;
-use super::describe::{Found, choices, find, members, stored, texts};
+use super::describe::{Found, MOST_MEMBERS, choices, find, members, stored, texts};
 use super::heap::Heap;
 use super::kind::{Kind, element};
 use super::layout;
@@ -156,7 +156,7 @@ fn children(file: &File, path: &str, group: &Group, whole: bool, depth: usize) -
     let path = path.trim_end_matches('/');
     let mut columns = BTreeMap::new();
     let mut beside = HashSet::new();
-    for (name, kind) in members(group)? {
+    for (name, kind) in members(group, MOST_MEMBERS)? {
         let path = format!("{path}/{name}");
         let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
         let column = match kind {

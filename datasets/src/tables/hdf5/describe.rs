@@ -22,7 +22,7 @@ const LISTED: usize = 12;
 /// Groups within groups that are looked through for that.
 const DEEPEST: usize = 6;
 /// Objects of a group that are looked at.
-const MOST_MEMBERS: usize = 10_000;
+pub const MOST_MEMBERS: usize = 10_000;
 /// Chunks of a dataset: more than that would not be an index but the data.
 const MOST_CHUNKS: usize = 50_000_000;
 /// Bytes of an attribute that is read.
@@ -90,14 +90,15 @@ fn link(group: &Group, name: &str) -> Option<LinkType> {
     })
 }
 
-/// The names in a group and what each is, in the order of names; links to other files and links that lead nowhere are left out.
+/// The names in a group, if they are no more than `most`, and what each is, in the order of names; links to other files and links that
+/// lead nowhere are left out.
 ///
 /// # Errors
 /// The group cannot be read.
-pub fn members(group: &Group) -> Result<Vec<(String, LocationType)>, String> {
+pub fn members(group: &Group, most: usize) -> Result<Vec<(String, LocationType)>, String> {
     let mut names = Vec::new();
     let visited = group.iter_visit_default(|name, link| {
-        if names.len() >= MOST_MEMBERS {
+        if names.len() >= most {
             return Err(hdf5_metno::Error::from("too many"));
         }
         if link.link_type != LinkType::External {
@@ -105,8 +106,8 @@ pub fn members(group: &Group) -> Result<Vec<(String, LocationType)>, String> {
         }
         Ok(())
     });
-    if names.len() >= MOST_MEMBERS {
-        return Err(format!("`{}` has more than {MOST_MEMBERS} members", group.name()));
+    if names.len() >= most {
+        return Err(format!("`{}` has more than {most} members", group.name()));
     }
     visited.map_err(|error| format!("is damaged: `{}` cannot be listed: {error}", group.name()))?;
     names.sort();
@@ -129,7 +130,7 @@ pub fn choices(file: &File) -> String {
 }
 
 fn list(group: &Group, path: &str, depth: usize, found: &mut Vec<String>) {
-    for (name, kind) in members(group).unwrap_or_default() {
+    for (name, kind) in members(group, MOST_MEMBERS).unwrap_or_default() {
         if found.len() > LISTED {
             return;
         }
@@ -164,20 +165,28 @@ fn shape(dataset: &Dataset) -> Vec<u64> {
 /// # Errors
 /// It is no table's column; the message says why.
 pub fn stored(dataset: &Dataset, path: &str, whole: bool) -> Result<Stored, String> {
+    if dataset.space().is_ok_and(|space| space.ndim() == 0 && !space.is_null()) {
+        return Err(format!("`{path}` is a single value; a table's columns have a row each"));
+    }
+    single(dataset, path, whole)
+}
+
+/// The same of a dataset that may be a single value: that is one row.
+///
+/// # Errors
+/// Its values can be in no column; the message says why.
+pub fn single(dataset: &Dataset, path: &str, whole: bool) -> Result<Stored, String> {
     let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
     let space = dataset.space().map_err(unread)?;
     if space.is_null() {
         return Err(format!("`{path}` is empty: it has a type and no values"));
-    }
-    if space.ndim() == 0 {
-        return Err(format!("`{path}` is a single value; a table's columns have a row each"));
     }
     let kind = dataset.dtype().map_err(unread)?;
     let described = Kind::of(&kind).map_err(|what| format!("`{path}` holds {what}, which no column has"))?;
     let layout = Layout::of(dataset, path)?;
     layout.filters(path)?;
     let fill = if whole && !described.in_heap() { layout.fill(kind.id(), described.bytes()) } else { Vec::new() };
-    let shape = shape(dataset);
+    let shape = if space.ndim() == 0 { vec![1] } else { shape(dataset) };
     let place = if whole { layout.place(dataset, path, &described, &shape)? } else { Place::Nowhere };
     Stored { path: path.to_owned(), kind: described, shape, fill, place }.check()
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::raw::Raw;
@@ -15,8 +16,9 @@ use super::super::raw::Raw;
 pub const REFERENCE_BYTES: usize = 16;
 /// Bytes before a collection's objects, and of an object before its own.
 const HEADER_BYTES: usize = 16;
-/// Collections that are kept: rows that follow each other mostly lie in one.
+/// Collections that are kept, and bytes of them: rows that follow each other mostly lie in one.
 const KEPT: usize = 256;
+const KEPT_BYTES: usize = 64 << 20;
 /// Bytes of a collection. The library makes them of 4 KiB, and larger ones for a value that needs it.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -45,16 +47,31 @@ impl<'a> Heap<'a> {
     /// # Errors
     /// The reference leads nowhere.
     pub fn find(&self, reference: &[u8], item: usize) -> Result<Vec<u8>, String> {
+        let Some((_, collection, range)) = self.object(reference, item)? else { return Ok(Vec::new()) };
+        Ok(collection.bytes[range].to_vec())
+    }
+
+    /// Where a reference's value begins in the file, if it has bytes.
+    ///
+    /// # Errors
+    /// The reference leads nowhere.
+    pub fn place(&self, reference: &[u8]) -> Result<Option<u64>, String> {
+        let found = self.object(reference, 1)?;
+        Ok(found.map(|(address, _, range)| self.base + address + range.start as u64))
+    }
+
+    /// The collection that a reference's value lies in, where that begins, and the value's place in it.
+    fn object(&self, reference: &[u8], item: usize) -> Result<Option<(u64, Rc<Collection>, Range<usize>)>, String> {
         let number = |at: usize| u32::from_le_bytes(reference[at..at + 4].try_into().expect("four bytes"));
         let address = u64::from_le_bytes(reference[4..12].try_into().expect("eight bytes"));
         let (count, index) = (number(0), number(12));
         if count == 0 || address == 0 || address == u64::MAX {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let collection = self.collection(address)?;
         let wanted = count as usize * item;
-        match collection.objects.get(&index) {
-            Some(&(start, length)) if length >= wanted => Ok(collection.bytes[start..start + wanted].to_vec()),
+        match collection.objects.get(&index).copied() {
+            Some((start, length)) if length >= wanted => Ok(Some((address, collection, start..start + wanted))),
             Some((_, length)) => Err(format!("is damaged: a value of {wanted} bytes has {length} in the heap")),
             None => Err(format!("is damaged: the heap at byte {address} has no value {index}")),
         }
@@ -92,7 +109,7 @@ impl<'a> Heap<'a> {
         }
         let found = Rc::new(Collection { bytes, objects });
         let mut kept = self.kept.borrow_mut();
-        if kept.len() >= KEPT {
+        if kept.len() >= KEPT || kept.values().map(|known| known.bytes.len()).sum::<usize>() >= KEPT_BYTES {
             kept.clear();
         }
         kept.insert(address, found.clone());

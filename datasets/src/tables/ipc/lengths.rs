@@ -14,20 +14,25 @@ const STORED: i64 = -1;
 const MOST_ROWS: i64 = i32::MAX as i64;
 
 /// Says what is wrong with the lengths of a message.
-pub fn check(message: &Message<'_>, body: &[u8]) -> Result<(), String> {
+pub(crate) fn check(message: &Message<'_>, body: &[u8]) -> Result<(), String> {
     let batch = match message.header_type() {
         MessageHeader::RecordBatch => message.header_as_record_batch(),
         MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),
         _ => return Ok(()),
     };
     let batch = batch.ok_or("a message of it holds no batch")?;
-    if !(0..=MOST_ROWS).contains(&batch.length()) {
-        return Err(format!("a batch claims {} rows, and {MOST_ROWS} are the most", batch.length()));
-    }
+    rows(&batch)?;
     if let Some(node) = batch.nodes().into_iter().flatten().find(|node| node.length() < 0 || node.null_count() < 0) {
         return Err(format!("a column claims {} values, {} of them null", node.length(), node.null_count()));
     }
     buffers(&batch, body)
+}
+
+/// How many rows a batch has.
+pub(super) fn rows(batch: &RecordBatch<'_>) -> Result<u64, String> {
+    let rows = batch.length();
+    let most = format!("a batch claims {rows} rows, and {MOST_ROWS} are the most");
+    u64::try_from(rows).ok().filter(|_| rows <= MOST_ROWS).ok_or(most)
 }
 
 fn buffers(batch: &RecordBatch<'_>, body: &[u8]) -> Result<(), String> {

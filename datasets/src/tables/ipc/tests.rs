@@ -55,7 +55,7 @@ fn read(dir: &tempfile::TempDir, bytes: &[u8]) -> Result<Vec<RecordBatch>, Strin
     let path = dir.path().join("t.arrow");
     std::fs::write(&path, bytes).unwrap();
     let raw = Raw { files: &LocalFiles, path: &path, size: bytes.len() as u64 };
-    let work = AssertUnwindSafe(|| super::super::guard(raw, || batches(raw)?.collect::<Result<Vec<_>, _>>()));
+    let work = AssertUnwindSafe(|| super::super::guard(raw, || batches(raw, 0..u64::MAX)?.collect::<Result<Vec<_>, _>>()));
     let read = catch_unwind(work).expect("the guard catches").map_err(|error| error.to_string());
     if let Err(error) = &read {
         assert!(error.contains("t.arrow: "), "{error}");

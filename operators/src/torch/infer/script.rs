@@ -2,20 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use tch::{CModule, Device, Kind, TchError, Tensor};
+use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
 
 use super::super::input::channels_last;
+use super::output::{Output, choose};
 use crate::operator::{BindError, RunError};
-use crate::tensor_file::{self, Header};
+use crate::tensor_file;
 
 /// The key that names the model.
 const KEY: &str = "model";
+/// Inputs that a model is tried with where it does not take one: what takes more is told of as what fails.
+const INPUTS: [usize; 3] = [2, 3, 4];
 
 /// A loaded model, in evaluation mode.
 #[derive(Debug)]
 pub struct Script {
     file: PathBuf,
     module: CModule,
+    /// Which of its outputs is the feature, where it has several.
+    output: Option<Output>,
     /// Whether it takes images with their channels last in memory, which is faster; `view` in a script can forbid it.
     channels_last: bool,
 }
@@ -25,32 +30,46 @@ impl Script {
     ///
     /// # Errors
     /// There is no such file, it is no TorchScript, or it does not yield one row of numbers an image.
-    pub fn load(file: PathBuf, size: Option<[usize; 2]>) -> Result<Option<(Self, Vec<usize>)>, BindError> {
+    pub fn load(
+        file: PathBuf,
+        output: Option<Output>,
+        size: Option<[usize; 2]>,
+    ) -> Result<Option<(Self, Vec<usize>)>, BindError> {
         if !file.is_file() {
             let fault = BindError::key(KEY, format!("there is no file {}", file.display()));
             return Err(fault.help("paths start from the folder of the pipeline file"));
         }
         let module = module(&file, Device::Cpu).map_err(|error| other(&file, &first_line(&error)))?;
         let Some([height, width]) = size else { return Ok(None) };
-        let mut script = Self { file, module, channels_last: true };
+        let mut script = Self { file, module, output, channels_last: true };
         let shape = script.shape(height, width).or_else(|_| {
             script.channels_last = false;
             script.shape(height, width)
         });
-        shape.map(|shape| Some((script, shape))).map_err(|message| BindError::key(KEY, message))
+        shape.map(|shape| Some((script, shape)))
     }
 
     /// The shape of the output for one image, tried with two.
-    fn shape(&self, height: usize, width: usize) -> Result<Vec<usize>, String> {
+    fn shape(&self, height: usize, width: usize) -> Result<Vec<usize>, BindError> {
         let _guard = tch::no_grad_guard();
         let sizes = [2, 3, height as i64, width as i64];
-        let output =
-            Tensor::f_zeros(sizes, (Kind::Float, Device::Cpu)).and_then(|zeros| self.forward(&channels_last(&zeros)?));
-        let output = output.map_err(|error| format!("fails on 2x3x{height}x{width}: {}", first_line(&error)))?;
+        let images = Tensor::f_zeros(sizes, (Kind::Float, Device::Cpu)).and_then(|zeros| channels_last(&zeros));
+        let result = images.and_then(|images| {
+            self.results(&images, 1).map_err(|error| {
+                let takes = INPUTS.into_iter().find(|&inputs| self.results(&images, inputs).is_ok());
+                takes.map_or(error, |inputs| TchError::Torch(format!("it takes {inputs} inputs, and images are one")))
+            })
+        });
+        let result = result.map_err(|error| {
+            let fault = BindError::key(KEY, format!("fails on 2x3x{height}x{width}: {}", first_line(&error)));
+            fault.help("it is given images alone, normalised, N x 3 x H x W")
+        })?;
+        let output = choose(result, self.output.as_ref()).map_err(|fault| fault.at_key(KEY))?;
         let (shape, kind) = (output.size(), output.kind());
         let floats = matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
         if !floats || shape.len() < 2 || shape[0] != 2 || shape.contains(&0) {
-            return Err(format!("should yield numbers an image, N x …, and for N = 2 yields {shape:?} of {kind:?}"));
+            let message = format!("should yield numbers an image, N x …, and for N = 2 yields {shape:?} of {kind:?}");
+            return Err(BindError::key(KEY, message));
         }
         Ok(shape[1..].iter().map(|&side| side as usize).collect())
     }
@@ -69,27 +88,32 @@ impl Script {
     /// The output for `N x 3 x H x W`, on the model's device.
     ///
     /// # Errors
-    /// The model fails.
+    /// The model fails, or yields no such output now.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        choose(self.results(input, 1)?, self.output.as_ref())
+            .map_err(|fault| TchError::Torch(format!("the model's result changed: {fault}")))
+    }
+
+    /// All that the model yields for images, given so many times.
+    fn results(&self, images: &Tensor, times: usize) -> Result<IValue, TchError> {
         // Of this thread. The optimising executor rewrites a model after its first runs, and with it the results' last bits.
         tch::jit::f_set_graph_executor_optimize(false)?;
-        if self.channels_last { self.module.forward_ts(&[input]) } else { self.module.forward_ts(&[input.f_contiguous()?]) }
+        let images = if self.channels_last { images.shallow_clone() } else { images.f_contiguous()? };
+        let inputs: Vec<IValue> = (0..times).map(|_| IValue::Tensor(images.shallow_clone())).collect();
+        self.module.forward_is(&inputs)
     }
 }
 
 /// The fault of a file that libtorch cannot read, for that reason: what it is, if that is known.
 fn other(file: &Path, reason: &str) -> BindError {
-    use tensor_file::Kind::{TorchScript, Unknown};
-    let script = "in Python: torch.jit.trace(model.eval(), torch.zeros(1, 3, H, W)).save(\"model.pt\")";
-    let (what, help) = match (Header::read(file), tensor_file::Kind::of(file)) {
-        (Ok(_), _) => (
-            "it is a safetensors file: tensors without a model's code".to_owned(),
-            "a stage `weights` reads it, as the input `weights` of this one",
-        ),
-        (_, Ok(TorchScript | Unknown) | Err(_)) => (reason.to_owned(), script),
-        (_, Ok(kind)) => (format!("it is {}", kind.describe()), script),
+    use tensor_file::Kind::{Safetensors, Torch, TorchLegacy, TorchScript, Unknown};
+    let kind = tensor_file::Kind::of(file).unwrap_or(Unknown);
+    let what = match kind {
+        TorchScript | Unknown => reason.to_owned(),
+        Safetensors | Torch | TorchLegacy => format!("it is {}, which has no model's code", kind.describe()),
+        kind => format!("it is {}", kind.describe()),
     };
-    BindError::key(KEY, format!("{} cannot be read as TorchScript: {what}", file.display())).help(help)
+    BindError::key(KEY, format!("{} cannot be read as TorchScript: {what}", file.display())).help(kind.to_model(file))
 }
 
 fn module(file: &PathBuf, device: Device) -> Result<CModule, TchError> {

@@ -1,5 +1,7 @@
 //! Data is generated, save in the parity test.
 
+mod outputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use tessera_schemas::puzzles;
 use super::*;
 use crate::operator::{At, Inputs, Map, MapFn, QueryPlanner, Scope};
 use crate::random::Draw;
+use crate::tensor_file::made;
 use crate::torch::tensors::Tensors;
 
 struct NoPlanner;
@@ -335,14 +338,24 @@ fn what_is_wrong_with_a_model_is_found_too() {
     );
     let said = faults(bind(imagenet(json!({"model": "model.pt"})), 20)).remove(0).1;
     assert!(!said.contains("frame #"), "libtorch's reason, and none of its functions: {said}");
-    std::fs::write(folder.path().join("model.pt"), b"PK\x03\x04 archive/data.pkl").unwrap();
-    let found = bind(imagenet(json!({"model": "model.pt"})), 20);
-    assert_faults(found, &[(key("model"), "cannot be read as TorchScript: it is a file of PyTorch's own format (a pickle")]);
-    std::fs::write(folder.path().join("model.pt"), b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
-    assert_faults(
-        bind(imagenet(json!({"model": "model.pt"})), 20),
-        &[(key("model"), "it is a safetensors file: tensors without")],
-    );
+    let tensors = made::file(&made::dictionary::<&str>(&[]), &[]);
+    for (bytes, said) in [
+        (&tensors[..], "it is a file that `torch.save` wrote, which has no model's code | a stage `weights` reads tensors"),
+        (
+            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+            "before PyTorch 1.6, or as it did then, which has no model's code | once",
+        ),
+        (b"\x08\0\0\0\0\0\0\0{}      ", "it is a safetensors file, which has no model's code | a stage `weights` reads"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "Git LFS keeps in place of a file that was not fetched | `git lfs pull`",
+        ),
+        (b"<!doctype html>", "it is a web page, or another text with tags | fetch it anew"),
+    ] {
+        std::fs::write(folder.path().join("model.pt"), bytes).unwrap();
+        let found = bind(imagenet(json!({"model": "model.pt"})), 20);
+        assert_faults(found, &[(key("model"), said)]);
+    }
     script(folder.path(), true);
     assert_faults(bind(imagenet(json!({"model": "model.pt"})), 21), &[(key("model"), "fails on 2x3x21x21: ")]);
 }

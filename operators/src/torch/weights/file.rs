@@ -1,4 +1,4 @@
-//! What the header of a safetensors file tells: which network's its tensors are, how images are normalised for it, and whether the
+//! What the header of a file of tensors tells: which network's its tensors are, how images are normalised for it, and whether the
 //! tensors are that network's at all.
 
 use tessera_schemas::weights as table;
@@ -67,6 +67,17 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
         let left = if others.is_empty() { String::new() } else { format!("; others are left out: {shown}{more}") };
         notes.push(format!("the tensors' names begin with `{prefix}` in the file, which is left away{left}"));
     }
+    if !header.left_out.is_empty() {
+        let shown: Vec<String> =
+            header.left_out.iter().take(SHOWN).map(|(name, what)| format!("`{name}`, {what}")).collect();
+        let more = if header.left_out.len() > SHOWN {
+            format!("; and {} more", header.left_out.len() - SHOWN)
+        } else {
+            String::new()
+        };
+        notes
+            .push(format!("the file has more than tensors that can be read, which is left out: {}{more}", shown.join("; ")));
+    }
     if known.name.is_none() {
         let with_prefix = || Name::ALL.iter().copied().find(|&name| self::prefix(header, name).is_some());
         let fitting = fitting(header).or_else(with_prefix).map_or_else(
@@ -125,12 +136,15 @@ fn differences(header: &Header, name: Name, prefix: &str) -> Vec<String> {
     let one = |parameter: &Parameter| {
         let (name, expected) = (format!("{prefix}{}", parameter.name), dimensions(&parameter.shape));
         match header.tensors.get(&name) {
-            None => Some(format!("there is no `{name}` ({expected})")),
-            Some((_, shape)) if *shape != parameter.shape => {
-                Some(format!("`{name}` should be {expected}, found {}", dimensions(shape)))
+            None => Some(match header.left_out.get(&name) {
+                Some(what) => format!("`{name}` is {what}"),
+                None => format!("there is no `{name}` ({expected})"),
+            }),
+            Some(found) if found.shape != parameter.shape => {
+                Some(format!("`{name}` should be {expected}, found {}", dimensions(&found.shape)))
             }
-            Some((dtype, _)) if !FLOATS.contains(&dtype.as_str()) => {
-                Some(format!("`{name}` is of type {dtype}, and {} can be used", FLOATS.join(", ")))
+            Some(found) if !FLOATS.contains(&found.dtype.as_str()) => {
+                Some(format!("`{name}` is of type {}, and {} can be used", found.dtype, FLOATS.join(", ")))
             }
             Some(_) => None,
         }

@@ -1,5 +1,7 @@
 //! Files are made here.
 
+mod saved;
+
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
@@ -242,12 +244,14 @@ fn values_that_are_no_numbers_are_named() {
 fn a_file_of_another_kind_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for (bytes, message, help) in [
-        (
-            &b"PK\x03\x04 archive/data.pkl"[..],
-            "w.pth is a file of PyTorch's own format",
-            "torch.load(FILE, weights_only=True)",
-        ),
+        (&b"PK\x03\x04 archive/data.pkl"[..], "w.pth is no sound file of `torch.save`'s: ", "fetch it anew"),
         (b"PK\x03\x04 archive/constants.pkl", "w.pth is a TorchScript model", "model = "),
+        (
+            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+            "w.pth is a file that `torch.save` wrote before",
+            "w.pth\", map_location",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\n", "w.pth is what Git LFS keeps", "`git lfs pull` fetches it"),
         (b"<html>", "w.pth is a web page", "fetch it anew"),
         (b"\x10\0\0\0\0\0\0\0{}", "w.pth has 10 bytes, and its header speaks of 24", "it was cut off"),
     ] {

@@ -120,7 +120,7 @@ class Pipeline:
         if on_progress is not None:
             # The binary says it better what is wrong with a file.
             with contextlib.suppress(Error):
-                folder = PipelineFile(self.path, {**self._changes, **(set or {})}).runs(chosen.limit)
+                folder = self._checked(set).runs(chosen.limit)
         if folder is None or on_progress is None:
             document = chosen._call("run", options=options, changes=set)
         else:
@@ -131,6 +131,10 @@ class Pipeline:
                 events.close()
         found = json.loads(document)
         return Report(Listing(StageReport, found["stages"]), found["seconds"])
+
+    def _checked(self, changes: Changes | None = None) -> PipelineFile:
+        """What the binary says of the file, with nothing wrong in it."""
+        return PipelineFile(json.loads(self._call("check", options=["--format", "json"], changes=changes, limited=False)))
 
     def _limited(self, limit: int) -> Pipeline:
         other = object.__new__(Pipeline)
@@ -154,12 +158,10 @@ class Pipeline:
         >>> pipeline.status()["images"].rows
         60
         """
-        if self.limit is None:
-            return Listing(StageStatus, json.loads(self._call("status", options=["--format", "json"], limited=False)))
-        return self._stages()
+        return Listing(StageStatus, json.loads(self._call("status", options=["--format", "json"])))
 
     def _stages(self) -> Listing[StageStatus]:
-        # Asking SQL, unlike `status`, knows of limits and looks for no damage.
+        # Asking SQL, unlike `status`, looks for no damage.
         query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages"
         return Listing(StageStatus, json.loads(self._call("sql", options=["--format", "json"], query=query)))
 
@@ -182,8 +184,8 @@ class Pipeline:
                 lambda: self._count(stage),
                 lambda columns: self._exported(stage, columns),
             )
-        # Where a file holds rows that are gone, `tessera path` would write it anew, and make a snapshot of that: it needs the store to
-        # itself, and what was the previous snapshot is so no more. Reading through the binary changes nothing.
+        # Where a file holds rows that are gone, `tessera path` would write it anew: it needs the store to itself. Reading through the
+        # binary changes nothing.
         if stage in known and (checked or known[stage]["gone"]):
             return Table(stage, self._exported(stage, None))
         try:
@@ -312,7 +314,7 @@ class Pipeline:
         wanted = [str(item.as_py() if hasattr(item, "as_py") else item) for item in ids]
         name = stage if stage is not None else self._images_stage()
         places = _images.places(self.table(name), wanted)
-        reader = _images.Reader(PipelineFile(self.path, self._changes).images(name))
+        reader = _images.Reader(self._checked().images(name))
         if raw:
             return [reader.read(place) for place in places]
         import PIL.Image

@@ -1,9 +1,10 @@
-//! The formats of files, and one writer for those that take rows as they come.
+//! The formats of files, one writer for those that take rows as they come, and how formats are named.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::imports::Program;
 use super::{NewFile, Rows, arrow, csv, hdf5, npy, parquet};
 use crate::watch::progress::Bar;
 
@@ -39,7 +40,7 @@ impl FileFormat {
             "safetensors" => Ok(Self::Safetensors),
             "h5" | "hdf5" => Ok(Self::Hdf5),
             _ => Err(format!(
-                "the ending of {} names no format: parquet, arrow, csv, npy, h5 and safetensors do, or --format",
+                "the ending of {} names no format: parquet, arrow, csv, npy, h5 and safetensors do, or --format says it: fiftyone, label-studio, …",
                 path.display()
             )),
         }
@@ -61,5 +62,51 @@ impl FileFormat {
                 bail!("safetensors holds tables: `tessera export` writes one, and a `sql` stage makes one of a query")
             }
         }
+    }
+}
+
+/// What --format names: a format of files, or a program whose import file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A format of files.
+    File(FileFormat),
+    /// A program.
+    Import(Program),
+}
+
+impl clap::ValueEnum for Named {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named; 8] = [
+            Named::File(FileFormat::Parquet),
+            Named::File(FileFormat::Arrow),
+            Named::File(FileFormat::Csv),
+            Named::File(FileFormat::Npy),
+            Named::File(FileFormat::Safetensors),
+            Named::File(FileFormat::Hdf5),
+            Named::Import(Program::Fiftyone),
+            Named::Import(Program::LabelStudio),
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        match self {
+            Self::File(format) => format.to_possible_value(),
+            Self::Import(program) => program.to_possible_value(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn all_formats_have_names() {
+        let named = |name| Named::value_variants().iter().filter(|named| **named == name).count();
+        assert!(FileFormat::value_variants().iter().all(|format| named(Named::File(*format)) == 1));
+        assert!(Program::value_variants().iter().all(|program| named(Named::Import(*program)) == 1));
     }
 }

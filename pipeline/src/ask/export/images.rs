@@ -25,6 +25,8 @@ use crate::watch::progress::Bar;
 
 /// Images whose bytes are in memory at once.
 const BATCH_ROWS: usize = 64;
+/// Columns that say where images lie.
+const LOCATED: [&str; 3] = [IMAGE_ID, "source", "digest"];
 /// What a row without a class is put under.
 const NO_CLASS: &str = "none";
 
@@ -60,17 +62,34 @@ pub(super) struct Image<'a> {
     class: Option<&'a str>,
 }
 
-/// Writes the images of a stage's table: into a tar or a Parquet file if the path ends so, else into a folder. Returns how many.
+/// The end of a path that is no folder's.
+fn ending(to: &Path) -> Option<&str> {
+    to.extension().and_then(|ending| ending.to_str()).filter(|ending| ["parquet", "tar"].contains(ending))
+}
+
+/// Whether images that are written there are files of their own.
+pub fn is_folder(to: &Path) -> bool {
+    ending(to).is_none()
+}
+
+/// Writes the images of a stage's table: into a tar or a Parquet file if the path ends so, else into a folder, where `placed` is told of
+/// each its path below. Returns how many.
 ///
 /// # Errors
 /// The table has no images, one cannot be read, or the disk says no.
-pub async fn write(catalog: &Arc<Catalog>, node: usize, to: &Path, wanted: &Wanted, bar: &Bar) -> Result<u64> {
+pub async fn write(
+    catalog: &Arc<Catalog>,
+    node: usize,
+    to: &Path,
+    wanted: &Wanted,
+    bar: &Bar,
+    placed: &mut dyn FnMut(&str, &str),
+) -> Result<u64> {
     let images = Images::open(catalog, node, wanted.by.as_deref()).await?;
-    let (to, wanted, bar) = (to.to_owned(), wanted.clone(), bar.clone());
-    let work = |images: Images<'_>| match to.extension().and_then(|ending| ending.to_str()) {
-        Some("parquet") => parquet::write(&images, &to, &wanted, &bar),
-        Some("tar") => tar::write(&images, &to, &wanted, &bar),
-        _ => folder::write(&images, &to, &wanted, &bar),
+    let mut work = |images: Images<'_>| match ending(to) {
+        Some("parquet") => parquet::write(&images, to, wanted, bar),
+        Some(_) => tar::write(&images, to, wanted, bar),
+        None => folder::write(&images, to, wanted, bar, placed),
     };
     tokio::task::block_in_place(|| work(images))
 }
@@ -186,29 +205,43 @@ async fn all(catalog: &Catalog, node: usize, columns: Vec<String>) -> Result<Rec
 
 /// `image_id`, `source` and `digest` of the images that a table is about: its own, or those of the data sets that it comes from.
 async fn located(catalog: &Catalog, node: usize) -> Result<RecordBatch> {
-    let names = || vec![IMAGE_ID.to_owned(), "source".to_owned(), "digest".to_owned()];
-    let has = |node: &usize| {
-        let schema = catalog.schema(*node);
-        names().iter().all(|name| schema.column_with_name(name).is_some())
-    };
-    let is_source = |node: &usize| catalog.plan.graph.nodes[*node].spec.inputs().is_empty();
-    let tables: Vec<usize> = if has(&node) {
-        vec![node]
-    } else {
-        catalog.plan.graph.upstream(&[node]).into_iter().filter(|node| is_source(node) && has(node)).collect()
-    };
     let mut found: Option<RecordBatch> = None;
-    for table in tables {
-        let rows = all(catalog, table, names()).await?;
+    for table in tables_of_images(catalog, node)? {
+        let rows = all(catalog, table, LOCATED.map(str::to_owned).to_vec()).await?;
         found = Some(match found {
             None => rows,
             Some(before) => concat_batches(&before.schema(), [&before, &rows])?,
         });
     }
-    let name = catalog.name(node);
-    found.with_context(|| {
-        format!("the table of stage `{name}` comes from no data set of images, whose files could be written")
-    })
+    found.context("there is no table of images")
+}
+
+/// Whether a stage's table says where images lie.
+fn locates_images(catalog: &Catalog, node: usize) -> bool {
+    let schema = catalog.schema(node);
+    LOCATED.iter().all(|name| schema.column_with_name(name).is_some())
+}
+
+/// Whether a stage lists the images of a data set.
+pub fn lists_images(catalog: &Catalog, node: usize) -> bool {
+    catalog.plan.graph.nodes[node].spec.inputs().is_empty() && locates_images(catalog, node)
+}
+
+/// The tables that say where the images of a stage's table lie: itself, or those of the data sets that it comes from.
+///
+/// # Errors
+/// It comes from none.
+pub(super) fn tables_of_images(catalog: &Catalog, node: usize) -> Result<Vec<usize>> {
+    if locates_images(catalog, node) {
+        return Ok(vec![node]);
+    }
+    let tables: Vec<usize> =
+        catalog.plan.graph.upstream(&[node]).into_iter().filter(|&node| lists_images(catalog, node)).collect();
+    if tables.is_empty() {
+        let name = catalog.name(node);
+        bail!("the table of stage `{name}` comes from no data set of images, whose files could be written");
+    }
+    Ok(tables)
 }
 
 /// A column as classes.

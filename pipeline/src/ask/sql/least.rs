@@ -10,7 +10,7 @@ mod heaps;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion};
 use datafusion::error::Result;
@@ -29,6 +29,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::groups::has_groups;
 use heaps::Heaps;
 
 /// Rows of a group at most: of more, sorting them is no more work.
@@ -100,7 +101,7 @@ impl LeastExec {
     ) -> Result<Option<Self>> {
         let schema = input.schema();
         for group in &groups {
-            if !is_group(&group.data_type(&schema)?) {
+            if !has_groups(&group.data_type(&schema)?) {
                 return Ok(None);
             }
         }
@@ -125,12 +126,6 @@ impl LeastExec {
         ));
         Self { input, groups, order, is_coarse, most, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
-}
-
-/// Whether two values of a type are of one group if and only if they are equal: zeros with signs and values that are no numbers are not
-/// told apart everywhere.
-fn is_group(kind: &DataType) -> bool {
-    kind.is_integer() || matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Boolean | DataType::Date32)
 }
 
 impl DisplayAs for LeastExec {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, plan_err};
+use datafusion::common::{DFSchema, plan_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SQLOptions;
@@ -23,7 +23,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::least::LeastFirst;
-use super::{agreement, canonical};
+use super::tally::TallyFew;
+use super::{agreement, canonical, unknown};
 use crate::engine::catalog::Catalog;
 use crate::engine::config;
 use crate::engine::operator_exec::ScanState;
@@ -38,7 +39,8 @@ pub fn context(threads: usize) -> SessionContext {
 /// The same within limits of memory.
 pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new().with_config(config(threads)).with_runtime_env(runtime).with_default_features();
-    let context = SessionContext::new_with_state(state.with_physical_optimizer_rule(Arc::new(LeastFirst)).build());
+    let state = state.with_physical_optimizer_rule(Arc::new(LeastFirst)).with_physical_optimizer_rule(Arc::new(TallyFew));
+    let context = SessionContext::new_with_state(state.build());
     for function in agreement::all() {
         context.register_udaf(function);
     }
@@ -52,11 +54,14 @@ const MOST_OPERATORS: usize = 4000;
 /// Plans a query that may only read. Deep ones take a large stack.
 ///
 /// # Errors
-/// It is no query, or a wrong one, or larger than can be worked with.
+/// It is no query, or a wrong one, or larger than can be worked with. Of a table that is not there, the message says which are.
 pub async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame> {
     refuse_deep(sql)?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    context.sql_with_options(sql, options).await
+    context.sql_with_options(sql, options).await.map_err(|error| match unknown::table(context, sql) {
+        Some(message) => plan_datafusion_err!("{message}"),
+        None => error,
+    })
 }
 
 /// Refuses a query that is too deep a tree to walk.

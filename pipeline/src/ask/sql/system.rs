@@ -179,7 +179,8 @@ fn all_snapshots(catalog: &Catalog) -> Result<Vec<(bool, Manifest)>> {
 }
 
 /// `stage`, `snapshot`, `is_current`, `made` (UTC), `run`, `rows`, `parts`, `bytes`, `seconds`, of what depends on them to its last digits
-/// `device` and `threads`, and `started_from` (the snapshot whose table it goes on from): a row a snapshot that is still in the store.
+/// `device` and `threads`, `started_from` (the snapshot whose table it goes on from), and `rewrite_of` (the one whose rows it has in other
+/// files): a row a snapshot that is still in the store.
 fn snapshots(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
     let of = |get: fn(&Manifest) -> i64| numbers(all.iter().map(|(_, manifest)| Some(get(manifest))));
     let texts_of = |get: fn(&Manifest) -> &String| texts(all.iter().map(|(_, manifest)| Some(get(manifest))));
@@ -196,6 +197,7 @@ fn snapshots(all: &[(bool, Manifest)]) -> Result<RecordBatch> {
         ("device", texts(all.iter().map(|(_, m)| m.machine.as_ref().map(|machine| &machine.device)))),
         ("threads", numbers(all.iter().map(|(_, m)| m.machine.as_ref().map(|machine| machine.threads as i64)))),
         ("started_from", texts(all.iter().map(|(_, m)| m.started_from.as_ref()))),
+        ("rewrite_of", texts(all.iter().map(|(_, m)| m.rewrite_of.as_ref()))),
     ])
 }
 

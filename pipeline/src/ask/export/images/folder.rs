@@ -13,8 +13,14 @@ use super::super::NewFile;
 use super::{Images, NO_CLASS, Wanted, safe};
 use crate::watch::progress::Bar;
 
-/// Writes images below a folder, which is made.
-pub(super) fn write(all: &Images<'_>, to: &Path, wanted: &Wanted, bar: &Bar) -> Result<u64> {
+/// Writes images below a folder, which is made; `placed` is told of each where it lies there.
+pub(super) fn write(
+    all: &Images<'_>,
+    to: &Path,
+    wanted: &Wanted,
+    bar: &Bar,
+    placed: &mut dyn FnMut(&str, &str),
+) -> Result<u64> {
     if to.exists() && !to.is_dir() {
         bail!("{} is a file: name a folder, or a file that ends in .tar or .parquet", to.display());
     }
@@ -23,12 +29,11 @@ pub(super) fn write(all: &Images<'_>, to: &Path, wanted: &Wanted, bar: &Bar) -> 
     }
     let places: Vec<_> = images::sources(&all.located)?.collect();
     all.each(bar, |image| {
-        let folder = match &all.classes {
-            Some(_) => to.join(safe(image.class.unwrap_or(NO_CLASS))),
-            None => to.to_owned(),
-        };
+        let (class, name) = (all.classes.as_ref().map(|_| safe(image.class.unwrap_or(NO_CLASS))), image.file_name());
+        let folder = class.as_ref().map_or_else(|| to.to_owned(), |class| to.join(class));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let path = folder.join(image.file_name());
+        let path = folder.join(&name);
+        placed(image.id, &class.map_or(name.clone(), |class| format!("{class}/{name}")));
         if wanted.hard_links
             && let Some(from) = whole_file(all, &places[image.row])
         {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray as _, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::super::groups::Groups;
 
 /// Rows that are held back before those are looked for that others have come before.
 const HELD_ROWS: usize = 1 << 16;
@@ -29,7 +29,7 @@ pub struct Heaps {
     /// Whether rows of one key may differ in the order. Then all of them are let by.
     is_coarse: bool,
     most: usize,
-    groups: Box<dyn GroupValues>,
+    groups: Groups,
     /// Keys and numbers of the least rows of each group; the greatest is on top.
     heaps: Vec<BinaryHeap<Place>>,
     /// Rows so far.
@@ -65,17 +65,14 @@ impl Heaps {
         most: usize,
         reservation: MemoryReservation,
     ) -> Result<Self> {
-        let field = |(at, group): (usize, &Arc<dyn PhysicalExpr>)| {
-            Ok(Field::new(at.to_string(), group.data_type(schema)?, group.nullable(schema)?))
-        };
-        let fields = groups.iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
+        let kinds = groups.iter().map(|group| group.data_type(schema)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             schema: schema.clone(),
             exprs: groups.to_vec(),
             order: order.clone(),
             is_coarse,
             most,
-            groups: new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?,
+            groups: Groups::new(&kinds)?,
             heaps: Vec::new(),
             rows: 0,
             held: Vec::new(),
@@ -97,7 +94,7 @@ impl Heaps {
         let values = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(&batch)?.into_array(batch.num_rows());
         let columns = self.exprs.iter().map(values).collect::<Result<Vec<_>>>()?;
         let keys = values(&self.order.expr)?;
-        self.groups.intern(&columns, &mut self.ids)?;
+        self.groups.intern(&columns, &mut self.ids);
         self.heaps.resize_with(self.groups.len(), BinaryHeap::new);
         self.keys.clear();
         place_all(&keys, self.order.options.descending, self.order.options.nulls_first, &mut self.keys);
@@ -137,7 +134,7 @@ impl Heaps {
             rows.extend(self.take_held());
             self.gave_up = true;
             self.heaps = Vec::new();
-            self.groups.clear_shrink(0);
+            self.groups = Groups::new(&[DataType::Int32])?;
             self.reservation.free();
         }
         Ok(rows)

@@ -3,17 +3,18 @@
 //! A URL is `SCHEME://BUCKET/KEY`, its key taken as it is written, as their own tools do. Credentials and endpoints come from the
 //! environment, by the names that `object_store` knows: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`,
 //! `AWS_ALLOW_HTTP`, …, `GOOGLE_SERVICE_ACCOUNT`, …, `AZURE_STORAGE_ACCOUNT_NAME`, …. A request that fails for a reason that may pass is
-//! made again, up to ten times in three minutes.
+//! made again, up to ten times in two seconds to half a minute.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
-use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use tokio::runtime::Runtime;
 
 /// Threads that drive requests: they wait more than they work.
@@ -129,10 +130,13 @@ impl Bucket {
 /// What can speak to a bucket.
 fn connect(root: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
     let scheme = root.split("://").next().unwrap_or_default();
+    // The library's own pauses may add up to one second, in which a server does not start again.
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 2.5 };
+    let retry = RetryConfig { backoff, ..RetryConfig::default() };
     Ok(match scheme {
-        "gs" => Arc::new(GoogleCloudStorageBuilder::from_env().with_url(root).build()?),
-        "s3" | "s3a" => Arc::new(AmazonS3Builder::from_env().with_url(root).build()?),
-        _ => Arc::new(MicrosoftAzureBuilder::from_env().with_url(root).build()?),
+        "gs" => Arc::new(GoogleCloudStorageBuilder::from_env().with_url(root).with_retry(retry).build()?),
+        "s3" | "s3a" => Arc::new(AmazonS3Builder::from_env().with_url(root).with_retry(retry).build()?),
+        _ => Arc::new(MicrosoftAzureBuilder::from_env().with_url(root).with_retry(retry).build()?),
     })
 }
 

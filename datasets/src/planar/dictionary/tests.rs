@@ -55,10 +55,10 @@ pub fn names(lists: &[(&str, &[&str])]) -> Vec<u8> {
     writer.short(b'U', b"num_cases_per_batch").raw(b"M\x10\x27u.").0
 }
 
-fn open(bytes: Vec<u8>) -> Result<Pickle, Error> {
+fn open(bytes: Vec<u8>) -> Result<Dictionary, Error> {
     let size = bytes.len() as u64;
     let files = InMemory([("/d/p".to_owned(), bytes)].into());
-    Pickle::open(&files, Path::new("/d/p").to_owned(), size)
+    Dictionary::open(&files, Path::new("/d/p").to_owned(), size)
 }
 
 fn why(bytes: Vec<u8>) -> String {
@@ -109,13 +109,13 @@ fn protocol_4_is_read() {
 }
 
 #[test]
-fn what_would_run_something_is_refused() {
-    let error = why(b"cos\nsystem\n(S'echo'\ntR.".to_vec());
-    assert!(error.contains("operation 0x53 is none that CIFAR's files have"), "{error}");
+fn what_would_run_something_is_no_dictionary() {
     let error = why(b"\x80\x02cos\nsystem\nU\x04echo\x85R.".to_vec());
-    assert!(error.contains("it names `os system`, which CIFAR's files do not"), "{error}");
-    assert!(why(b"\x80\x02cbuiltins\neval\n.".to_vec()).contains("should be a dictionary"));
-    assert!(why(b"\x80\x02}U\x01ai".to_vec()).contains("operation 0x69"));
+    assert_eq!(error, "/d/p: its pickle should be a dictionary");
+    let pickle = open(b"\x80\x02}U\x04datacos\nsystem\nU\x04echo\x85Rs.".to_vec()).unwrap();
+    let error = pickle.array("data").unwrap_err().to_string();
+    assert_eq!(error, "/d/p: `data` should be an array of NumPy's");
+    assert!(pickle.numbers("data").is_err() && pickle.texts("data").is_err());
 }
 
 #[test]
@@ -133,13 +133,35 @@ fn damaged_pickles_are_told_of() {
             }
         }
     }
-    assert!(why(b"\x80\x02(.".to_vec()).contains("a value is missing"));
-    assert!(why(b"\x80\x02h\x07.".to_vec()).contains("was never kept"));
-    assert!(why([&b"\x80\x02B"[..], &[0xff; 4], b"abc"].concat()).contains("ends within a string of 4294967295 bytes"));
-    let text = Writer::default().raw(b"\x80\x02}(").short(b'U', b"data");
-    let text = python2_array(text, &[1; 3072], 3072).0;
-    let text: Vec<u8> = text.iter().map(|&byte| if byte == b'T' { b'X' } else { byte }).collect();
-    assert!(why([&text[..], b"u."].concat()).contains("kept as text, as Python 3 does for Python 2"));
-    let many = [&b"\x80\x02"[..], &vec![b'N'; MOST_VALUES + 1], b"."].concat();
-    assert!(why(many).contains("more than 4000000 values"));
+    let array = |code: u8, data: &[u8], kind: &[u8], order: &[u8]| {
+        let writer = Writer::default().raw(b"\x80\x02}").short(b'U', b"data").raw(b"cnumpy.core.numeric\n_frombuffer\n(");
+        let writer = writer.long(code, data).raw(b"cnumpy\ndtype\n").short(b'U', kind).raw(b"\x85R");
+        let writer = writer.raw(b"K\x01M\x00\x0c\x86").short(b'U', order).raw(b"tRs.");
+        open(writer.0).and_then(|pickle| pickle.array("data")).map_err(|error| error.to_string())
+    };
+    assert_eq!(array(b'B', &[7; 3072], b"u1", b"C").unwrap().shape, [1, 3072]);
+    for (found, said) in [
+        (array(b'X', &[7; 3072], b"u1", b"C"), "kept as text, as Python 3 does for Python 2"),
+        (array(b'B', &[7; 3071], b"u1", b"C"), "`data` is an array of [1, 3072] bytes, and has 3071"),
+        (array(b'B', &[7; 9], b"u1", b"C"), "no more than 1024 bytes"),
+        (array(b'B', &[7; 3072], b"<f4", b"C"), "items `<f4` by rows; known are `u1` by rows"),
+        (array(b'B', &[7; 3072], b"u1", b"F"), "items `u1` by columns"),
+    ] {
+        let error = found.unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+/// Python 3 writes bytes for Python 2 as text that is to be encoded.
+#[test]
+fn bytes_that_are_text_to_be_encoded_are_read() {
+    let encoded = |writer: Writer, text: &str| {
+        let writer = writer.raw(b"c_codecs\nencode\n").long(b'X', text.as_bytes());
+        writer.long(b'X', b"latin1").raw(b"\x86R")
+    };
+    let writer = encoded(Writer::default().raw(b"\x80\x02}("), "labels").raw(b"]K\x03a");
+    let writer = encoded(encoded(writer, "names").raw(b"]"), "a.png").raw(b"au.");
+    let pickle = open(writer.0).unwrap();
+    assert_eq!(pickle.numbers("labels").unwrap(), [3]);
+    assert_eq!(pickle.texts("names").unwrap(), ["a.png"]);
 }

@@ -1,46 +1,49 @@
 //! The stack machine whose program a pickle is.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::Path;
 
-use super::{Array, FAR, MOST_VALUES, Memo, Value};
+use super::{FAR, MOST_OPERATIONS, MOST_VALUES, Object, Program, Value};
 use crate::Error;
-use crate::tar::tape::Tape;
 
 /// A machine at some place of its program.
-pub struct Machine<'a> {
-    tape: Tape<'a>,
-    pub path: PathBuf,
+pub struct Machine<'a, P> {
+    program: P,
+    path: &'a Path,
     /// All values that were made; others name them by their places.
     pub values: Vec<Value>,
     stack: Vec<usize>,
     /// Heights of the stack.
     marks: Vec<usize>,
-    memo: Memo,
+    /// What `PUT` keeps for `GET`.
+    memo: HashMap<u64, usize>,
 }
 
-impl<'a> Machine<'a> {
-    /// A machine at the beginning of a file.
-    pub fn new(tape: Tape<'a>, path: PathBuf) -> Self {
-        Self { tape, path, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Memo::new() }
+impl<'a, P: Program> Machine<'a, P> {
+    /// A machine at the beginning of a program.
+    pub fn new(program: P, path: &'a Path) -> Self {
+        let (values, stack, marks, memo) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        Self { program, path, values, stack, marks, memo }
     }
 
     fn error(&self, message: impl std::fmt::Display) -> Error {
-        let at = self.tape.at();
-        Error::format(&self.path, format!("its pickle cannot be read at byte {at}: {message}"))
+        let at = self.program.at();
+        Error::format(self.path, format!("its pickle cannot be read at byte {at}: {message}"))
     }
 
     /// Runs the program. Returns the place of what it makes.
     ///
     /// # Errors
-    /// The file cannot be read, or the program does what is not known.
+    /// The program cannot be read, or does what is not known.
     pub fn run(&mut self) -> Result<usize, Error> {
-        loop {
+        for _ in 0..MOST_OPERATIONS {
             let [code] = self.take()?;
             if code == b'.' {
                 return self.pop();
             }
             self.step(code)?;
         }
+        Err(self.error(format!("it has more than {MOST_OPERATIONS} operations")))
     }
 
     fn step(&mut self, code: u8) -> Result<(), Error> {
@@ -50,6 +53,11 @@ impl<'a> Machine<'a> {
             0x95 => drop(self.take::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
             b'N' => self.push(Value::None)?,
             0x88 => self.push(Value::Bool(true))?,
             0x89 => self.push(Value::Bool(false))?,
@@ -65,7 +73,12 @@ impl<'a> Machine<'a> {
                 let number = i32::from_le_bytes(self.take()?);
                 self.push(Value::Int(number.into()))?;
             }
-            0x8a => self.long()?,
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
+            b'G' => {
+                let number = f64::from_be_bytes(self.take()?);
+                self.push(Value::Float(number))?;
+            }
             // Strings, by the bytes of their lengths. Python 2's may be text or bytes.
             b'U' | b'C' => self.string(1, false)?,
             b'T' | b'B' => self.string(4, false)?,
@@ -73,14 +86,16 @@ impl<'a> Machine<'a> {
             0x8c => self.string(1, true)?,
             b'X' => self.string(4, true)?,
             0x8d => self.string(8, true)?,
-            b']' => self.push(Value::List(Vec::new()))?,
+            // EMPTY_LIST, EMPTY_SET.
+            b']' | 0x8f => self.push(Value::List(Vec::new()))?,
             b'}' => self.push(Value::Dict(Vec::new()))?,
             b')' => self.push(Value::Tuple(Vec::new()))?,
             0x85..=0x87 => {
                 let items = self.pop_many(usize::from(code - 0x84))?;
                 self.push(Value::Tuple(items))?;
             }
-            b't' => {
+            // TUPLE, FROZENSET.
+            b't' | 0x91 => {
                 let items = self.pop_to_mark()?;
                 self.push(Value::Tuple(items))?;
             }
@@ -88,7 +103,8 @@ impl<'a> Machine<'a> {
                 let items = self.pop_many(1)?;
                 self.append(items)?;
             }
-            b'e' => {
+            // APPENDS, ADDITEMS.
+            b'e' | 0x90 => {
                 let items = self.pop_to_mark()?;
                 self.append(items)?;
             }
@@ -131,59 +147,85 @@ impl<'a> Machine<'a> {
                 };
                 self.push(Value::Global(name))?;
             }
-            b'R' => self.call()?,
+            // REDUCE, NEWOBJ.
+            b'R' | 0x81 => {
+                let call = self.pop_many(2)?;
+                self.call(call[0], call[1])?;
+            }
+            // NEWOBJ_EX, whose last arguments have names.
+            0x92 => {
+                let call = self.pop_many(3)?;
+                self.call(call[0], call[1])?;
+            }
             b'b' => self.build()?,
-            _ => return Err(self.error(format!("operation {code:#04x} is none that CIFAR's files have"))),
+            b'Q' => {
+                let name = self.pop()?;
+                self.push(Value::Persistent(name))?;
+            }
+            _ => return Err(self.error(format!("operation {code:#04x} is none of protocols 2 to 5"))),
         }
         Ok(())
     }
 
     /// The next bytes of the program.
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let found = self.tape.look(N as u64)?.try_into().ok();
+        let found = self.program.look(N as u64)?.try_into().ok();
         let bytes: [u8; N] = found.ok_or_else(|| self.error("the file ends"))?;
-        self.tape.skip(N as u64)?;
+        self.program.skip(N as u64)?;
         Ok(bytes)
     }
 
     fn line(&mut self) -> Result<String, Error> {
-        let front = self.tape.look(256)?;
+        let front = self.program.look(256)?;
+        let is_last = front.len() < 256;
         let end = front.iter().position(|&byte| byte == b'\n');
         let line = end.map(|end| String::from_utf8_lossy(&front[..end]).into_owned());
-        let line = line.ok_or_else(|| self.error("a name is too long"))?;
-        self.tape.skip(end.map_or(0, |end| end as u64 + 1))?;
+        let line = line.ok_or_else(|| self.error(if is_last { "the file ends" } else { "a name is too long" }))?;
+        self.program.skip(end.map_or(0, |end| end as u64 + 1))?;
         Ok(line)
     }
 
-    fn string(&mut self, width: u64, is_text: bool) -> Result<(), Error> {
-        let front = self.tape.look(width)?;
-        let length = front.iter().rev().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    /// A length, which has so many bytes.
+    fn length(&mut self, width: u64) -> Result<u64, Error> {
+        let front = self.program.look(width)?;
         if (front.len() as u64) < width {
             return Err(self.error("the file ends"));
         }
-        self.tape.skip(width)?;
-        let offset = self.tape.at();
+        let length = front.iter().rev().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+        self.program.skip(width)?;
+        Ok(length)
+    }
+
+    fn string(&mut self, width: u64, is_text: bool) -> Result<(), Error> {
+        let length = self.length(width)?;
+        let offset = self.program.at();
         let value = match (length > FAR, is_text) {
             (true, true) => Value::FarText,
             (true, false) => Value::Far { offset, length },
-            (false, _) => Value::Bytes(self.tape.look(length)?.to_vec()),
+            (false, _) => Value::Bytes(self.program.look(length)?.to_vec()),
         };
-        if !self.tape.skip(length)? {
+        if !self.program.skip(length)? {
             return Err(self.error(format!("the file ends within a string of {length} bytes")));
         }
         self.push(value)
     }
 
-    fn long(&mut self) -> Result<(), Error> {
-        let [length] = self.take()?;
-        let bytes = self.tape.look(length.into())?;
+    /// A whole number, whose length has so many bytes.
+    fn long(&mut self, width: u64) -> Result<(), Error> {
+        let length = self.length(width)?;
+        let bytes = self.program.look(length.min(9))?;
         let mut all = [if bytes.last().is_some_and(|&byte| byte >= 0x80) { 0xff } else { 0 }; 8];
-        if bytes.len() != usize::from(length) || bytes.len() > all.len() {
-            return Err(self.error("a whole number has more than 8 bytes"));
+        let value = match all.get_mut(..bytes.len()) {
+            Some(low) => {
+                low.copy_from_slice(bytes);
+                Value::Int(i64::from_le_bytes(all))
+            }
+            None => Value::Huge,
+        };
+        if !self.program.skip(length)? {
+            return Err(self.error("the file ends"));
         }
-        all[..bytes.len()].copy_from_slice(bytes);
-        self.tape.skip(length.into())?;
-        self.push(Value::Int(i64::from_le_bytes(all)))
+        self.push(value)
     }
 
     fn push(&mut self, value: Value) -> Result<(), Error> {
@@ -214,122 +256,59 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    fn top(&mut self) -> Result<&mut Value, Error> {
+    fn top(&mut self) -> Result<usize, Error> {
         let top = self.pop()?;
         self.stack.push(top);
-        Ok(&mut self.values[top])
+        Ok(top)
     }
 
     fn append(&mut self, items: Vec<usize>) -> Result<(), Error> {
-        match self.top()? {
+        let top = self.top()?;
+        match &mut self.values[top] {
             Value::List(all) => all.extend(items),
+            Value::Object(object) => object.items.extend(items),
             _ => return Err(self.error("only a list takes items")),
         }
         Ok(())
     }
 
     fn set(&mut self, items: &[usize]) -> Result<(), Error> {
-        match self.top()? {
-            Value::Dict(all) => all.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+        let top = self.top()?;
+        let all = match &mut self.values[top] {
+            Value::Dict(all) => all,
+            Value::Object(object) => &mut object.entries,
             _ => return Err(self.error("only a dictionary takes entries")),
-        }
+        };
+        all.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         Ok(())
     }
 
     fn put(&mut self, place: u64) -> Result<(), Error> {
-        let top = self.pop()?;
-        self.stack.push(top);
-        if self.memo.len() >= MOST_VALUES {
-            return Err(self.error(format!("it keeps more than {MOST_VALUES} values")));
-        }
+        let top = self.top()?;
         self.memo.insert(place, top);
         Ok(())
     }
 
     fn get(&mut self, place: u64) -> Result<(), Error> {
         let kept = self.memo.get(&place).copied().ok_or_else(|| self.error("a value was never kept"))?;
-        if self.stack.len() >= MOST_VALUES {
-            return Err(self.error(format!("it has more than {MOST_VALUES} values")));
-        }
         self.stack.push(kept);
         Ok(())
     }
 
-    /// The values of a tuple.
-    fn tuple(&self, place: usize) -> Option<Vec<&Value>> {
-        match &self.values[place] {
-            Value::Tuple(items) => Some(items.iter().map(|&item| &self.values[item]).collect()),
-            _ => None,
-        }
+    /// What would be made by a call.
+    fn call(&mut self, maker: usize, arguments: usize) -> Result<(), Error> {
+        let object = Object { maker, arguments, state: None, items: Vec::new(), entries: Vec::new() };
+        self.push(Value::Object(Box::new(object)))
     }
 
-    /// What a known function makes of its arguments.
-    fn call(&mut self) -> Result<(), Error> {
-        let places = self.pop_many(2)?;
-        let Value::Global(name) = &self.values[places[0]] else { return Err(self.error("only functions are called")) };
-        let wrong = |name: &str| self.error(format!("`{name}` has arguments that are not known"));
-        let arguments = self.tuple(places[1]).ok_or_else(|| wrong(name))?;
-        let made = match (name.as_str(), &arguments[..]) {
-            ("numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct", _) => Value::Array(None),
-            ("numpy dtype", [Value::Bytes(kind), ..]) => Value::Type(kind.clone()),
-            // Python 3 writes bytes so for Python 2: as text.
-            ("_codecs encode", [Value::Bytes(text), Value::Bytes(latin)]) if latin == b"latin1" => {
-                let text = String::from_utf8_lossy(text);
-                Value::Bytes(text.chars().map(|letter| u8::try_from(letter).unwrap_or(b'?')).collect())
-            }
-            ("_codecs encode", [Value::FarText, ..]) => Value::FarText,
-            (
-                "numpy.core.numeric _frombuffer" | "numpy._core.numeric _frombuffer",
-                [data, Value::Type(kind), Value::Tuple(shape), Value::Bytes(order)],
-            ) => Value::Array(Some(self.array(data, kind, shape, order == b"C")?)),
-            ("numpy dtype" | "_codecs encode", _) => return Err(wrong(name)),
-            _ => return Err(self.error(format!("it names `{name}`, which CIFAR's files do not"))),
-        };
-        self.push(made)
-    }
-
-    /// Sets the state of an array or of a type.
+    /// Tells an object its state.
     fn build(&mut self) -> Result<(), Error> {
         let state = self.pop()?;
-        let top = self.pop()?;
-        self.stack.push(top);
-        match &self.values[top] {
-            Value::Array(None) => {
-                let array = match self.tuple(state).as_deref() {
-                    Some([_, Value::Tuple(shape), Value::Type(kind), Value::Bool(by_columns), data]) => {
-                        self.array(data, kind, shape, !by_columns)?
-                    }
-                    _ => return Err(self.error("an array has a state that is not known")),
-                };
-                self.values[top] = Value::Array(Some(array));
-                Ok(())
-            }
-            // It says in which order the bytes of an item come, and an item has one.
-            Value::Type(_) => Ok(()),
-            _ => Err(self.error("only arrays are built")),
+        let top = self.top()?;
+        match &mut self.values[top] {
+            Value::Object(object) => object.state = Some(state),
+            _ => return Err(self.error("only an object has a state")),
         }
-    }
-
-    fn array(&self, data: &Value, kind: &[u8], shape: &[usize], by_rows: bool) -> Result<Array, Error> {
-        let kind_of = String::from_utf8_lossy(kind);
-        if !matches!(kind, b"u1" | b"|u1" | b"B" | b"uint8") || !by_rows {
-            let order = if by_rows { "by rows" } else { "by columns" };
-            return Err(self.error(format!("an array has items `{kind_of}` {order}; known are `u1` by rows")));
-        }
-        let side = |&place: &usize| match self.values[place] {
-            Value::Int(side) => u64::try_from(side).ok(),
-            _ => None,
-        };
-        let shape: Option<Vec<u64>> = shape.iter().map(side).collect();
-        let shape = shape.ok_or_else(|| self.error("an array has sides that are no numbers"))?;
-        let product = shape.iter().try_fold(1_u64, |all, side| all.checked_mul(*side));
-        match data {
-            Value::Far { offset, length } if product == Some(*length) => Ok(Array { offset: *offset, shape }),
-            Value::FarText => Err(self.error(
-                "an array's bytes are kept as text, as Python 3 does for Python 2: write it with protocol 3 or later",
-            )),
-            Value::Far { length, .. } => Err(self.error(format!("an array of {shape:?} bytes has {length}"))),
-            _ => Err(self.error(format!("an array has no more than {FAR} bytes"))),
-        }
+        Ok(())
     }
 }
