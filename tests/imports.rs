@@ -230,9 +230,9 @@ fn boxes_come_as_parts_of_their_images() {
 fn copies_are_referred_to_where_they_lie() {
     let place = Place::new();
     place.images(4);
-    let tar = std::process::Command::new("tar").arg("-C").arg(place.path("photos")).arg("-cf").arg(place.path("a.tar"));
-    let mut tar = tar.arg("green").arg("red").arg("blue").spawn().unwrap();
-    assert!(tar.wait().unwrap().success());
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-C").arg(place.path("photos")).arg("-cf").arg(place.path("a.tar")).args(["green", "red", "blue"]);
+    assert!(tar.status().unwrap().success());
     place.write("pipeline.toml", "stage.images = { op = \"images\", path = \"a.tar\" }\n");
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     for (format, to) in [("fiftyone", "set"), ("label-studio", "tasks.json")] {
