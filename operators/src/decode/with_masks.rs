@@ -54,7 +54,7 @@ fn each_row_has_its_own_mask() {
     };
     let mask = |index: u8| png(&[index; 24], 6, BitDepth::Eight, ColorType::Indexed);
     let broken = mask(7)[..50].to_vec();
-    let rows: [(&str, Vec<u8>, Option<Vec<u8>>); 6] = [
+    let rows = [
         ("a", image(10), Some(mask(1))),
         ("b", image(20), Some(broken)),
         ("c", image(30), None),

@@ -234,7 +234,7 @@ fn layers(out: &mut dyn Write, side: usize, format: Format) -> Result<()> {
         ("parameters", numbers(layers.iter().map(|layer| Some(layer.parameters as i64)))),
     ];
     print_columns(out, columns, format)?;
-    faults.iter().for_each(|fault| tell(fault));
+    faults.iter().for_each(tell);
     Ok(())
 }
 

@@ -3,17 +3,12 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use serde_json::json;
-use tessera_operators::OPERATORS;
-use tessera_operators::operator::PortKind;
-use tessera_operators::spec::Spec;
 use tessera_schemas::printable;
 
-use super::{Usage, counted};
+use super::counted;
 use crate::ask::sql::output::{Format, print};
-use crate::declare::faults::closest;
 use crate::run::{PlannedStage, Report};
 use crate::store::DroppedRow;
 use crate::store::gc::Garbage;
