@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use crate::boxes::excerpt;
 use crate::tar::Packing;
 use crate::tar::tape::{Raw, Tape};
 use crate::{Error, Files};
@@ -18,6 +19,12 @@ mod machine;
 const FAR: u64 = 1024;
 /// Values that a pickle may have: CIFAR's have some 100,000.
 const MOST_VALUES: usize = 4_000_000;
+/// Bytes of all their texts together: a text that was kept once may be named any number of times.
+const MOST_TEXT: usize = 64 << 20;
+/// Items of a tuple that is looked into: arguments of functions, states and sides of arrays.
+const MOST_ITEMS: usize = 16;
+/// Entries that a message names.
+const NAMED: usize = 20;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,10 +87,11 @@ impl Pickle {
     /// The names of the entries, for messages.
     fn keys(&self) -> String {
         let name = |key: &usize| match &self.values[*key] {
-            Value::Bytes(name) => String::from_utf8_lossy(name).into_owned(),
+            Value::Bytes(name) => excerpt(&String::from_utf8_lossy(name)),
             _ => "?".to_owned(),
         };
-        self.entries.iter().map(|(key, _)| name(key)).collect::<Vec<_>>().join(", ")
+        let more = if self.entries.len() > NAMED { ", …" } else { "" };
+        self.entries.iter().take(NAMED).map(|(key, _)| name(key)).collect::<Vec<_>>().join(", ") + more
     }
 
     fn get(&self, key: &str) -> Result<&Value, Error> {
@@ -109,7 +117,7 @@ impl Pickle {
         }
     }
 
-    fn list<T>(&self, key: &str, what: &str, get: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, Error> {
+    fn list<T>(&self, key: &str, what: &str, mut get: impl FnMut(&Value) -> Option<T>) -> Result<Vec<T>, Error> {
         let list = match self.get(key)? {
             Value::List(items) | Value::Tuple(items) => items.iter().map(|&at| get(&self.values[at])).collect(),
             _ => None,
@@ -128,10 +136,14 @@ impl Pickle {
     /// A list of texts.
     ///
     /// # Errors
-    /// There is none of the name.
+    /// There is none of the name, or they are too long in all.
     pub fn texts(&self, key: &str) -> Result<Vec<String>, Error> {
-        self.list(key, "texts", |value| match value {
-            Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok(),
+        let mut left = MOST_TEXT;
+        self.list(key, "texts, of up to 64 MiB in all", |value| match value {
+            Value::Bytes(bytes) => {
+                left = left.checked_sub(bytes.len())?;
+                String::from_utf8(bytes.clone()).ok()
+            }
             _ => None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Array, FAR, MOST_VALUES, Memo, Value};
+use super::{Array, FAR, MOST_ITEMS, MOST_TEXT, MOST_VALUES, Memo, Value};
 use crate::Error;
 use crate::tar::tape::Tape;
 
@@ -12,6 +12,8 @@ pub struct Machine<'a> {
     pub path: PathBuf,
     /// All values that were made; others name them by their places.
     pub values: Vec<Value>,
+    /// Bytes of their texts.
+    text: usize,
     stack: Vec<usize>,
     /// Heights of the stack.
     marks: Vec<usize>,
@@ -21,7 +23,7 @@ pub struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// A machine at the beginning of a file.
     pub fn new(tape: Tape<'a>, path: PathBuf) -> Self {
-        Self { tape, path, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Memo::new() }
+        Self { tape, path, values: Vec::new(), text: 0, stack: Vec::new(), marks: Vec::new(), memo: Memo::new() }
     }
 
     fn error(&self, message: impl std::fmt::Display) -> Error {
@@ -190,6 +192,14 @@ impl<'a> Machine<'a> {
         if self.values.len() >= MOST_VALUES {
             return Err(self.error(format!("it has more than {MOST_VALUES} values")));
         }
+        self.text += match &value {
+            Value::Bytes(text) | Value::Type(text) => text.len(),
+            Value::Global(name) => name.len(),
+            _ => 0,
+        };
+        if self.text > MOST_TEXT {
+            return Err(self.error(format!("its texts have more than {MOST_TEXT} bytes")));
+        }
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
@@ -255,10 +265,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The values of a tuple.
+    /// The values of a tuple; none if there are more than anything known has.
     fn tuple(&self, place: usize) -> Option<Vec<&Value>> {
         match &self.values[place] {
-            Value::Tuple(items) => Some(items.iter().map(|&item| &self.values[item]).collect()),
+            Value::Tuple(items) if items.len() <= MOST_ITEMS => Some(items.iter().map(|&item| &self.values[item]).collect()),
             _ => None,
         }
     }
@@ -315,6 +325,9 @@ impl<'a> Machine<'a> {
         if !matches!(kind, b"u1" | b"|u1" | b"B" | b"uint8") || !by_rows {
             let order = if by_rows { "by rows" } else { "by columns" };
             return Err(self.error(format!("an array has items `{kind_of}` {order}; known are `u1` by rows")));
+        }
+        if shape.len() > MOST_ITEMS {
+            return Err(self.error(format!("an array has {} sides, and {MOST_ITEMS} are the most", shape.len())));
         }
         let side = |&place: &usize| match self.values[place] {
             Value::Int(side) => u64::try_from(side).ok(),

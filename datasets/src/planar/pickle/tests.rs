@@ -143,3 +143,27 @@ fn damaged_pickles_are_told_of() {
     let many = [&b"\x80\x02"[..], &vec![b'N'; MOST_VALUES + 1], b"."].concat();
     assert!(why(many).contains("more than 4000000 values"));
 }
+
+/// What was kept once is named again in two bytes: values, texts and tuples would grow by what they have, each time.
+#[test]
+fn small_files_that_would_be_large_values_are_refused() {
+    let text = Writer::default().raw(b"\x80\x02}q\x00").long(b'T', &[b'a'; 1024]).raw(b"q\x01");
+    let named = text.clone().raw(&b"h\x01h\x01\x93".repeat(40_000)).raw(b".").0;
+    assert!(why(named).ends_with("its texts have more than 67108864 bytes"));
+    let list = text.clone().raw(b"h\x00U\x01k](").raw(&b"h\x01".repeat(70_000)).raw(b"es.").0;
+    let error = open(list).unwrap().texts("k").unwrap_err().to_string();
+    assert!(error.ends_with("`k` should be a list of texts, of up to 64 MiB in all"), "{error}");
+    let keys = text.raw(b"h\x00(").raw(&b"h\x01N".repeat(10_000)).raw(b"u.").0;
+    let error = open(keys).unwrap().texts("k").unwrap_err().to_string();
+    assert!(error.ends_with(", …") && error.len() < 5000, "{}", error.len());
+    // A function's arguments are looked at each time that it is called.
+    let many =
+        Writer::default().raw(b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x01(").raw(&[b'N'; 1000]).raw(b"tq\x02");
+    let error = why(many.raw(b"h\x01h\x02R.").0);
+    assert!(error.ends_with("`numpy.core.multiarray _reconstruct` has arguments that are not known"), "{error}");
+    let shape = |writer: Writer| writer.raw(b"(").raw(&b"K\x01".repeat(40)).raw(b"t");
+    let array = Writer::default().raw(b"\x80\x02cnumpy.core.numeric\n_frombuffer\n(").long(b'T', &[0; 1025]);
+    let array = shape(array.raw(b"cnumpy\ndtype\nU\x02u1\x85R")).raw(b"U\x01CtR.").0;
+    let error = why(array);
+    assert!(error.ends_with("an array has 40 sides, and 16 are the most"), "{error}");
+}
