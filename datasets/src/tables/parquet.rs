@@ -18,26 +18,45 @@ use crate::Error;
 
 mod checksums;
 
+pub(crate) use checksums::check as check_pages;
+
 /// Bytes of a column that the search for its first rows begins with.
 const FIRST_BYTES: u64 = 1 << 20;
+/// Bytes that the rows of a batch have, by what their row group claims: texts and bytes may be long.
+const LONG_BATCH_BYTES: usize = 128 << 20;
 
 /// Columns and number of rows.
 pub fn header(raw: Raw<'_>) -> Result<Header, Error> {
     let footer = footer(raw)?;
-    let rows = footer.metadata().file_metadata().num_rows();
-    let rows = u64::try_from(rows).map_err(|_| raw.error(format!("its footer promises {rows} rows")))?;
+    let rows = rows(raw, &footer)?;
     Ok(Header::new(footer.schema().clone(), Some(rows)))
 }
 
 /// All rows. Holds one row group's bytes at a time, and checks those that have checksums.
 pub fn batches(raw: Raw<'_>, rows: usize) -> Result<Batches<'_>, Error> {
     let footer = footer(raw)?;
+    self::rows(raw, &footer)?;
     let groups = 0..footer.metadata().num_row_groups();
     Ok(Box::new(groups.flat_map(move |group| -> Batches<'_> {
         let part = Part { raw, footer: &footer, group, mask: ProjectionMask::all() };
         let window = part.window(u64::MAX).and_then(|window| part.check(&window).map(|()| window));
-        match window.and_then(|window| part.reader(window, rows)) {
-            Ok(reader) => Box::new(reader.map(move |batch| batch.map_err(|error| raw.error(error)))),
+        match window.and_then(|window| part.reader(window, part.most(rows))) {
+            Ok(reader) => {
+                let promised = footer.metadata().row_group(group).num_rows();
+                let (mut reader, mut left) = (reader.fuse(), promised);
+                Box::new(std::iter::from_fn(move || match reader.next() {
+                    Some(batch) => {
+                        left -= batch.as_ref().map_or(left, |batch| batch.num_rows() as i64);
+                        Some(batch.map_err(|error| raw.error(error)))
+                    }
+                    None => {
+                        let lacking = std::mem::take(&mut left);
+                        let found = promised - lacking;
+                        (lacking != 0)
+                            .then(|| Err(raw.error(format!("row group {group} has {found} rows, and claims {promised}"))))
+                    }
+                }))
+            }
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     })))
@@ -54,6 +73,7 @@ pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef
     loop {
         let window = part.window(limit)?;
         let whole = window.whole;
+        part.check(&window)?;
         let batch =
             part.reader(window, rows).and_then(|mut reader| reader.next().transpose().map_err(|error| raw.error(error)));
         match batch {
@@ -61,6 +81,24 @@ pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef
             Err(error) if whole => return Err(error),
             // The first rows end beyond the window.
             Err(_) => limit = limit.saturating_mul(8),
+        }
+    }
+}
+
+/// How many rows a file has, by its footer.
+///
+/// # Errors
+/// The footer contradicts itself.
+pub(crate) fn rows(raw: Raw<'_>, footer: &ArrowReaderMetadata) -> Result<u64, Error> {
+    let all = footer.metadata().file_metadata().num_rows();
+    let groups = footer.metadata().row_groups();
+    let sum =
+        groups.iter().try_fold(0_i64, |sum, group| sum.checked_add(group.num_rows()).filter(|_| group.num_rows() >= 0));
+    match u64::try_from(all) {
+        Ok(rows) if sum == Some(all) => Ok(rows),
+        _ => {
+            let groups: Vec<String> = groups.iter().map(|group| group.num_rows().to_string()).collect();
+            Err(raw.error(format!("its footer promises {all} rows, and its row groups {}", groups.join(" + "))))
         }
     }
 }
@@ -119,7 +157,14 @@ impl Part<'_> {
         Ok(Window { start, bytes: bytes.into(), file_bytes: self.raw.size, whole: length == end - start })
     }
 
-    /// Holds the pages against their checksums.
+    /// So many rows, or fewer where they are long.
+    fn most(&self, rows: usize) -> usize {
+        let group = self.footer.metadata().row_group(self.group);
+        let row = group.total_byte_size().max(0) / group.num_rows().max(1);
+        rows.min(LONG_BATCH_BYTES / usize::try_from(row).unwrap_or(usize::MAX).max(1)).max(1)
+    }
+
+    /// Holds the pages against what their headers claim.
     fn check(&self, window: &Window) -> Result<(), Error> {
         let group = self.footer.metadata().row_group(self.group);
         let chunks = group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
@@ -128,11 +173,9 @@ impl Part<'_> {
             let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset()) as u64;
             let bytes = window.from(start).map_err(|error| self.raw.error(error))?;
             let bytes = &bytes[..bytes.len().min(chunk.compressed_size() as usize)];
-            checksums::check(bytes).map_err(|page| {
+            checksums::check(bytes).map_err(|(page, what)| {
                 let (name, group, page) = (chunk.column_path(), self.group, start + page as u64);
-                self.raw.error(format!(
-                    "is damaged: column {name}, row group {group}: the page at byte {page} does not fit its checksum"
-                ))
+                self.raw.error(format!("is damaged: column {name}, row group {group}: the page at byte {page} {what}"))
             })?;
         }
         Ok(())
