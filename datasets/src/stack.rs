@@ -4,6 +4,7 @@
 //! group that have as many rows are columns: `label`, `labels` or `y` is the class, as text, and `image_id` has the ids, if it is text.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use tessera_schemas::images::{self, About, Image, Source};
 use tessera_schemas::pixels;
 
 use crate::folder::naming;
-use crate::layout::{Access, Found, Layout, Role, Rows};
+use crate::layout::{Access, Layout, Role, Rows};
 use crate::tables::guard;
 use crate::tables::hdf5::images::{Opened, choose};
 use crate::tables::raw::Raw;
@@ -92,25 +93,34 @@ impl Stack {
         &self.root
     }
 
-    fn read(&self, files: &dyn Files, entry: &Entry) -> Result<Vec<Found>, Error> {
+    /// The rows of a file, some at a time.
+    fn read<'a>(&'a self, files: &'a dyn Files, entry: &'a Entry) -> Result<Rows<'a>, Error> {
         let path = self.root.join(&*entry.path);
-        let raw = Raw { files, path: &path, size: entry.size };
-        let opened = opened(raw, entry, &self.datasets)?;
+        let opened = opened(Raw { files, path: &path, size: entry.size }, entry, &self.datasets)?;
+        let (rows, step) = (opened.rows(), opened.step(BLOCK_BYTES));
+        let mut start = 0_u64;
+        Ok(Box::new(std::iter::from_fn(move || {
+            let here = start..rows.min(start.saturating_add(step));
+            if here.is_empty() {
+                return None;
+            }
+            let found = self.block(Raw { files, path: &path, size: entry.size }, &opened, entry, here.clone());
+            // Nothing is read behind what cannot be.
+            start = if found.is_ok() { here.end } else { rows };
+            Some(found.map(Into::into))
+        })))
+    }
+
+    fn block(&self, raw: Raw<'_>, opened: &Opened, entry: &Entry, rows: Range<u64>) -> Result<RecordBatch, Error> {
         let digits = opened.rows().max(1).saturating_sub(1).to_string().len();
-        let step = opened.step(BLOCK_BYTES);
-        let mut found = Vec::new();
-        for start in (0..opened.rows()).step_by(step as usize) {
-            let end = opened.rows().min(start + step);
-            let columns = guard(raw, || opened.read(raw, start..end, self.threads))?;
-            let schema = opened.schema();
-            let named: HashMap<&str, &ArrayRef> =
-                schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
-            let pictures = named.get(pixels::PIXELS).copied().ok_or_else(|| raw.error("has no images"))?;
-            let pictures = Pictures::of(pictures, &schema).map_err(|message| raw.error(message))?;
-            let rows = self.found(&pictures, &named, entry, start, digits).map_err(|message| raw.error(message))?;
-            found.push(rows.into());
-        }
-        Ok(found)
+        let start = rows.start;
+        let columns = guard(raw, || opened.read(raw, rows, self.threads))?;
+        let schema = opened.schema();
+        let named: HashMap<&str, &ArrayRef> =
+            schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
+        let pictures = named.get(pixels::PIXELS).copied().ok_or_else(|| raw.error("has no images"))?;
+        let pictures = Pictures::of(pictures, &schema).map_err(|message| raw.error(message))?;
+        self.found(&pictures, &named, entry, start, digits).map_err(|message| raw.error(message))
     }
 
     /// The rows of some images, from one on.
@@ -180,9 +190,8 @@ impl Layout for Stack {
     }
 
     fn rows<'a>(&'a self, files: &'a dyn Files, prints: &'a [Fingerprint]) -> Result<Rows<'a>, Error> {
-        Ok(Box::new(prints.iter().flat_map(move |print| match self.read(files, &print.entry) {
-            Ok(found) => found.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
+        Ok(Box::new(prints.iter().flat_map(move |print| {
+            self.read(files, &print.entry).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
         })))
     }
 

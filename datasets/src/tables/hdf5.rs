@@ -21,6 +21,7 @@ use super::{Batches, Datasets, Header};
 use crate::{Error, as_url};
 use columns::{Column, Table};
 use heap::Heap;
+use stored::Stored;
 
 mod columns;
 mod describe;
@@ -32,6 +33,7 @@ mod kind;
 pub mod layout;
 mod picture;
 mod stored;
+mod walk;
 pub mod write;
 
 /// Bytes of rows that are read together, and inflated by all threads.
@@ -59,20 +61,41 @@ pub(super) fn header(raw: Raw<'_>, datasets: &Datasets) -> Result<Header, Error>
 pub(super) fn batches<'a>(raw: Raw<'a>, datasets: &Datasets, threads: usize) -> Result<Batches<'a>, Error> {
     let writers_wait = hold(raw)?;
     let table = describe(raw, datasets, true)?;
-    let (schema, step) = (table.schema(), table.block(BLOCK_BYTES));
-    let starts = (0..table.rows).step_by(step as usize);
-    Ok(Box::new(starts.map(move |start| {
+    let (schema, mut step) = (table.schema(), table.block(BLOCK_BYTES, raw.size));
+    let mut start = 0;
+    Ok(Box::new(std::iter::from_fn(move || {
         let _ = &writers_wait;
-        let heap = Heap::new(raw, table.base);
-        let end = table.rows.min(start + step);
-        let columns = table.read(raw, start..end, &heap, threads)?;
-        RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error))
+        while start < table.rows {
+            let heap = Heap::new(raw, table.base);
+            let end = table.rows.min(start + step);
+            let columns = match table.read(raw, start..end, &heap, threads) {
+                // The texts of these rows are longer than others'.
+                Err(_) if heap.is_full() && end - start > 1 => {
+                    step = (end - start).div_ceil(2);
+                    continue;
+                }
+                columns => columns,
+            };
+            start = end;
+            let batch =
+                columns.and_then(|columns| RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error)));
+            return Some(batch);
+        }
+        None
     })))
 }
 
 fn describe(raw: Raw<'_>, datasets: &Datasets, whole: bool) -> Result<Table, Error> {
     check(raw)?;
-    driver::with_file(raw, |file| Table::of(file, datasets, whole))
+    let table = driver::with_file(raw, |file| Table::of(file, datasets, whole))?;
+    match table.columns.iter().find_map(|column| column.sparse(raw.size)) {
+        Some(Stored { path, shape, kind, .. }) => Err(raw.error(format!(
+            "`{path}` is {} of {kind}, of which a file of {} bytes can have next to none: make it as large as what was written",
+            kind::sides(shape),
+            raw.size
+        ))),
+        None => Ok(table),
+    }
 }
 
 /// Refuses what is no HDF5 file, or one that is being written.
@@ -121,9 +144,12 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
-    /// How many rows are read together, if that is to be so many bytes.
-    fn block(&self, bytes: u64) -> u64 {
-        let row: u64 = self.columns.iter().map(|column| column.row_bytes(self.rows)).sum::<u64>().max(1);
+    /// How many rows are read together, if that is to be so many bytes, of a file of `file_bytes`.
+    fn block(&self, bytes: u64, file_bytes: u64) -> u64 {
+        let row = self.columns.iter().fold(0, |row: u64, column| row.saturating_add(column.row_bytes(self.rows)));
+        // All that lies in the heap is in the file.
+        let heap = if self.columns.iter().any(Column::in_heap) { file_bytes.div_ceil(self.rows.max(1)) } else { 0 };
+        let row = row.saturating_add(heap).max(1);
         let rows = (bytes / row).max(1);
         // Chunks of the widest column end where blocks do.
         let widest = self.columns.iter().max_by_key(|column| column.row_bytes(self.rows));

@@ -5,7 +5,7 @@
 //!
 //! Reference: HDF5 File Format Specification, III.E "Disk Format: Level 1E - Global Heap".
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -17,6 +17,10 @@ pub const REFERENCE_BYTES: usize = 16;
 const HEADER_BYTES: usize = 16;
 /// Collections that are kept: rows that follow each other mostly lie in one.
 const KEPT: usize = 256;
+/// Bytes of collections that are kept, unless one has more.
+const KEPT_BYTES: usize = 64 << 20;
+/// Bytes of values that are taken together, unless one has more: references to it may be any number.
+const MOST_TAKEN: u64 = 256 << 20;
 /// Bytes of a collection. The library makes them of 4 KiB, and larger ones for a value that needs it.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -26,6 +30,8 @@ pub struct Heap<'a> {
     /// Bytes before the file's HDF5 part, from which addresses count.
     base: u64,
     kept: RefCell<HashMap<u64, Rc<Collection>>>,
+    taken: Cell<u64>,
+    is_full: Cell<bool>,
 }
 
 struct Collection {
@@ -37,7 +43,7 @@ struct Collection {
 impl<'a> Heap<'a> {
     /// The heap of a file whose HDF5 part begins at byte `base`.
     pub fn new(raw: Raw<'a>, base: u64) -> Self {
-        Self { raw, base, kept: RefCell::default() }
+        Self { raw, base, kept: RefCell::default(), taken: Cell::default(), is_full: Cell::default() }
     }
 
     /// The bytes of a reference's value, which consists of items of `item` bytes.
@@ -52,12 +58,35 @@ impl<'a> Heap<'a> {
             return Ok(Vec::new());
         }
         let collection = self.collection(address)?;
-        let wanted = count as usize * item;
+        let wanted = (count as usize).saturating_mul(item);
         match collection.objects.get(&index) {
-            Some(&(start, length)) if length >= wanted => Ok(collection.bytes[start..start + wanted].to_vec()),
+            Some(&(start, length)) if length >= wanted => {
+                self.take(wanted as u64)?;
+                Ok(collection.bytes[start..start + wanted].to_vec())
+            }
             Some((_, length)) => Err(format!("is damaged: a value of {wanted} bytes has {length} in the heap")),
             None => Err(format!("is damaged: the heap at byte {address} has no value {index}")),
         }
+    }
+
+    /// Counts bytes that rows have beside their own.
+    ///
+    /// # Errors
+    /// They are too many; then [`is_full`](Self::is_full) says so, for fewer rows may have fewer.
+    pub fn take(&self, bytes: u64) -> Result<(), String> {
+        let before = self.taken.get();
+        self.taken.set(before.saturating_add(bytes));
+        let most = if before == 0 { MOST_BYTES } else { MOST_TAKEN };
+        if self.taken.get() <= most {
+            return Ok(());
+        }
+        self.is_full.set(true);
+        Err(format!("its values have more than {most} bytes"))
+    }
+
+    /// Whether too many were taken.
+    pub fn is_full(&self) -> bool {
+        self.is_full.get()
     }
 
     fn collection(&self, address: u64) -> Result<Rc<Collection>, String> {
@@ -92,7 +121,8 @@ impl<'a> Heap<'a> {
         }
         let found = Rc::new(Collection { bytes, objects });
         let mut kept = self.kept.borrow_mut();
-        if kept.len() >= KEPT {
+        let bytes = kept.values().map(|one| one.bytes.len()).sum::<usize>();
+        if kept.len() >= KEPT || bytes + found.bytes.len() > KEPT_BYTES {
             kept.clear();
         }
         kept.insert(address, found.clone());

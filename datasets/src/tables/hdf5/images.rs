@@ -12,6 +12,7 @@ use super::columns::Table;
 use super::describe::{Found, choices, find, members, stored};
 use super::heap::Heap;
 use super::picture::Picture;
+use super::walk::Walk;
 use super::{Datasets, driver};
 use crate::Error;
 use crate::tables::raw::Raw;
@@ -37,7 +38,7 @@ pub(crate) fn choose(raw: Raw<'_>, column: Option<&str>) -> Result<BTreeMap<Stri
     driver::with_file(raw, |file| {
         let Found::Group(root) = find(file, "/")? else { return Err("has no root".to_owned()) };
         let mut seen = Vec::new();
-        look(&root, "", 0, &mut seen)?;
+        look(&Walk::new(file, false), &root, "", 0, &mut seen)?;
         let image = match column {
             Some(named) => {
                 let path = format!("/{}", named.trim_matches('/'));
@@ -78,8 +79,9 @@ pub(crate) fn choose(raw: Raw<'_>, column: Option<&str>) -> Result<BTreeMap<Stri
     })
 }
 
-fn look(group: &Group, path: &str, depth: usize, seen: &mut Vec<Seen>) -> Result<(), String> {
+fn look(walk: &Walk<'_>, group: &Group, path: &str, depth: usize, seen: &mut Vec<Seen>) -> Result<(), String> {
     for (name, kind) in members(group)? {
+        walk.step()?;
         let path = format!("{path}/{name}");
         let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
         match kind {
@@ -95,7 +97,7 @@ fn look(group: &Group, path: &str, depth: usize, seen: &mut Vec<Seen>) -> Result
             }
             LocationType::Group if depth < DEEPEST => {
                 let found = group.group(&name).map_err(unread)?;
-                look(&found, &path, depth + 1, seen)?;
+                look(walk, &found, &path, depth + 1, seen)?;
             }
             _ => {}
         }
@@ -106,6 +108,7 @@ fn look(group: &Group, path: &str, depth: usize, seen: &mut Vec<Seen>) -> Result
 /// The columns of some datasets, of which rows are read.
 pub(crate) struct Opened {
     table: Table,
+    file_bytes: u64,
 }
 
 impl Opened {
@@ -115,7 +118,7 @@ impl Opened {
     /// The file cannot be read, or has other datasets.
     pub(crate) fn new(raw: Raw<'_>, datasets: &BTreeMap<String, String>) -> Result<Self, Error> {
         let table = super::describe(raw, &Datasets::Columns(datasets.clone()), true)?;
-        Ok(Self { table })
+        Ok(Self { table, file_bytes: raw.size })
     }
 
     /// The columns, in the order of their names.
@@ -130,7 +133,7 @@ impl Opened {
 
     /// How many rows are best read together, if that is to be so many bytes: whole chunks.
     pub(crate) fn step(&self, bytes: u64) -> u64 {
-        self.table.block(bytes)
+        self.table.block(bytes, self.file_bytes)
     }
 
     /// Some rows.

@@ -165,7 +165,15 @@ impl Chunks {
         let bands = rows.start / self.shape[0]..rows.end.div_ceil(self.shape[0]);
         let across: u64 = self.grid(of).skip(1).product();
         let numbers = bands.start * across..bands.end * across;
-        let wanted: Vec<(u64, Chunk)> = numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect();
+        let wanted: Vec<(u64, Chunk)> = if numbers.end - numbers.start > self.written.len() as u64 {
+            // Most of these were never written.
+            let here = self.written.iter().filter(|(number, _)| numbers.contains(number));
+            let mut wanted: Vec<_> = here.map(|(number, chunk)| (*number, *chunk)).collect();
+            wanted.sort_unstable_by_key(|(number, _)| *number);
+            wanted
+        } else {
+            numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect()
+        };
         // Rows behind these that the last band has as well.
         let open = (!rows.end.is_multiple_of(self.shape[0]) && rows.end < of.rows()).then(|| (bands.end - 1) * across);
         let bytes = self.shape.iter().product::<u64>() as usize * of.kind.bytes();
