@@ -259,8 +259,14 @@ impl Images<'_> {
     fn queue_next(&mut self) -> Result<(), Error> {
         let page = self.pages.get_next_page().map_err(|error| self.raw.error(error))?;
         let page = page.ok_or_else(|| self.short())?;
-        if !matches!(page, Page::DictionaryPage { .. }) {
-            self.buffered += page.num_values() as usize;
+        match &page {
+            // Room is made for all of them, and each has a byte at least.
+            Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() => {
+                let bytes = buf.len();
+                return Err(self.raw.error(format!("is damaged: {num_values} values of a dictionary have {bytes} bytes")));
+            }
+            Page::DictionaryPage { .. } => {}
+            page => self.buffered += page.num_values() as usize,
         }
         self.queue.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(page);
         Ok(())

@@ -12,6 +12,8 @@ pub const ENDINGS: [(&str, Packing); 4] =
     [(".tar", Packing::None), (".tar.gz", Packing::Gzip), (".tgz", Packing::Gzip), (".tar.zst", Packing::Zstd)];
 /// Shards that a path with braces may stand for.
 const MOST: usize = 1_000_000;
+/// Bytes that all of their paths may have.
+const MOST_TEXT: usize = 256 << 20;
 /// Braces that a path may have: they are looked at one within the other.
 const MOST_BRACES: usize = 64;
 
@@ -124,7 +126,7 @@ pub fn endings() -> String {
 /// What a text with braces stands for, as in a shell: `{000..127}`, `{0..8..2}` and `{a,b}`, within each other too.
 fn expanded(text: &str) -> Result<Vec<String>, String> {
     let Some((start, end)) = braces(text) else { return Ok(vec![text.to_owned()]) };
-    let too_many = || format!("it stands for more than {MOST} shards");
+    let too_many = || format!("it stands for more than {MOST} shards, or for paths of more than {MOST_TEXT} bytes in all");
     let (before, within, behind) = (&text[..start], &text[start + 1..end], &text[end + 1..]);
     let heads = match range(within)? {
         Some(numbers) => numbers,
@@ -140,7 +142,9 @@ fn expanded(text: &str) -> Result<Vec<String>, String> {
         }
     };
     let tails = expanded(behind)?;
-    if heads.len().saturating_mul(tails.len()) > MOST {
+    let count = heads.len().saturating_mul(tails.len());
+    let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or_default();
+    if count > MOST || count.saturating_mul(before.len() + longest(&heads) + longest(&tails)) > MOST_TEXT {
         return Err(too_many());
     }
     Ok(heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{before}{head}{tail}"))).collect())
@@ -215,6 +219,7 @@ mod tests {
         assert!(expanded("{0..9999999}").unwrap_err().contains("more than 1000000"));
         assert!(expanded("{0..9999}{0..9999}").unwrap_err().contains("more than 1000000"));
         assert!(expanded("{{0..999999},{0..999999}}").unwrap_err().contains("more than 1000000"));
+        assert!(expanded(&format!("{}{{0..99999}}", "x".repeat(4000))).is_err());
     }
 
     #[test]

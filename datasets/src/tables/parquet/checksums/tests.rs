@@ -225,3 +225,18 @@ fn claims_of_pages_and_row_groups_are_not_believed() {
         assert!(error.ends_with(&format!("row group 0 claims {rows} rows, and lacks some of them")), "{error}");
     }
 }
+
+/// A dictionary's values are made room for before they are read.
+#[test]
+fn a_dictionary_has_no_more_values_than_bytes() {
+    // A dictionary page of 8 bytes, packed 8 as well, whose header claims so many values.
+    let page = |values: u8| {
+        let header = [0x15, 4, 0x15, 16, 0x15, 16, 0x4c, 0x15, values, 0x15, 0, 0, 0];
+        [&header[..], &[0; 8]].concat()
+    };
+    assert_eq!(check(&page(2)), Ok(()));
+    assert_eq!(check(&page(16)), Ok(()));
+    let wrong = |values: &str| Err((0, format!("claims to hold {values} values, which its 8 bytes cannot be")));
+    assert_eq!(check(&page(18)), wrong("9"));
+    assert_eq!(check(&page(1)), wrong("-1"));
+}
