@@ -21,6 +21,7 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 
 TORCH_VERSION := 2.11.0
 BIN := $(TARGET_DIR)/release/tessera
+FUZZ_SECONDS ?= 60
 # The same dependencies, and our own crates with debug assertions and checked arithmetic, so that the guards of the vector kernels run.
 CRATES := schemas datasets operators pipeline tests
 CHECKS := opt-level=1 debug=false debug-assertions=true overflow-checks=true
@@ -30,7 +31,7 @@ CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.
 WHEELS := $(TARGET_DIR)/wheels
 PYTHON_DIR := $(if $(CACHE),$(CACHE)/python,$(CURDIR)/.python)
 
-.PHONY: help setup moto build test assertions lint bench demo wheel test-python
+.PHONY: help setup moto build test assertions lint bench fuzz demo wheel test-python
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,3 +74,7 @@ test-python: build moto wheel ## Run the Python package's tests, on its wheel an
 
 bench: build moto ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
 	cargo test --release --workspace -- --ignored --nocapture --test-threads 1
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: setup ## Feed all readers with made-up bytes, each for FUZZ_SECONDS (60).
+	@tests/fuzz/run.sh "$(FUZZ_SECONDS)" "$(TARGET_DIR)"

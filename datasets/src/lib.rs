@@ -201,6 +201,9 @@ pub struct Read {
     pub range: Option<(u64, u64)>,
 }
 
+/// Characters of an error's message.
+const LONGEST_MESSAGE: usize = 4000;
+
 /// A data set could not be listed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -228,8 +231,13 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
-    /// A format error with its path.
+    /// A format error with its path. What the message repeats of the file is fit to be shown; of far too much, the beginning is kept.
     pub fn format(path: impl Into<PathBuf>, message: impl ToString) -> Self {
-        Self::Format { path: path.into(), message: message.to_string() }
+        let mut message = printable(&message.to_string()).into_owned();
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self::Format { path: path.into(), message }
     }
 }

@@ -94,13 +94,14 @@ impl List {
 
     /// The columns of the images.
     fn columns(&self) -> Result<SchemaRef, String> {
-        let mut fields: Vec<FieldRef> = images::schema().fields().to_vec();
+        let own = images::schema();
+        let mut fields: Vec<FieldRef> = own.fields().to_vec();
         for field in self.table.fields() {
             let name = field.name();
             if [LABEL, IMAGE_ID].contains(&name.as_str()) || Some(name) == self.column.as_ref() {
                 continue;
             }
-            if fields.iter().any(|known| known.name() == name) {
+            if own.field_with_name(name).is_ok() {
                 return Err(format!("its column `{name}` has the name of one that images have: rename it"));
             }
             fields.push(Arc::new(Field::clone(field).with_nullable(true)));
@@ -174,6 +175,9 @@ impl List {
             if inner.split('/').any(|part| part == "..") {
                 return Err(fail(format!("row {}: `{path}` leads out of the list's folder: write it from / on", at + 1)));
             }
+            if inner.is_empty() || inner == self.own.trim_start_matches('/') {
+                return Err(fail(format!("row {}: `{path}` is no image", at + 1)));
+            }
             if let Some(before) = seen.insert(inner.to_owned(), at) {
                 return Err(fail(format!("row {}: `{path}` is in row {} already", at + 1, before + 1)));
             }
@@ -203,7 +207,12 @@ impl Layout for List {
         for path in told.paths {
             let found = match &bucket {
                 Some(bucket) => bucket.get(path.as_str()).cloned(),
-                None => files.list(&self.root.join(&path)).ok().and_then(|listed| listed.files.into_iter().next()),
+                // A file lists itself, by its name, and a folder what lies in it.
+                None => files
+                    .list(&self.root.join(&path))
+                    .ok()
+                    .and_then(|listed| listed.files.into_iter().next())
+                    .filter(|found| path.rsplit('/').next() == Some(&*found.path)),
             };
             match found {
                 Some(found) => listed.files.push(Entry { path: path.into(), ..found }),

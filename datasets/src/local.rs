@@ -44,7 +44,7 @@ impl Files for LocalFiles {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
         let read = || {
-            refuse_devices(path)?;
+            size(path)?;
             fs::read(path)
         };
         read().map_err(|error| Error::io(path, error))
@@ -52,7 +52,11 @@ impl Files for LocalFiles {
 
     fn read_range(&self, path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
         let read = || {
-            refuse_devices(path)?;
+            // Room is made for no more than there is.
+            let size = size(path)?;
+            if offset.checked_add(length).is_none_or(|end| end > size) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
             // Bytes that are read need not be zeros before.
@@ -64,10 +68,14 @@ impl Files for LocalFiles {
     }
 }
 
-/// A device or a pipe, which a link may lead to, has no end.
-fn refuse_devices(path: &Path) -> io::Result<()> {
-    let kind = fs::metadata(path)?.file_type();
-    if kind.is_file() || kind.is_dir() { Ok(()) } else { Err(io::Error::other("it is a device or a pipe, and no file")) }
+/// How many bytes a file has. A device or a pipe, which a link may lead to, has no end.
+fn size(path: &Path) -> io::Result<u64> {
+    let found = fs::metadata(path)?;
+    match found.file_type() {
+        kind if kind.is_file() => Ok(found.len()),
+        kind if kind.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        _ => Err(io::Error::other("it is a device or a pipe, and no file")),
+    }
 }
 
 fn entry(path: Box<str>, metadata: &fs::Metadata) -> Entry {

@@ -18,6 +18,10 @@ mod machine;
 pub const FAR: u64 = 1024;
 /// Values that a pickle may have: CIFAR's have some 100,000, and networks' some twenty a tensor.
 const MOST_VALUES: usize = 4_000_000;
+/// Bytes of all their texts together: a text that was kept once may be named any number of times.
+pub const MOST_TEXT: usize = 64 << 20;
+/// Items of a tuple that is looked into: arguments of functions, states, and sides of arrays and tensors.
+const MOST_ITEMS: usize = 128;
 /// Operations that a pickle may have: it puts values into lists, and takes them out again.
 const MOST_OPERATIONS: usize = 8 * MOST_VALUES;
 
@@ -130,7 +134,7 @@ impl Pickle {
     /// Reads a pickle; the path is for messages.
     ///
     /// # Errors
-    /// It cannot be read, has more values than memory is kept for, or is no pickle of protocols 2 to 5.
+    /// It cannot be read, has more values or text than memory is kept for, or is no pickle of protocols 2 to 5.
     pub fn read(program: impl Program, path: &Path) -> Result<Self, Error> {
         let mut machine = machine::Machine::new(program, path);
         let top = machine.run()?;
@@ -177,9 +181,12 @@ impl Pickle {
         if let Value::Int(number) = self.value(place) { Some(*number) } else { None }
     }
 
-    /// The items of a tuple.
+    /// The items of a tuple; none if there are more than anything known has: one that was kept once may be named any number of times.
     pub fn tuple(&self, place: usize) -> Option<&[usize]> {
-        if let Value::Tuple(items) = self.value(place) { Some(items) } else { None }
+        match self.value(place) {
+            Value::Tuple(items) if items.len() <= MOST_ITEMS => Some(items),
+            _ => None,
+        }
     }
 
     /// Both names of something of a module, with a space between them.

@@ -37,6 +37,8 @@ const LABEL: &str = "label";
 const BLOCK_BYTES: u64 = 16 << 20;
 /// Rows that follow each other and are read at once, when some are asked for.
 const MOST_ROWS: u64 = 1024;
+/// Bytes of pixels that are read at once then, unless a row has more.
+const TOGETHER_BYTES: u64 = 256 << 20;
 /// Files whose places of chunks are remembered.
 const MOST_OPENED: usize = 64;
 
@@ -111,29 +113,40 @@ impl Stack {
         &self.root
     }
 
-    fn read(&self, files: &dyn Files, entry: &Entry) -> Result<Vec<Found>, Error> {
+    /// The rows of a file, some at a time.
+    fn read<'a>(&'a self, files: &'a dyn Files, entry: &'a Entry) -> Result<Rows<'a>, Error> {
         let path = self.root.join(&*entry.path);
-        let raw = Raw { files, path: &path, size: entry.size };
-        let opened = opened(raw, entry, &self.datasets)?;
+        let opened = opened(Raw { files, path: &path, size: entry.size }, entry, &self.datasets)?;
+        let (rows, step) = (opened.rows(), opened.step(BLOCK_BYTES));
+        let mut start = 0_u64;
+        Ok(Box::new(std::iter::from_fn(move || {
+            let here = start..rows.min(start.saturating_add(step));
+            if here.is_empty() {
+                return None;
+            }
+            let found = self.block(Raw { files, path: &path, size: entry.size }, &opened, entry, here);
+            // Nothing is read behind what cannot be.
+            start = found.as_ref().map_or(rows, |(end, _)| *end);
+            Some(found.map(|(_, found)| found))
+        })))
+    }
+
+    /// Some rows, from the first of those that are asked for on, and the row behind them.
+    fn block(&self, raw: Raw<'_>, opened: &Opened, entry: &Entry, rows: Range<u64>) -> Result<(u64, Found), Error> {
         let digits = opened.rows().max(1).saturating_sub(1).to_string().len();
-        let step = opened.step(BLOCK_BYTES);
-        let mut found = Vec::new();
-        for start in (0..opened.rows()).step_by(step as usize) {
-            let end = opened.rows().min(start + step);
-            let columns = guard(raw, || opened.read(raw, start..end, self.threads))?;
-            let schema = opened.schema();
-            let named: HashMap<&str, &ArrayRef> =
-                schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
-            let images = guard(raw, || images_of(raw, &opened, start..end, &columns))?;
-            let id = |row: u64| match opened.name(row) {
-                Some(name) => format!("{}/{name}", entry.path),
-                None => format!("{}/{row:0digits$}", entry.path),
-            };
-            let group = |row: u64| opened.name(row).and_then(|name| Some(name.split_once('/')?.0.to_owned()));
-            let rows = self.found(&images, &named, entry, start, &id, &group).map_err(|message| raw.error(message))?;
-            found.push(rows);
-        }
-        Ok(found)
+        let (rows, columns) = guard(raw, || opened.read(raw, rows, self.threads))?;
+        let schema = opened.schema();
+        let named: HashMap<&str, &ArrayRef> =
+            schema.fields().iter().map(|field| field.name().as_str()).zip(&columns).collect();
+        let start = rows.start;
+        let images = guard(raw, || images_of(raw, opened, rows, &columns))?;
+        let id = |row: u64| match opened.name(row) {
+            Some(name) => format!("{}/{name}", entry.path),
+            None => format!("{}/{row:0digits$}", entry.path),
+        };
+        let group = |row: u64| opened.name(row).and_then(|name| Some(name.split_once('/')?.0.to_owned()));
+        let found = self.found(&images, &named, entry, start, &id, &group).map_err(|message| raw.error(message))?;
+        Ok((start + images.len() as u64, found))
     }
 
     /// The rows of some images, from one on.
@@ -201,10 +214,11 @@ impl Stack {
     }
 }
 
-/// Some rows' images as files' bytes.
+/// Some rows' images as files' bytes: of the first at least.
 fn images_of(raw: Raw<'_>, opened: &Opened, rows: Range<u64>, columns: &[ArrayRef]) -> Result<Vec<Option<Encoded>>, Error> {
     if !opened.has_pixels() {
-        return opened.encoded(raw, rows);
+        let images = opened.encoded(raw, rows)?;
+        return if images.is_empty() { Err(raw.error("has no image where one was asked for")) } else { Ok(images) };
     }
     let schema = opened.schema();
     let at = schema.index_of(pixels::PIXELS).map_err(|_| raw.error("has no images"))?;
@@ -227,9 +241,8 @@ impl Layout for Stack {
     }
 
     fn rows<'a>(&'a self, files: &'a dyn Files, prints: &'a [Fingerprint]) -> Result<Rows<'a>, Error> {
-        Ok(Box::new(prints.iter().flat_map(move |print| match self.read(files, &print.entry) {
-            Ok(found) => found.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
+        Ok(Box::new(prints.iter().flat_map(move |print| {
+            self.read(files, &print.entry).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
         })))
     }
 
@@ -307,15 +320,16 @@ pub(crate) fn read_each(
         let mut rest = rows;
         while let Some(&first) = rest.first() {
             // Rows that follow each other are read at once.
-            let run = rest.iter().zip(first..).take_while(|(row, next)| *row == next).count().min(MOST_ROWS as usize);
+            let most = if opened.has_pixels() { opened.step(TOGETHER_BYTES).min(MOST_ROWS) } else { MOST_ROWS };
+            let run = rest.iter().zip(first..).take_while(|(row, next)| *row == next).count().min(most as usize);
             let end = first + run as u64;
             if end > opened.rows() {
                 return Err(raw.error(format!("has no row {} any more", end - 1)));
             }
-            let columns = guard(raw, || opened.read(raw, first..end, 1))?;
-            let images = guard(raw, || images_of(raw, &opened, first..end, &columns))?;
+            let (here, columns) = guard(raw, || opened.read(raw, first..end, 1))?;
+            let images = guard(raw, || images_of(raw, &opened, here, &columns))?;
+            rest = &rest[images.len()..];
             found.extend(images.into_iter().map(|image| image.map(|image| image.bytes)));
-            rest = &rest[run..];
         }
         Ok(found)
     })

@@ -22,6 +22,7 @@ pub use csv::{ColumnType, CsvOptions};
 pub(crate) use file::guard;
 use file::{File, KINDS, Kind};
 use ids::Ids;
+pub(crate) use parquet::{check_pages, rows as parquet_rows};
 use rows::ALL;
 pub use rows::RowRange;
 
@@ -41,6 +42,8 @@ mod rows;
 const BATCH_ROWS: usize = 8192;
 /// Bytes of a batch's vectors, unless one row has more.
 const BATCH_BYTES: usize = 32 << 20;
+/// Columns that a table may have: what asks for each of them in turn would take for ever.
+const MOST_COLUMNS: usize = 100_000;
 /// Rows that decide how long lists are.
 const FIRST_ROWS: usize = 1024;
 
@@ -271,12 +274,24 @@ fn columns(
 
 /// How many rows a batch may have.
 fn batch_rows(schema: &SchemaRef) -> usize {
-    let widths = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::FixedSizeList(item, width) => item.data_type().primitive_width().unwrap_or(1) * *width as usize,
-        _ => 0,
-    });
-    let row = widths.sum::<usize>().max(1);
-    (BATCH_BYTES / row).clamp(1, BATCH_ROWS)
+    let is_vector = |field: &&Arc<Field>| matches!(field.data_type(), DataType::FixedSizeList(..));
+    let (vectors, others): (Vec<&Arc<Field>>, Vec<&Arc<Field>>) = schema.fields().iter().partition(is_vector);
+    // Vectors have the room for themselves: batches of them alone have a round number of rows.
+    let bytes = |fields: &[&Arc<Field>]| {
+        fields.iter().fold(0_usize, |row, field| row.saturating_add(value_bytes(field.data_type())))
+    };
+    (BATCH_BYTES / bytes(&vectors).max(bytes(&others)).max(1)).clamp(1, BATCH_ROWS)
+}
+
+/// How many bytes a value has at least; of those whose length is their own, what says where they lie.
+fn value_bytes(kind: &DataType) -> usize {
+    match kind {
+        DataType::FixedSizeList(item, width) => value_bytes(item.data_type()).saturating_mul(*width as usize),
+        DataType::Struct(fields) => {
+            fields.iter().fold(0, |all: usize, field| all.saturating_add(value_bytes(field.data_type())))
+        }
+        kind => kind.primitive_width().unwrap_or(4),
+    }
 }
 
 /// The type of a column in two files.

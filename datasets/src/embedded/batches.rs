@@ -19,6 +19,10 @@ use crate::tables::ipc::{lengths, message};
 use crate::tables::raw::Raw;
 use crate::{Error, Files, Read};
 
+/// Bytes of images that are held together, unless one has more: views and packed buffers may stand for any number.
+const MOST_TOGETHER: usize = 256 << 20;
+/// How many times its bytes the buffers of a batch may have: they lie side by side, but for one that stands for several.
+const MOST_SHARED: u64 = 4;
 /// Where buffers begin in memory.
 const ALIGNED: usize = 64;
 
@@ -118,6 +122,12 @@ impl<'a> Reader<'a> {
     ) -> Result<RecordBatch, Error> {
         let raw = self.raw;
         let kept = |(number, _): &(usize, &super::leaf::Span)| !left_out.contains(number);
+        let all = buffers.spans().iter().enumerate().filter(kept);
+        let all = all.fold(0_u64, |all, (_, span)| all.saturating_add(span.length));
+        if all > place.body.saturating_mul(MOST_SHARED) {
+            let (at, body) = (place.at, place.body);
+            return Err(raw.error(format!("the buffers of the batch at byte {at} have {all} bytes, and it has {body}")));
+        }
         let reads: Vec<Read> = buffers
             .spans()
             .iter()
@@ -177,10 +187,18 @@ impl<'a> Reader<'a> {
                     let end = (*row + rows as u64).min(others.num_rows() as u64);
                     let here = *row..end;
                     if !here.is_empty() {
-                        *row = end;
                         let one = |value: Value| Encoded { bytes: value.bytes.into(), offset: value.offset };
-                        let found = here.clone().map(|row| Ok(images.read(row)?.map(one)));
-                        let found = found.collect::<Result<Vec<_>, Error>>()?;
+                        let (mut found, mut bytes) = (Vec::new(), 0_usize);
+                        for row in here.clone() {
+                            let image = images.read(row)?.map(one);
+                            bytes = bytes.saturating_add(image.as_ref().map_or(0, |image| image.bytes.len()));
+                            found.push(image);
+                            if bytes > MOST_TOGETHER {
+                                break;
+                            }
+                        }
+                        let here = here.start..here.start + found.len() as u64;
+                        *row = here.end;
                         let others = others.slice(here.start as usize, found.len());
                         let others = with_path(others, &column, images, here).map_err(|message| raw.error(message))?;
                         return Ok(Some(Batch { others, images: found }));
@@ -222,9 +240,11 @@ fn with_path(
     rows: std::ops::Range<u64>,
 ) -> Result<RecordBatch, String> {
     let Some(path) = &mut images.path else { return Ok(others) };
-    let mut texts = Vec::new();
+    let (mut texts, mut left) = (Vec::new(), MOST_TOGETHER);
     for row in rows {
         let text = path.read(row).map_err(|error| error.to_string())?;
+        let length = text.as_ref().map_or(0, |text| text.bytes.len());
+        left = left.checked_sub(length).ok_or_else(|| format!("its `{PATH}` of row {row} of a batch has {length} bytes"))?;
         let text = text.map(|text| String::from_utf8(text.bytes.to_vec())).transpose();
         texts.push(text.map_err(|_| format!("is damaged: `{PATH}` of row {row} of a batch is not UTF-8"))?);
     }

@@ -19,8 +19,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::kind::{Batch, Encoded};
-use crate::tables::guard;
 use crate::tables::raw::{Raw, Stream};
+use crate::tables::{check_pages, guard, parquet_rows};
 use crate::{Error, Files};
 
 /// Bytes that are read ahead for a page's header.
@@ -40,8 +40,9 @@ impl<'a> Reader<'a> {
     pub(super) fn open(files: &'a dyn Files, path: &'a Path, size: u64) -> Result<Self, Error> {
         let raw = Raw { files, path, size };
         let footer = guard(raw, || {
-            let loaded = ArrowReaderMetadata::load(&Pages(raw), ArrowReaderOptions::new());
-            loaded.map_err(|error| raw.error(error))
+            let loaded = ArrowReaderMetadata::load(&raw, ArrowReaderOptions::new());
+            let footer = loaded.map_err(|error| raw.error(error))?;
+            parquet_rows(raw, &footer).map(|_| footer)
         })?;
         Ok(Self { raw, footer })
     }
@@ -127,7 +128,12 @@ impl<'a> Reader<'a> {
         let mut chunks = Chunks { chunks: Vec::new(), file_bytes: self.raw.size };
         for &at in &leaves {
             let (start, length) = metadata.column(at).byte_range();
-            chunks.chunks.push((start, self.raw.read(start, length)?.into()));
+            let bytes = self.raw.read(start, length)?;
+            check_pages(&bytes).map_err(|(page, what)| {
+                let (name, page) = (metadata.column(at).column_path(), start + page as u64);
+                self.raw.error(format!("is damaged: column {name}, row group {group}: the page at byte {page} {what}"))
+            })?;
+            chunks.chunks.push((start, bytes.into()));
         }
         let mask = ProjectionMask::leaves(self.footer.parquet_schema(), leaves);
         ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.footer.clone())
@@ -253,8 +259,14 @@ impl Images<'_> {
     fn queue_next(&mut self) -> Result<(), Error> {
         let page = self.pages.get_next_page().map_err(|error| self.raw.error(error))?;
         let page = page.ok_or_else(|| self.short())?;
-        if !matches!(page, Page::DictionaryPage { .. }) {
-            self.buffered += page.num_values() as usize;
+        match &page {
+            // Room is made for all of them, and each has a byte at least.
+            Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() => {
+                let bytes = buf.len();
+                return Err(self.raw.error(format!("is damaged: {num_values} values of a dictionary have {bytes} bytes")));
+            }
+            Page::DictionaryPage { .. } => {}
+            page => self.buffered += page.num_values() as usize,
         }
         self.queue.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(page);
         Ok(())

@@ -37,6 +37,8 @@ fn lines_are_paths() {
     let lacking = &listed.left_out[0];
     assert_eq!(&*lacking.path, "c/4.jpg");
     assert!(lacking.reason.ends_with("list.txt names it, and there is no such file"), "{}", lacking.reason);
+    let folder = read(&made("list.txt", "a\nb/3.jpg\n"), "list.txt", None).unwrap().1;
+    assert_eq!((&*folder.left_out[0].path, folder.files.len()), ("a", 2));
     assert_eq!(rows.schema(), images::schema());
 }
 
@@ -77,5 +79,7 @@ fn faults_have_their_rows() {
     assert_eq!(refused("a/1.jpg\n../x.jpg\n"), "row 2: `../x.jpg` leads out of the list's folder: write it from / on");
     assert_eq!(refused("a/1.jpg\n./a/1.jpg\n"), "row 2: `./a/1.jpg` is in row 1 already");
     assert!(refused("a/1.jpg\n/x.jpg\n").starts_with("has `a/1.jpg` and `/x.jpg`: all paths should be"));
+    assert_eq!(refused("./\n"), "row 1: `./` is no image");
+    assert_eq!(refused("a/1.jpg\nlist.txt\n"), "row 2: `list.txt` is no image");
     assert!(refused("s3://b/1.jpg\ns3://c/x.jpg\n").ends_with("or URLs of one bucket"));
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{FAR, MOST_OPERATIONS, MOST_VALUES, Object, Program, Value};
+use super::{FAR, MOST_OPERATIONS, MOST_TEXT, MOST_VALUES, Object, Program, Value};
 use crate::Error;
 
 /// A machine at some place of its program.
@@ -12,6 +12,8 @@ pub struct Machine<'a, P> {
     path: &'a Path,
     /// All values that were made; others name them by their places.
     pub values: Vec<Value>,
+    /// Bytes of their texts.
+    text: usize,
     stack: Vec<usize>,
     /// Heights of the stack.
     marks: Vec<usize>,
@@ -23,7 +25,7 @@ impl<'a, P: Program> Machine<'a, P> {
     /// A machine at the beginning of a program.
     pub fn new(program: P, path: &'a Path) -> Self {
         let (values, stack, marks, memo) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
-        Self { program, path, values, stack, marks, memo }
+        Self { program, path, values, text: 0, stack, marks, memo }
     }
 
     fn error(&self, message: impl std::fmt::Display) -> Error {
@@ -232,6 +234,14 @@ impl<'a, P: Program> Machine<'a, P> {
         if self.values.len() >= MOST_VALUES {
             return Err(self.error(format!("it has more than {MOST_VALUES} values")));
         }
+        self.text += match &value {
+            Value::Bytes(text) => text.len(),
+            Value::Global(name) => name.len(),
+            _ => 0,
+        };
+        if self.text > MOST_TEXT {
+            return Err(self.error(format!("its texts have more than {MOST_TEXT} bytes")));
+        }
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
@@ -286,6 +296,9 @@ impl<'a, P: Program> Machine<'a, P> {
     fn put(&mut self, place: u64) -> Result<(), Error> {
         let top = self.top()?;
         self.memo.insert(place, top);
+        if self.memo.len() > MOST_VALUES {
+            return Err(self.error(format!("it keeps more than {MOST_VALUES} values")));
+        }
         Ok(())
     }
 

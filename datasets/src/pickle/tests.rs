@@ -94,4 +94,17 @@ fn what_is_no_pickle_is_refused() {
     assert!(why(&many).contains("more than 4000000 values"));
     let busy = [&b"\x80\x02]"[..], &b"20".repeat(MOST_OPERATIONS / 2), b"."].concat();
     assert!(why(&busy).contains("more than 32000000 operations"));
+    let kept = [&b"\x80\x04N"[..], &vec![0x94; MOST_VALUES + 1], b"."].concat();
+    assert!(why(&kept).contains("it keeps more than 4000000 values"));
+}
+
+/// What was kept once is named again in two bytes.
+#[test]
+fn texts_and_tuples_are_bounded() {
+    let text = [&b"\x80\x04X\0\x04\0\0"[..], &[b'a'; 1024], b"\x94"].concat();
+    let named = [&text[..], &b"h\0h\0\x93".repeat(40_000), b"."].concat();
+    assert!(why(&named).ends_with("its texts have more than 67108864 bytes"), "{}", why(&named));
+    let pickle = |items: usize| read(&[&b"\x80\x02cm\nf\n("[..], &vec![b'N'; items], b"tR."].concat()).unwrap();
+    let known = |pickle: &Pickle| pickle.call(pickle.top()).map(|(_, items)| items.len());
+    assert_eq!((known(&pickle(MOST_ITEMS)), known(&pickle(MOST_ITEMS + 1))), (Some(128), None));
 }

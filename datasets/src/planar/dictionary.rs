@@ -6,10 +6,18 @@
 
 use std::path::PathBuf;
 
-use crate::pickle::{FAR, Pickle, Value};
+use crate::boxes::excerpt;
+use crate::pickle::{FAR, MOST_TEXT, Pickle, Value};
 use crate::tar::Packing;
 use crate::tar::tape::{Raw, Tape};
 use crate::{Error, Files};
+
+/// Entries of a dictionary: CIFAR's have a handful.
+const MOST_ENTRIES: usize = 100_000;
+/// Sides of an array.
+const MOST_SIDES: usize = 16;
+/// Entries that a message names.
+const NAMED: usize = 20;
 
 /// An array of bytes, whose rows lie one behind another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +43,10 @@ impl Dictionary {
         let raw = Raw { files, path: path.clone(), size };
         let pickle = Pickle::read(Tape::open(raw, Packing::None)?, &path)?;
         match pickle.value(pickle.top()) {
+            Value::Dict(entries) if entries.len() > MOST_ENTRIES => {
+                let message = format!("its pickle has {} entries, and {MOST_ENTRIES} are the most", entries.len());
+                Err(Error::format(path, message))
+            }
             Value::Dict(_) => Ok(Self { path, pickle }),
             _ => Err(Error::format(path, "its pickle should be a dictionary")),
         }
@@ -50,10 +62,11 @@ impl Dictionary {
     /// The names of the entries, for messages.
     fn keys(&self) -> String {
         let name = |&(key, _): &(usize, usize)| match self.pickle.bytes(key) {
-            Some(name) => String::from_utf8_lossy(&name).into_owned(),
+            Some(name) => excerpt(&String::from_utf8_lossy(&name)),
             None => "?".to_owned(),
         };
-        self.entries().iter().map(name).collect::<Vec<_>>().join(", ")
+        let more = if self.entries().len() > NAMED { ", …" } else { "" };
+        self.entries().iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ") + more
     }
 
     /// The place of an entry's value.
@@ -108,6 +121,11 @@ impl Dictionary {
             let (kind, order) = (String::from_utf8_lossy(&kind), if by_rows { "rows" } else { "columns" });
             return Err(format!("is an array of items `{kind}` by {order}; known are `u1` by rows"));
         }
+        if let Value::Tuple(sides) = self.pickle.value(shape)
+            && sides.len() > MOST_SIDES
+        {
+            return Err(format!("is an array of {} sides, and {MOST_SIDES} are the most", sides.len()));
+        }
         let side = |&place: &usize| u64::try_from(self.pickle.int(place)?).ok();
         let shape = self.pickle.tuple(shape).and_then(|sides| sides.iter().map(side).collect::<Option<Vec<_>>>());
         let shape = shape.ok_or("is an array with sides that are no numbers")?;
@@ -122,7 +140,7 @@ impl Dictionary {
         }
     }
 
-    fn list<T>(&self, key: &str, what: &str, get: impl Fn(usize) -> Option<T>) -> Result<Vec<T>, Error> {
+    fn list<T>(&self, key: &str, what: &str, mut get: impl FnMut(usize) -> Option<T>) -> Result<Vec<T>, Error> {
         let list = match self.pickle.value(self.get(key)?) {
             Value::List(items) | Value::Tuple(items) => items.iter().map(|&at| get(at)).collect(),
             _ => None,
@@ -141,9 +159,14 @@ impl Dictionary {
     /// A list of texts.
     ///
     /// # Errors
-    /// There is none of the name.
+    /// There is none of the name, or they are too long in all.
     pub fn texts(&self, key: &str) -> Result<Vec<String>, Error> {
-        self.list(key, "texts", |place| String::from_utf8(self.pickle.bytes(place)?.into_owned()).ok())
+        let mut left = MOST_TEXT;
+        self.list(key, "texts, of up to 64 MiB in all", |place| {
+            let text = self.pickle.bytes(place)?;
+            left = left.checked_sub(text.len())?;
+            String::from_utf8(text.into_owned()).ok()
+        })
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Rows are read by [`records`], which says what is malformed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -96,10 +96,10 @@ struct Column {
 pub fn header(raw: Raw<'_>, options: &CsvOptions, known: Option<&Schema>) -> Result<Header, Error> {
     let mut opened = Opened::new(raw, options)?;
     if let Some(known) = known {
-        let columns = known_columns(&opened, known);
-        let fields = columns.iter().map(|column| match known.field_with_name(&column.name) {
-            Ok(field) => field.clone(),
-            Err(_) => Field::new(&column.name, DataType::Utf8, true),
+        let known = by_name(known);
+        let fields = known_columns(&opened, &known).into_iter().map(|column| match known.get(column.name.as_str()) {
+            Some(field) => (*field).clone(),
+            None => Field::new(column.name, DataType::Utf8, true),
         });
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         return Ok(Header::new(schema, None));
@@ -136,11 +136,12 @@ pub fn batches<'a>(
             break;
         }
     }
-    let columns = known_columns(&opened, known);
-    let fields = columns.iter().map(|column| match known.field_with_name(&column.name) {
+    let known = by_name(known);
+    let columns = known_columns(&opened, &known);
+    let fields = columns.iter().map(|column| match known.get(column.name.as_str()) {
         // What lacks an id says so better than this reader.
-        Ok(field) => field.clone().with_nullable(true),
-        Err(_) => Field::new(&column.name, DataType::Utf8, true),
+        Some(field) => (*field).clone().with_nullable(true),
+        None => Field::new(&column.name, DataType::Utf8, true),
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let left_out = columns.last().map_or(0, |last| last.places.end)..opened.names.len();
@@ -221,12 +222,13 @@ fn look(raw: Raw<'_>, opened: &mut Opened<'_>, options: &CsvOptions) -> Result<V
 /// The table's columns, if columns `NAME_0`, `NAME_1`, … are a vector where that is so of `NAME` and their places.
 fn columns(names: &[String], is_vector: impl Fn(&str, &Range<usize>) -> bool) -> Vec<Column> {
     let mut columns = Vec::with_capacity(names.len());
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     let mut at = 0;
     while at < names.len() {
         let spread = names[at].strip_suffix("_0").and_then(|stem| {
             let is_next = |(part, name): &(usize, &String)| name.strip_prefix(stem) == Some(&format!("_{part}"));
             let places = at..at + names[at..].iter().enumerate().take_while(is_next).count();
-            (!names.iter().any(|name| name == stem) && is_vector(stem, &places)).then_some((stem, places))
+            (!known.contains(stem) && is_vector(stem, &places)).then_some((stem, places))
         });
         let column = match spread {
             Some((stem, places)) => Column { name: stem.to_owned(), places, is_spread: true },
@@ -238,14 +240,18 @@ fn columns(names: &[String], is_vector: impl Fn(&str, &Range<usize>) -> bool) ->
     columns
 }
 
+/// A table's columns by their names.
+fn by_name(schema: &Schema) -> HashMap<&str, &Field> {
+    schema.fields().iter().map(|field| (field.name().as_str(), &**field)).collect()
+}
+
 /// The columns of a file whose table is known.
-fn known_columns(opened: &Opened<'_>, known: &Schema) -> Vec<Column> {
-    let field = |name: &str| known.field_with_name(name).ok();
+fn known_columns(opened: &Opened<'_>, known: &HashMap<&str, &Field>) -> Vec<Column> {
     let names = &opened.names[..];
-    let lacks = |name: &&String| field(name.as_str()).is_none();
+    let lacks = |name: &&String| !known.contains_key(name.as_str());
     let last = usize::from(opened.is_last_nameless && names.last().as_ref().is_some_and(lacks));
     columns(&names[..names.len() - last], |stem, places| {
-        field(stem).is_some_and(
+        known.get(stem).is_some_and(
             |field| matches!(field.data_type(), DataType::FixedSizeList(_, width) if *width as usize == places.len()),
         )
     })

@@ -1,6 +1,6 @@
 //! A file of a table: which kind it is of, and the reader of that kind.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,9 @@ use tessera_schemas::IMAGE_ID;
 
 use super::raw::Raw;
 use super::rows::{ALL, within};
-use super::{BATCH_ROWS, Batches, Datasets, FIRST_ROWS, Header, Reading, convert, csv, hdf5, ipc, json, npy, parquet};
+use super::{
+    BATCH_ROWS, Batches, Datasets, FIRST_ROWS, Header, MOST_COLUMNS, Reading, convert, csv, hdf5, ipc, json, npy, parquet,
+};
 use crate::{Entry, Error, Files};
 
 /// Endings of the files that hold tables, and what is in them.
@@ -96,6 +98,14 @@ impl File {
             Kind::Hdf5 => hdf5::header(raw, &reading.datasets),
             Kind::Json => json::header(raw, known),
         })?;
+        match header.schema.fields().len() {
+            // Any number of rows of nothing would fit into a few bytes.
+            0 => return Err(raw.error("has no columns")),
+            columns if columns > MOST_COLUMNS => {
+                return Err(raw.error(format!("has {columns} columns, and {MOST_COLUMNS} are the most that are read")));
+            }
+            _ => {}
+        }
         let mut names = HashSet::new();
         if let Some(twice) = header.schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
             return Err(raw.error(format!("has two columns named `{}`", twice.name())));
@@ -115,15 +125,16 @@ impl File {
     pub fn columns<'a>(&self, names: impl Iterator<Item = &'a String>, other: &Path) -> Result<Vec<usize>, Error> {
         let wrong = |message: String| Error::format(&self.path, message);
         let other = other.display();
+        let fields = self.header.schema.fields();
+        let places: HashMap<&str, usize> = fields.iter().map(|field| field.name().as_str()).zip(0..).collect();
         let find = |name: &String| {
-            let found = self.header.schema.column_with_name(name).map(|(at, _)| at);
+            let found = places.get(name.as_str()).copied();
             found.ok_or_else(|| wrong(format!("has no column `{name}`, which {other} has")))
         };
         let columns: Vec<usize> = names.map(find).collect::<Result<_, _>>()?;
-        match (0..self.header.schema.fields().len()).find(|at| !columns.contains(at)) {
-            Some(more) => {
-                Err(wrong(format!("has a column `{}`, which {other} has not", self.header.schema.field(more).name())))
-            }
+        let asked: HashSet<usize> = columns.iter().copied().collect();
+        match (0..fields.len()).find(|at| !asked.contains(at)) {
+            Some(more) => Err(wrong(format!("has a column `{}`, which {other} has not", fields[more].name()))),
             None => Ok(columns),
         }
     }

@@ -14,7 +14,7 @@ use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::raw::Raw;
@@ -23,6 +23,7 @@ use super::{Batches, Datasets, Header};
 use crate::{Error, as_url};
 use columns::{Column, Table};
 use heap::Heap;
+use stored::Stored;
 
 mod columns;
 mod describe;
@@ -34,6 +35,7 @@ mod kind;
 pub mod layout;
 mod picture;
 mod stored;
+mod walk;
 pub mod write;
 
 /// Bytes of rows that are read together, and inflated by all threads.
@@ -66,21 +68,47 @@ pub(super) fn batches<'a>(
 ) -> Result<Batches<'a>, Error> {
     let writers_wait = hold(raw)?;
     let table = describe(raw, datasets, true)?;
-    let (schema, step) = (table.schema(), table.block(BLOCK_BYTES));
-    // Blocks begin where chunks do, but the first.
-    let blocks = (range.start / step * step..table.rows.min(range.end)).step_by(step as usize);
-    Ok(Box::new(blocks.map(move |block| {
+    let (schema, mut step) = (table.schema(), table.block(BLOCK_BYTES, raw.size));
+    let mut left = both(&range, &(0..table.rows));
+    Ok(Box::new(std::iter::from_fn(move || {
         let _ = &writers_wait;
-        let heap = Heap::new(raw, table.base);
-        let rows = both(&(block..block + step), &both(&range, &(0..table.rows)));
-        let columns = table.read(raw, rows, &heap, threads)?;
-        RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error))
+        if left.is_empty() {
+            return None;
+        }
+        // Blocks begin where chunks do, but the first.
+        let block = left.start..left.end.min((left.start / step + 1).saturating_mul(step));
+        let batch = table.read_some(raw, block.clone(), threads).and_then(|(rows, columns)| {
+            left.start = rows.end;
+            if rows.end < block.end {
+                // The texts of these rows are longer than others'.
+                step = rows.end - rows.start;
+            }
+            RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error))
+        });
+        if batch.is_err() {
+            left.start = left.end;
+        }
+        Some(batch)
     })))
 }
 
 fn describe(raw: Raw<'_>, datasets: &Datasets, whole: bool) -> Result<Table, Error> {
     check(raw)?;
-    driver::with_file(raw, |file| Table::of(file, datasets, whole))
+    let table = driver::with_file(raw, |file| Table::of(file, datasets, whole))?;
+    refuse_sparse(raw, table.sparse(raw.size))?;
+    Ok(table)
+}
+
+/// Refuses a dataset that would have far more bytes than the file could keep, if there is one.
+fn refuse_sparse(raw: Raw<'_>, sparse: Option<&Stored>) -> Result<(), Error> {
+    match sparse {
+        Some(Stored { path, shape, kind, .. }) => Err(raw.error(format!(
+            "`{path}` is {} of {kind}, of which a file of {} bytes can have next to none: make it as large as what was written",
+            kind::sides(shape),
+            raw.size
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what is no HDF5 file, or one that is being written.
@@ -129,9 +157,29 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
-    /// How many rows are read together, if that is to be so many bytes.
-    fn block(&self, bytes: u64) -> u64 {
-        let row: u64 = self.columns.iter().map(|column| column.row_bytes(self.rows)).sum::<u64>().max(1);
+    /// Some rows: from the first of those that are asked for on, fewer of them where their texts are long.
+    fn read_some(&self, raw: Raw<'_>, rows: Range<u64>, threads: usize) -> Result<(Range<u64>, Vec<ArrayRef>), Error> {
+        let Range { start, mut end } = rows;
+        loop {
+            let heap = Heap::new(raw, self.base);
+            match self.read(raw, start..end, &heap, threads) {
+                Err(_) if heap.is_full() && end - start > 1 => end = start + (end - start).div_ceil(2),
+                columns => return Ok((start..end, columns?)),
+            }
+        }
+    }
+
+    /// A dataset that would have far more bytes than a file of so many could keep.
+    fn sparse(&self, file_bytes: u64) -> Option<&Stored> {
+        self.columns.iter().find_map(|column| column.sparse(file_bytes))
+    }
+
+    /// How many rows are read together, if that is to be so many bytes, of a file of `file_bytes`.
+    fn block(&self, bytes: u64, file_bytes: u64) -> u64 {
+        let row = self.columns.iter().fold(0, |row: u64, column| row.saturating_add(column.row_bytes(self.rows)));
+        // All that lies in the heap is in the file.
+        let heap = if self.columns.iter().any(Column::in_heap) { file_bytes.div_ceil(self.rows.max(1)) } else { 0 };
+        let row = row.saturating_add(heap).max(1);
         let rows = (bytes / row).max(1);
         // Chunks of the widest column end where blocks do.
         let widest = self.columns.iter().max_by_key(|column| column.row_bytes(self.rows));

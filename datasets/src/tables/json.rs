@@ -4,26 +4,30 @@
 //! 64 bits do not hold makes its column text, and so do texts, numbers and truth values together. A key that a line lacks is null
 //! there. Lists and objects are lists and structs; one of them beside anything else is an error, which names the line.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use serde_json::{Map, Value};
 use tessera_schemas::{IMAGE_ID, printable};
 
 use super::raw::{Raw, Stream};
-use super::{Batches, Header};
+use super::{BATCH_BYTES, Batches, Header};
 use crate::Error;
 
 /// What Windows programs begin UTF-8 text with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that a line may have.
 const LONGEST_LINE_BYTES: u64 = 64 << 20;
+/// What JSON lines are, for messages.
+const ONE_A_LINE: &str = "JSON lines have an object a line: {\"n\": 1}";
 
 /// Columns and their types: the table's, if it is known already.
 pub fn header(raw: Raw<'_>, known: Option<&Schema>) -> Result<Header, Error> {
-    let mut lines = Lines { raw, input: input(raw)?, line: 0, bytes: Vec::new() };
+    let mut lines = Lines::new(raw)?;
     let first = lines.next()?.ok_or_else(|| raw.error("is empty; a file of JSON lines has an object a line"))?;
     if let Some(known) = known {
         // Ids are in all rows or in none.
@@ -31,21 +35,37 @@ pub fn header(raw: Raw<'_>, known: Option<&Schema>) -> Result<Header, Error> {
         let fields = known.fields().iter().filter(|field| has_ids || field.name() != IMAGE_ID).map(|field| decoded(field));
         return Ok(Header::new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), None));
     }
-    let mut columns = Vec::new();
+    let mut columns = Columns::default();
     let mut next = Some(first);
     while let Some(row) = next {
-        add(&mut columns, &row).map_err(|message| raw.error(format!("line {}: {message}", lines.line)))?;
+        columns.add(&row).map_err(|message| raw.error(format!("line {}: {message}", lines.line)))?;
         next = lines.next()?;
     }
-    let fields: Vec<Field> = columns.iter().map(|(name, seen)| Field::new(name, seen.kind(), true)).collect();
+    let fields: Vec<Field> = columns.all.iter().map(|(name, seen)| Field::new(name, seen.kind(), true)).collect();
     Ok(Header::new(Arc::new(Schema::new(fields)), None))
 }
 
 /// All rows, as that schema has them.
 pub fn batches<'a>(raw: Raw<'a>, schema: &SchemaRef, rows: usize) -> Result<Batches<'a>, Error> {
-    let reader = ReaderBuilder::new(schema.clone()).with_batch_size(rows).with_coerce_primitive(true).with_strict_mode(true);
-    let reader = reader.build(input(raw)?).map_err(|error| raw.error(error))?;
-    Ok(Box::new(reader.map(move |batch| batch.map_err(|error| raw.error(error)))))
+    let decoder =
+        ReaderBuilder::new(schema.clone()).with_batch_size(rows).with_coerce_primitive(true).with_strict_mode(true);
+    let mut decoder = decoder.build_decoder().map_err(|error| raw.error(error))?;
+    let mut lines = Lines::new(raw)?;
+    let mut next = move || -> Result<Option<RecordBatch>, Error> {
+        // Lines may be long.
+        let (mut count, mut bytes) = (0, 0);
+        while count < rows && bytes < BATCH_BYTES && lines.advance()? {
+            let (line, text) = (lines.line, &lines.bytes[..]);
+            let taken = decoder.decode(text).map_err(|error| raw.error(format!("line {line}: {error}")))?;
+            count += 1;
+            bytes += text.len();
+            if taken != text.len() || decoder.has_partial_record() || decoder.len() != count {
+                return Err(raw.error(format!("line {line}: is no object; {ONE_A_LINE}")));
+            }
+        }
+        decoder.flush().map_err(|error| raw.error(error))
+    };
+    Ok(Box::new(std::iter::from_fn(move || next().transpose())))
 }
 
 /// A file's text without a byte order mark.
@@ -90,34 +110,45 @@ struct Lines<'a, R> {
     bytes: Vec<u8>,
 }
 
+impl<'a> Lines<'a, BufReader<Stream<'a>>> {
+    fn new(raw: Raw<'a>) -> Result<Self, Error> {
+        Ok(Self { raw, input: input(raw)?, line: 0, bytes: Vec::new() })
+    }
+}
+
 impl<R: BufRead> Lines<'_, R> {
-    /// The next line's object; blank lines are passed over.
-    fn next(&mut self) -> Result<Option<Map<String, Value>>, Error> {
+    /// Reads the next line; blank ones are passed over. Returns whether there is one.
+    fn advance(&mut self) -> Result<bool, Error> {
         loop {
             self.bytes.clear();
             let mut limited = self.input.by_ref().take(LONGEST_LINE_BYTES);
             let length = limited.read_until(b'\n', &mut self.bytes).map_err(|error| Error::io(self.raw.path, error))?;
             if length == 0 {
-                return Ok(None);
+                return Ok(false);
             }
             self.line += 1;
-            let line = self.line;
             if length as u64 == LONGEST_LINE_BYTES {
-                let most = LONGEST_LINE_BYTES >> 20;
+                let (line, most) = (self.line, LONGEST_LINE_BYTES >> 20);
                 return Err(self
                     .raw
                     .error(format!("line {line}: is longer than {most} MiB; JSON lines have an object a line")));
             }
-            if self.bytes.trim_ascii().is_empty() {
-                continue;
+            if !self.bytes.trim_ascii().is_empty() {
+                return Ok(true);
             }
-            return match serde_json::from_slice(&self.bytes) {
-                Ok(Value::Object(row)) => Ok(Some(row)),
-                Ok(_) => {
-                    Err(self.raw.error(format!("line {line}: is no object; JSON lines have an object a line: {{\"n\": 1}}")))
-                }
-                Err(error) => Err(self.raw.error(format!("line {line}: {error} of that line"))),
-            };
+        }
+    }
+
+    /// The next line's object.
+    fn next(&mut self) -> Result<Option<Map<String, Value>>, Error> {
+        if !self.advance()? {
+            return Ok(None);
+        }
+        let line = self.line;
+        match serde_json::from_slice(&self.bytes) {
+            Ok(Value::Object(row)) => Ok(Some(row)),
+            Ok(_) => Err(self.raw.error(format!("line {line}: is no object; {ONE_A_LINE}"))),
+            Err(error) => Err(self.raw.error(format!("line {line}: {error} of that line"))),
         }
     }
 }
@@ -130,7 +161,7 @@ enum Seen {
     Float,
     Text,
     List(Box<Seen>),
-    Struct(Vec<(String, Seen)>),
+    Struct(Columns),
 }
 
 impl Seen {
@@ -139,7 +170,7 @@ impl Seen {
         if let Self::Nothing = self {
             match value {
                 Value::Array(_) => *self = Self::List(Box::new(Self::Nothing)),
-                Value::Object(_) => *self = Self::Struct(Vec::new()),
+                Value::Object(_) => *self = Self::Struct(Columns::default()),
                 _ => {}
             }
         }
@@ -147,7 +178,7 @@ impl Seen {
         *self = match (&mut *self, value) {
             (_, Value::Null) => return Ok(()),
             (Self::List(item), Value::Array(values)) => return values.iter().try_for_each(|value| item.add(value)),
-            (Self::Struct(fields), Value::Object(object)) => return add(fields, object),
+            (Self::Struct(fields), Value::Object(object)) => return fields.add(object),
             (seen @ (Self::List(_) | Self::Struct(_)), value) | (seen, value @ (Value::Array(_) | Value::Object(_))) => {
                 return Err(format!("is {}, and {} in lines before", told(value), seen.told()));
             }
@@ -168,9 +199,9 @@ impl Seen {
             Self::Float => DataType::Float64,
             Self::Text => DataType::Utf8,
             Self::List(item) => DataType::new_list(item.inner(), true),
-            Self::Struct(fields) => {
-                DataType::Struct(fields.iter().map(|(name, seen)| Field::new(name, seen.inner(), true)).collect::<Fields>())
-            }
+            Self::Struct(fields) => DataType::Struct(
+                fields.all.iter().map(|(name, seen)| Field::new(name, seen.inner(), true)).collect::<Fields>(),
+            ),
         }
     }
 
@@ -199,23 +230,37 @@ fn told(value: &Value) -> &'static str {
     }
 }
 
-/// Adds an object's values; keys come in the order in which they were first seen.
-fn add(columns: &mut Vec<(String, Seen)>, object: &Map<String, Value>) -> Result<(), String> {
-    for (at, (name, value)) in object.iter().enumerate() {
-        // Most lines have the same keys in the same order.
-        let place = match columns.get(at) {
-            Some((known, _)) if known == name => at,
-            _ => match columns.iter().position(|(known, _)| known == name) {
-                Some(place) => place,
-                None => {
-                    columns.push((name.clone(), Seen::Nothing));
-                    columns.len() - 1
-                }
-            },
-        };
-        columns[place].1.add(value).map_err(|message| format!("`{}` {message}", printable(name)))?;
+/// The keys of objects, in the order in which they come first.
+#[derive(Default)]
+struct Columns {
+    all: Vec<(String, Seen)>,
+    /// Where each of them is.
+    places: HashMap<String, usize>,
+}
+
+impl Columns {
+    /// Takes in an object's values.
+    fn add(&mut self, object: &Map<String, Value>) -> Result<(), String> {
+        for (at, (name, value)) in object.iter().enumerate() {
+            // Most lines have the same keys in the same order.
+            let place = match self.all.get(at) {
+                Some((known, _)) if known == name => at,
+                _ => self.place(name),
+            };
+            self.all[place].1.add(value).map_err(|message| format!("`{}` {message}", printable(name)))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn place(&mut self, name: &str) -> usize {
+        if let Some(&place) = self.places.get(name) {
+            return place;
+        }
+        let place = self.all.len();
+        self.all.push((name.to_owned(), Seen::Nothing));
+        self.places.insert(name.to_owned(), place);
+        place
+    }
 }
 
 #[cfg(test)]

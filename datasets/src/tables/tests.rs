@@ -78,7 +78,7 @@ fn batches_as(dir: &TempDir, reading: &Reading) -> Result<(SchemaRef, Vec<Record
     Ok((schema, batches))
 }
 
-fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
+pub fn batches(dir: &TempDir) -> Result<Vec<RecordBatch>, Error> {
     batches_as(dir, &Reading::default()).map(|(_, batches)| batches)
 }
 
@@ -217,6 +217,24 @@ fn csv_types_come_from_the_rows_of_all_files_and_ids_are_text() {
     assert_eq!(found.column_by_name("n").unwrap().as_primitive::<Float64Type>().values(), &[1.0, 2.0, 2.5]);
     assert_eq!(text(&found, "word").unwrap().iter().collect::<Vec<_>>(), [Some("a, b"), None, Some("c")]);
     assert_eq!(text(&found, "empty").unwrap().null_count(), 3);
+}
+
+/// Each of many columns is looked for among all of them, and few rows of many columns are a batch.
+#[test]
+fn wide_tables_are_read_few_rows_at_a_time() {
+    let names: Vec<String> = (0..40_000).map(|at| format!("c{at}_0")).collect();
+    let row = vec!["1"; names.len()].join(",");
+    let text = format!("{}\n{}", names.join(","), format!("{row}\n").repeat(300));
+    let found = batches(&folder(&[("a.csv", text.into_bytes())])).unwrap();
+    let rows: Vec<usize> = found.iter().map(|batch| batch.num_rows()).collect();
+    assert_eq!((found[0].num_columns(), rows), (40_001, vec![104, 104, 92]));
+    let many = format!("{}\n", (0..100_001).map(|at| at.to_string() + "x").collect::<Vec<_>>().join(","));
+    assert_eq!(refusal(&[("a.csv", many.into_bytes())]), "a.csv: has 100001 columns, and 100000 are the most that are read");
+    let commas = format!("x{}\n", ",".repeat(1 << 20));
+    assert_eq!(
+        refusal(&[("a.csv", commas.into_bytes())]),
+        "a.csv: line 1 has 1048577 values, and 1048576 are the most that are read"
+    );
 }
 
 #[test]

@@ -12,6 +12,10 @@ pub const ENDINGS: [(&str, Packing); 4] =
     [(".tar", Packing::None), (".tar.gz", Packing::Gzip), (".tgz", Packing::Gzip), (".tar.zst", Packing::Zstd)];
 /// Shards that a path with braces may stand for.
 const MOST: usize = 1_000_000;
+/// Bytes that all of their paths may have.
+const MOST_TEXT: usize = 256 << 20;
+/// Braces that a path may have: they are looked at one within the other.
+const MOST_BRACES: usize = 64;
 
 /// How a shard is packed, as its name says; none if it is no shard.
 pub fn packing(path: &str) -> Option<Packing> {
@@ -41,6 +45,9 @@ impl Shards {
     pub fn of(files: &dyn Files, path: &Path) -> Result<(PathBuf, Self), Error> {
         let fail = |message: String| Error::format(path, message);
         let text = path.to_str().ok_or_else(|| fail(crate::local::NOT_TEXT.to_owned()))?;
+        if text.matches('{').count() > MOST_BRACES {
+            return Err(fail(format!("it has more than {MOST_BRACES} braces")));
+        }
         let paths = expanded(text).map_err(fail)?;
         let special = if text.contains('*') { text.find(['*', '?', '[', '{']) } else { None };
         let special = special.or_else(|| (paths.len() > 1 || paths[0] != text).then(|| text.find('{')).flatten());
@@ -119,17 +126,26 @@ pub fn endings() -> String {
 /// What a text with braces stands for, as in a shell: `{000..127}`, `{0..8..2}` and `{a,b}`, within each other too.
 fn expanded(text: &str) -> Result<Vec<String>, String> {
     let Some((start, end)) = braces(text) else { return Ok(vec![text.to_owned()]) };
+    let too_many = || format!("it stands for more than {MOST} shards, or for paths of more than {MOST_TEXT} bytes in all");
     let (before, within, behind) = (&text[..start], &text[start + 1..end], &text[end + 1..]);
     let heads = match range(within)? {
         Some(numbers) => numbers,
         None => {
-            let parts = parts(within).into_iter().map(expanded).collect::<Result<Vec<_>, _>>()?;
-            parts.into_iter().flatten().collect()
+            let mut all = Vec::new();
+            for part in parts(within) {
+                all.extend(expanded(part)?);
+                if all.len() > MOST {
+                    return Err(too_many());
+                }
+            }
+            all
         }
     };
     let tails = expanded(behind)?;
-    if heads.len().saturating_mul(tails.len()) > MOST {
-        return Err(format!("it stands for more than {MOST} shards"));
+    let count = heads.len().saturating_mul(tails.len());
+    let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or_default();
+    if count > MOST || count.saturating_mul(before.len() + longest(&heads) + longest(&tails)) > MOST_TEXT {
+        return Err(too_many());
     }
     Ok(heads.iter().flat_map(|head| tails.iter().map(move |tail| format!("{before}{head}{tail}"))).collect())
 }
@@ -202,6 +218,8 @@ mod tests {
         assert!(expanded("{0..99999999999999999999}").unwrap_err().contains("too large"));
         assert!(expanded("{0..9999999}").unwrap_err().contains("more than 1000000"));
         assert!(expanded("{0..9999}{0..9999}").unwrap_err().contains("more than 1000000"));
+        assert!(expanded("{{0..999999},{0..999999}}").unwrap_err().contains("more than 1000000"));
+        assert!(expanded(&format!("{}{{0..99999}}", "x".repeat(4000))).is_err());
     }
 
     #[test]

@@ -37,6 +37,8 @@ const PICKLE: &str = "/data.pkl";
 const PICKLE_BYTES: u64 = 256 << 20;
 /// The longest word for the order of bytes.
 const ORDER_BYTES: u64 = 64;
+/// Characters of a name that a message shows.
+const SHOWN: usize = 100;
 /// The longest end of an archive, behind which there may be a comment.
 const END_BYTES: u64 = (1 << 16) + 128;
 
@@ -50,7 +52,7 @@ pub enum Fault {
     #[error("was written on a machine that keeps the high bytes of numbers first")]
     ByteOrder,
     /// A tensor is not as it should be.
-    #[error("is no sound file of `torch.save`'s: its tensor `{}` {why}", printable(name))]
+    #[error("is no sound file of `torch.save`'s: its tensor `{}` {why}", shown(name))]
     Tensor {
         /// Which.
         name: String,
@@ -58,7 +60,7 @@ pub enum Fault {
         why: String,
     },
     /// What was saved is an object, for which its class would be needed.
-    #[error("holds an object of the class `{}`, which only a program that has this class can read", printable(class))]
+    #[error("holds an object of the class `{}`, which only a program that has this class can read", shown(class))]
     Object {
         /// Which class's.
         class: String,
@@ -77,7 +79,7 @@ pub enum Fault {
         known: String,
     },
     /// The dictionary that was asked for is not there.
-    #[error("has no dictionary of tensors `{}`", printable(state))]
+    #[error("has no dictionary of tensors `{}`", shown(state))]
     Unknown {
         /// Which.
         state: String,
@@ -115,13 +117,22 @@ impl Fault {
 /// Names in a list that is not too long.
 fn listed(mut names: impl Iterator<Item = String>) -> String {
     /// Of the list.
-    const SHOWN: usize = 12;
-    let shown: Vec<String> = names.by_ref().take(SHOWN).map(|name| format!("`{}`", printable(&name))).collect();
-    let shown = shown.join(", ");
+    const NAMED: usize = 12;
+    let named: Vec<String> = names.by_ref().take(NAMED).map(|name| format!("`{}`", shown(&name))).collect();
+    let named = named.join(", ");
     match names.count() {
-        0 => shown,
-        more => format!("{shown}, and {more} more"),
+        0 => named,
+        more => format!("{named}, and {more} more"),
     }
+}
+
+/// A name as messages have it: of a long one, the beginning. What a pickle names once may be meant any number of times.
+fn shown(name: &str) -> String {
+    let mut short: String = name.chars().take(SHOWN).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    printable(&short).into_owned()
 }
 
 /// Where the bytes of each storage lie in the file, by its key.

@@ -27,15 +27,14 @@ pub fn objects(text: &str) -> Result<Vec<Object>, String> {
     config.expand_empty_elements = true;
     config.check_comments = true;
     let mut state = State::default();
+    let mut place = Place { text: text.as_bytes(), at: 0, line: 1 };
     loop {
-        let before = reader.buffer_position();
-        let event = reader.read_event();
-        let at = |place: u64| line_of(text.as_bytes().get(..place as usize).unwrap_or(text.as_bytes()));
         // Where the event begins: text before it ended the one before.
-        let line = || at(before);
-        let failed = |message: String| format!("line {}: {message}", line());
+        let line = place.line_at(reader.buffer_position());
+        let event = reader.read_event();
+        let failed = |message: String| format!("line {line}: {message}");
         match event {
-            Err(error) => return Err(format!("line {}: {error}", at(reader.error_position()))),
+            Err(error) => return Err(format!("line {}: {error}", place.line_at(reader.error_position()))),
             Ok(Event::Eof) => {
                 return match (state.path.last(), state.has_root) {
                     (Some(open), _) => Err(failed(format!("the file ends within <{open}>"))),
@@ -51,7 +50,7 @@ pub fn objects(text: &str) -> Result<Vec<Object>, String> {
                     return Err(failed(format!("it says that it is {}; save it as UTF-8", excerpt(&other))));
                 }
             }
-            Ok(Event::Start(tag)) => state.open(&String::from_utf8_lossy(tag.name().as_ref()), &line).map_err(failed)?,
+            Ok(Event::Start(tag)) => state.open(&String::from_utf8_lossy(tag.name().as_ref()), line).map_err(failed)?,
             Ok(Event::End(_)) => state.close().map_err(failed)?,
             Ok(Event::Text(part)) => state.text.push_str(&String::from_utf8_lossy(&part)),
             Ok(Event::CData(part)) => state.text.push_str(&String::from_utf8_lossy(&part)),
@@ -66,6 +65,23 @@ pub fn objects(text: &str) -> Result<Vec<Object>, String> {
             }
             Ok(Event::Comment(_) | Event::PI(_) | Event::DocType(_) | Event::Empty(_)) => {}
         }
+    }
+}
+
+/// A place in a text, and its line.
+struct Place<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: usize,
+}
+
+impl Place<'_> {
+    /// The line of a place that is this one or lies behind it, which becomes this one: each line is counted once.
+    fn line_at(&mut self, at: u64) -> usize {
+        let at = usize::try_from(at).map_or(self.text.len(), |at| at.clamp(self.at, self.text.len()));
+        self.line += line_of(&self.text[self.at..at]) - 1;
+        self.at = at;
+        self.line
     }
 }
 
@@ -94,14 +110,14 @@ struct Open {
 
 impl State {
     /// An element begins.
-    fn open(&mut self, name: &str, line: &dyn Fn() -> usize) -> Result<(), String> {
+    fn open(&mut self, name: &str, line: usize) -> Result<(), String> {
         match self.path.len() {
             0 if self.has_root => return Err(format!("<{}> follows the end of <annotation>", excerpt(name))),
             0 if name != "annotation" => {
                 return Err(format!("it begins with <{}> and not with <annotation>", excerpt(name)));
             }
             0 => self.has_root = true,
-            1 if name == "object" => self.object = Open { line: line(), ..Open::default() },
+            1 if name == "object" => self.object = Open { line, ..Open::default() },
             2 if self.path[1] == "object" && name == "bndbox" && std::mem::replace(&mut self.object.has_box, true) => {
                 return Err("the object has a second <bndbox>".to_owned());
             }

@@ -56,6 +56,16 @@ fn annotations_are_read_with_their_splits() {
     assert_eq!(error, "ImageSets/Main/val.txt: line 1: JPEGImages has no image `none`");
 }
 
+/// Each object knows its line, for which the lines before it are not counted again.
+#[test]
+fn many_objects_are_read_in_one_pass() {
+    let one = object("cat", ["1", "2", "3", "4"], "");
+    let many = one.repeat(40_000);
+    assert_eq!(parsed(&xml(&many)).unwrap().len(), 40_000);
+    let error = parsed(&xml(&format!("{many}<object/>\n"))).unwrap_err();
+    assert_eq!(error, format!("line {}: the object of line {0} has no <name>", 3 + 40_000 * one.lines().count()));
+}
+
 #[test]
 fn files_beside_their_images_have_splits_by_folder() {
     let dog = xml(&object("dog", ["1", "1", "2", "2"], ""));

@@ -6,6 +6,8 @@
 //! 1: b}` or as lines like `0: a`. Values do not lie in each other, and there are no anchors, tags and texts over several lines. Of
 //! other keys, lines that belong to them are passed over.
 
+use std::collections::HashMap;
+
 use super::Names;
 
 /// What a file says.
@@ -122,7 +124,7 @@ enum Value {
 
 /// The keys of a file. A key that occurs twice is an error.
 fn sections(text: &str) -> Result<Vec<Section>, String> {
-    let mut sections: Vec<Section> = Vec::new();
+    let (mut sections, mut known): (Vec<Section>, HashMap<String, usize>) = Default::default();
     // Brackets that are open.
     let mut depth = 0;
     for (number, line) in (1..).zip(text.lines()) {
@@ -143,8 +145,8 @@ fn sections(text: &str) -> Result<Vec<Section>, String> {
         } else {
             let (key, rest) = key(line).ok_or_else(|| fail("it should be a key and a colon"))?;
             let key = scalar(key).map_err(|message| fail(&message))?;
-            if let Some(before) = sections.iter().find(|section| section.key == key) {
-                return Err(fail(&format!("`{key}` is in line {} already", before.line)));
+            if let Some(before) = known.insert(key.clone(), number) {
+                return Err(fail(&format!("`{key}` is in line {before} already")));
             }
             let first = (!rest.is_empty()).then(|| (number, rest.to_owned()));
             sections.push(Section { line: number, key, lines: first.into_iter().collect() });

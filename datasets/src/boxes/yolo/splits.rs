@@ -10,6 +10,8 @@ use crate::{Error, Files, folder};
 
 /// In the order of [`Data::places`].
 const NAMES: [&str; 3] = ["train", "val", "test"];
+/// Bytes of the longest path that a system takes.
+const LONGEST_PATH: usize = 4096;
 
 /// The splits of a data set.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ impl Splits {
             let bytes = files.read(&path)?;
             let lines = text(&bytes).map_err(|message| Error::format(&path, message))?.lines().map(str::trim);
             for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.is_empty()) {
-                let parts = parts(line);
+                let parts = if line.len() > LONGEST_PATH { Vec::new() } else { parts(line) };
                 let below = |start: usize| images.get(&*parts[start..].join("/")).copied();
                 let beside = images.get(&*inside(folder_of(list), &parts.join("/"))).copied();
                 let Some(image) = beside.or_else(|| (0..parts.len()).find_map(below)) else {
@@ -96,6 +98,9 @@ fn parts(path: &str) -> Vec<&str> {
 /// another computer (`/home/me/pets/train`): of an absolute path the ends count that tell a place, the longest first.
 fn candidates(data: &Data, place: &str) -> Vec<String> {
     let is_absolute = |path: &str| path.starts_with(['/', '\\', '~']) || path.get(1..2) == Some(":");
+    if place.len() > LONGEST_PATH {
+        return Vec::new();
+    }
     let own = parts(place);
     if is_absolute(place) {
         let tells = |start: &usize| own.len() - start > 1 || ends_in(place, TXT) || split_word(own[*start]).is_some();

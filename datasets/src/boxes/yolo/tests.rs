@@ -67,6 +67,11 @@ fn lists_of_images_are_splits() {
     let found = read(&images, &files).unwrap().0;
     let splits: Vec<_> = found.iter().map(|(_, split, _)| split.as_deref().unwrap_or("-")).collect();
     assert_eq!(splits, ["train", "train", "val", "-", "train", "test"]);
+    // No system has such paths, and each end of one would be looked for.
+    let deep = "/a".repeat(50_000);
+    let yaml = format!("train: {deep}\nval: second.txt\nnames: [cat, dog]\n");
+    let error = read(&images, &[("data.yaml", &yaml), ("second.txt", &deep), files[3]]).unwrap_err();
+    assert!(error.ends_with("is not there; data.yaml names this list"), "{error}");
     let mut wrong = files;
     wrong[2].1 = "images/c.jpg\nimages/x.jpg";
     let error = read(&images, &wrong).unwrap_err();

@@ -1,12 +1,15 @@
 //! Arrow files of images.
 
-use arrow::array::{BinaryViewArray, DictionaryArray};
+use arrow::array::{BinaryViewArray, BinaryViewBuilder, DictionaryArray};
 use arrow::datatypes::Int8Type;
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 
 use super::*;
 use crate::formats::Format;
+use crate::tables::ipc::index::Index;
+use crate::tables::ipc::message;
+use crate::tables::raw::Raw;
 
 const CODECS: [Option<CompressionType>; 3] = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)];
 
@@ -135,6 +138,54 @@ fn images_lie_behind_columns_of_all_kinds() {
             }
         }
     }
+}
+
+/// Any number of views may lead to the same bytes.
+#[test]
+fn rows_that_share_a_long_image_come_few_at_a_time() {
+    let mut images = BinaryViewBuilder::new();
+    let block = images.append_block(vec![7; 20 << 20].into());
+    (0..14).for_each(|_| images.try_append_view(block, 0, 20 << 20).unwrap());
+    let batch = RecordBatch::try_from_iter([("jpg", Arc::new(images.finish()) as ArrayRef)]).unwrap();
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a.feather");
+    save(&path, &[batch], None);
+    let size = std::fs::metadata(&path).unwrap().len();
+    let reader = Reader::open(Kind::Arrow, &LocalFiles, &path, size).unwrap();
+    let found =
+        reader.all("jpg").unwrap().map(|batch| batch.unwrap()).map(|batch| (batch.others.num_rows(), batch.images.len()));
+    assert_eq!(found.collect::<Vec<_>>(), [(13, 13), (1, 1)]);
+}
+
+/// A batch's buffers may each claim to be all of it.
+#[test]
+fn buffers_that_lie_in_each_other_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a.feather");
+    let numbers = |at: usize| Arc::new((0..100).map(|row| row + at as i64).collect::<Int64Array>()) as ArrayRef;
+    let image: BinaryArray = (0..100).map(|at| Some(bytes_of(at))).collect();
+    let columns = (0..8).map(|at| (format!("n{at}"), numbers(at)));
+    let batch = RecordBatch::try_from_iter(columns.chain([("jpg".to_owned(), Arc::new(image) as ArrayRef)])).unwrap();
+    save(&path, &[batch], None);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let size = bytes.len() as u64;
+    let raw = Raw { files: &LocalFiles, path: &path, size };
+    let place = Index::of(raw).unwrap().messages[0];
+    let head = bytes[place.at as usize..][..place.head as usize].to_vec();
+    let message = message(raw, &head).unwrap();
+    let buffers = message.header_as_record_batch().unwrap().buffers().unwrap();
+    let start = buffers.bytes().as_ptr() as usize - head.as_ptr() as usize + place.at as usize;
+    for buffer in bytes[start..start + 16 * 16].as_chunks_mut::<16>().0 {
+        buffer[..8].copy_from_slice(&0_u64.to_le_bytes());
+        buffer[8..].copy_from_slice(&place.body.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let reader = Reader::open(Kind::Arrow, &LocalFiles, &path, size).unwrap();
+    let error = reader.all("jpg").unwrap().next().unwrap().err().unwrap().to_string();
+    assert!(
+        error.contains("the buffers of the batch at byte ") && error.ends_with(&format!("it has {}", place.body)),
+        "{error}"
+    );
 }
 
 /// A folder as `save_to_disk` leaves it: what `state.json` does not name is no part of the data set.

@@ -165,3 +165,30 @@ fn bytes_that_are_text_to_be_encoded_are_read() {
     assert_eq!(pickle.numbers("labels").unwrap(), [3]);
     assert_eq!(pickle.texts("names").unwrap(), ["a.png"]);
 }
+
+/// What was kept once is named again in two bytes: values, texts and tuples would grow by what they have, each time.
+#[test]
+fn small_files_that_would_be_large_values_are_refused() {
+    let text = Writer::default().raw(b"\x80\x02}q\x00").long(b'T', &[b'a'; 1024]).raw(b"q\x01");
+    let named = text.clone().raw(&b"h\x01h\x01\x93".repeat(40_000)).raw(b".").0;
+    assert!(why(named).ends_with("its texts have more than 67108864 bytes"));
+    let list = text.clone().raw(b"h\x00U\x01k](").raw(&b"h\x01".repeat(70_000)).raw(b"es.").0;
+    let error = open(list).unwrap().texts("k").unwrap_err().to_string();
+    assert!(error.ends_with("`k` should be a list of texts, of up to 64 MiB in all"), "{error}");
+    let keys = text.raw(b"h\x00(").raw(&b"h\x01N".repeat(10_000)).raw(b"u.").0;
+    let error = open(keys).unwrap().texts("k").unwrap_err().to_string();
+    assert!(error.ends_with(", …") && error.len() < 5000, "{}", error.len());
+    let many = Writer::default().raw(b"\x80\x02}(").raw(&b"NN".repeat(100_001)).raw(b"u.").0;
+    let error = why(many);
+    assert!(error.ends_with("its pickle has 100001 entries, and 100000 are the most"), "{error}");
+    // A function's arguments would be looked at each time that it is called.
+    let many = Writer::default().raw(b"\x80\x02}U\x01k").raw(b"cnumpy.core.numeric\n_frombuffer\nq\x01(");
+    let error = open(many.raw(&[b'N'; 1000]).raw(b"tRs.").0).unwrap().array("k").unwrap_err().to_string();
+    assert!(error.ends_with("`k` should be an array of NumPy's"), "{error}");
+    for (sides, shown) in [(40, "40"), (1000, "1000")] {
+        let array = Writer::default().raw(b"\x80\x02}U\x01kcnumpy.core.numeric\n_frombuffer\n(").long(b'T', &[0; 1025]);
+        let array = array.raw(b"cnumpy\ndtype\nU\x02u1\x85R(").raw(&b"K\x01".repeat(sides)).raw(b"tU\x01CtRs.").0;
+        let error = open(array).unwrap().array("k").unwrap_err().to_string();
+        assert!(error.ends_with(&format!("`k` is an array of {shown} sides, and 16 are the most")), "{error}");
+    }
+}

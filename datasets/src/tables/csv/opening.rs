@@ -14,6 +14,8 @@ use crate::Error;
 const SAMPLE_BYTES: usize = 64 << 10;
 /// Rows in which the separator is looked for.
 const SAMPLE_ROWS: usize = 100;
+/// Values that a row may have: those of a vector, a column each, may be many.
+const MOST_VALUES: usize = 1 << 20;
 /// What may be a separator without being named, the likelier first.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// Bytes that are read at once of a compressed file.
@@ -79,6 +81,10 @@ impl<'a> Opened<'a> {
     fn with_names(raw: Raw<'a>, mut records: Records<'a>, header: Option<bool>) -> Result<Self, Error> {
         let empty = || raw.error("is empty; the first line of a CSV file names its columns");
         let first = records.next()?.ok_or_else(empty)?;
+        if first.len() > MOST_VALUES {
+            let (line, values) = (first.line, first.len());
+            return Err(raw.error(format!("line {line} has {values} values, and {MOST_VALUES} are the most that are read")));
+        }
         let first_line = first.line;
         let by_place = |at: usize| format!("column_{}", at + 1);
         if header == Some(false) {

@@ -19,6 +19,7 @@ use super::kind::{Kind, element};
 use super::layout;
 use super::picture::Picture;
 use super::stored::Stored;
+use super::walk::Walk;
 use crate::Error;
 use crate::tables::{Datasets, VALUE};
 use lists::{binary, list};
@@ -63,15 +64,16 @@ impl Table {
     /// A dataset is missing or no column, or they differ in their rows. The message lists what there is.
     pub fn of(file: &File, datasets: &Datasets, whole: bool) -> Result<Self, String> {
         let mut spread = false;
+        let walk = Walk::new(file, whole);
         let columns = match datasets {
-            Datasets::All => group(file, "/", whole)?,
+            Datasets::All => group(&walk, "/")?,
             Datasets::One(path) => match find(file, path)? {
-                Found::Group(_) => group(file, path, whole)?,
+                Found::Group(_) => group(&walk, path)?,
                 Found::Dataset(dataset) => {
                     let values = stored(&dataset, path, whole)?;
                     spread = matches!(values.kind, Kind::Struct { .. }) && values.shape.len() == 1;
                     let name = name_of(&values);
-                    vec![Column::of_dataset(file, name, path, &dataset, values, whole)?]
+                    vec![Column::of_dataset(&walk, name, path, &dataset, values)?]
                 }
             },
             Datasets::Columns(columns) if columns.is_empty() => {
@@ -81,10 +83,10 @@ impl Table {
                 let one = |(name, path): (&String, &String)| match find(file, path)? {
                     Found::Dataset(dataset) => {
                         let values = stored(&dataset, path, whole)?;
-                        Column::of_dataset(file, name, path, &dataset, values, whole)
+                        Column::of_dataset(&walk, name, path, &dataset, values)
                     }
                     Found::Group(found) => {
-                        let column = Column::of_group(file, name, path, &found, whole, 0)?;
+                        let column = Column::of_group(&walk, name, path, &found, 0)?;
                         column.ok_or_else(|| format!("`{path}` is a group, not a dataset; {}", choices(file)))
                     }
                 };
@@ -140,23 +142,24 @@ fn name_of(values: &Stored) -> &'static str {
 }
 
 /// A group's datasets, and those of its groups that are columns.
-fn group(file: &File, path: &str, whole: bool) -> Result<Vec<Column>, String> {
-    let Found::Group(group) = find(file, path)? else {
+fn group(walk: &Walk<'_>, path: &str) -> Result<Vec<Column>, String> {
+    let Found::Group(group) = find(walk.file, path)? else {
         return Err(format!("`{path}` is a dataset, not a group"));
     };
-    let columns = children(file, path, &group, whole, 0)?;
+    let columns = children(walk, path, &group, 0)?;
     if columns.is_empty() {
-        return Err(format!("`{path}` is a group that has no datasets with rows of its own; {}", choices(file)));
+        return Err(format!("`{path}` is a group that has no datasets with rows of its own; {}", choices(walk.file)));
     }
     Ok(columns)
 }
 
 /// The columns in a group, in the order that it says, else by their names.
-fn children(file: &File, path: &str, group: &Group, whole: bool, depth: usize) -> Result<Vec<Column>, String> {
+fn children(walk: &Walk<'_>, path: &str, group: &Group, depth: usize) -> Result<Vec<Column>, String> {
     let path = path.trim_end_matches('/');
     let mut columns = BTreeMap::new();
     let mut beside = HashSet::new();
     for (name, kind) in members(group, MOST_MEMBERS)? {
+        walk.step()?;
         let path = format!("{path}/{name}");
         let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
         let column = match kind {
@@ -166,18 +169,18 @@ fn children(file: &File, path: &str, group: &Group, whole: bool, depth: usize) -
                     // A note about the others, and no column.
                     continue;
                 }
-                let values = stored(&dataset, &path, whole)?;
+                let values = stored(&dataset, &path, walk.whole)?;
                 let mut about = texts(&dataset);
                 beside.extend(about.remove(layout::VALID));
                 let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
-                Some(Column::of_dataset(file, &shown, &path, &dataset, values, whole)?)
+                Some(Column::of_dataset(walk, &shown, &path, &dataset, values)?)
             }
             LocationType::Group => {
                 let found = group.group(&name).map_err(unread)?;
                 let mut about = texts(&found);
                 beside.extend(about.remove(layout::VALID));
                 let shown = about.remove(layout::NAME).unwrap_or_else(|| name.clone());
-                Column::of_group(file, &shown, &path, &found, whole, depth + 1)?
+                Column::of_group(walk, &shown, &path, &found, depth + 1)?
             }
             _ => None,
         };
@@ -196,12 +199,12 @@ fn names(json: &str) -> Option<Vec<String>> {
 }
 
 /// The dataset of bools beside a column.
-fn valid(file: &File, path: &str, about: &BTreeMap<String, String>, whole: bool) -> Result<Option<Stored>, String> {
+fn valid(walk: &Walk<'_>, path: &str, about: &BTreeMap<String, String>) -> Result<Option<Stored>, String> {
     let Some(name) = about.get(layout::VALID) else { return Ok(None) };
     let beside = format!("{}/{name}", path.rsplit_once('/').map_or("", |(group, _)| group));
-    match find(file, &beside)? {
+    match find(walk.file, &beside)? {
         Found::Dataset(dataset) => {
-            let found = stored(&dataset, &beside, whole)?;
+            let found = stored(&dataset, &beside, walk.whole)?;
             if found.kind != Kind::Bool || found.shape.len() != 1 {
                 return Err(format!("`{beside}` should be bools, one for each row of `{path}`"));
             }
@@ -219,16 +222,9 @@ fn metadata(field: Field, about: &BTreeMap<String, String>) -> Field {
 }
 
 impl Column {
-    fn of_dataset(
-        file: &File,
-        name: &str,
-        path: &str,
-        dataset: &Dataset,
-        values: Stored,
-        whole: bool,
-    ) -> Result<Self, String> {
+    fn of_dataset(walk: &Walk<'_>, name: &str, path: &str, dataset: &Dataset, values: Stored) -> Result<Self, String> {
         let about = texts(dataset);
-        let valid = valid(file, path, &about, whole)?;
+        let valid = valid(walk, path, &about)?;
         if name == pixels::PIXELS {
             let picture = Picture::of(&values.kind, &values.shape).map_err(|what| format!("`{path}` {what}"))?;
             let field = picture.field().with_nullable(valid.is_some());
@@ -251,21 +247,14 @@ impl Column {
     }
 
     /// The column that a group is, if it is one.
-    fn of_group(
-        file: &File,
-        name: &str,
-        path: &str,
-        group: &Group,
-        whole: bool,
-        depth: usize,
-    ) -> Result<Option<Self>, String> {
+    fn of_group(walk: &Walk<'_>, name: &str, path: &str, group: &Group, depth: usize) -> Result<Option<Self>, String> {
         let about = texts(group);
         let Some(told) = about.get(layout::ARROW_TYPE) else { return Ok(None) };
         if depth > DEEPEST {
             return Err(format!("`{path}`: columns nested more than {DEEPEST} deep"));
         }
-        let valid = valid(file, path, &about, whole)?;
-        let mut columns = children(file, path, group, whole, depth)?;
+        let valid = valid(walk, path, &about)?;
+        let mut columns = children(walk, path, group, depth)?;
         let (kind, what) = if told == "Struct" {
             let fields = columns.iter().map(|column| column.field.clone()).collect();
             (DataType::Struct(fields), What::Struct(columns))
@@ -309,9 +298,32 @@ impl Column {
         match &self.what {
             What::Values(values) => values.row_bytes() as u64,
             What::Pictures(values, _) => 3 * values.row_bytes() as u64,
-            What::List { values, .. } => 8 + values.row_bytes(values.rows()) * values.rows().div_ceil(rows.max(1)),
-            What::Struct(columns) => columns.iter().map(|column| column.row_bytes(rows)).sum(),
+            What::List { values, .. } => {
+                values.row_bytes(values.rows()).saturating_mul(values.rows().div_ceil(rows.max(1))).saturating_add(8)
+            }
+            What::Struct(columns) => columns.iter().fold(0, |all: u64, column| all.saturating_add(column.row_bytes(rows))),
         }
+    }
+
+    /// Whether some of its values lie in the heap.
+    pub fn in_heap(&self) -> bool {
+        match &self.what {
+            What::Values(values) => values.kind.in_heap(),
+            What::Pictures(..) => false,
+            What::List { values, .. } => values.in_heap(),
+            What::Struct(columns) => columns.iter().any(Self::in_heap),
+        }
+    }
+
+    /// A dataset of it that would have far more bytes than the file could keep, even where it is deflated.
+    pub fn sparse(&self, file_bytes: u64) -> Option<&Stored> {
+        let is_sparse = |stored: &&Stored| stored.is_sparse(file_bytes);
+        let own = match &self.what {
+            What::Values(values) | What::Pictures(values, _) => Some(values).filter(is_sparse),
+            What::List { offsets, values } => Some(offsets).filter(is_sparse).or_else(|| values.sparse(file_bytes)),
+            What::Struct(columns) => columns.iter().find_map(|column| column.sparse(file_bytes)),
+        };
+        own.or_else(|| self.valid.as_ref().filter(is_sparse))
     }
 
     /// Rows that are best read together.
@@ -357,6 +369,8 @@ impl Column {
                 if first < 0 || last as u64 > values.rows() || bounds.is_sorted().eq(&false) {
                     return Err(wrong("is damaged: its offsets are not those of its values".into()));
                 }
+                let count = last as u64 - first as u64;
+                reader.heap.take(count.saturating_mul(values.row_bytes(values.rows()))).map_err(wrong)?;
                 let items = values.read(reader, first as u64..last as u64)?;
                 match self.field.data_type() {
                     DataType::List(item) => list::<i32>(item, &bounds, items),

@@ -16,6 +16,7 @@ use super::driver::why;
 use super::filters::Filter;
 use super::kind::{Kind, sides};
 use super::stored::{Chunk, Chunks, Place, Stored};
+use super::walk::Walk;
 
 /// Datasets that an error lists.
 const LISTED: usize = 12;
@@ -119,7 +120,7 @@ pub fn members(group: &Group, most: usize) -> Result<Vec<(String, LocationType)>
 pub fn choices(file: &File) -> String {
     let mut found = Vec::new();
     if let Ok(root) = file.group("/") {
-        list(&root, "", DEEPEST, &mut found);
+        list(&Walk::new(file, false), &root, "", DEEPEST, &mut found);
     }
     if found.is_empty() {
         return "there are no datasets in it".into();
@@ -129,9 +130,9 @@ pub fn choices(file: &File) -> String {
     format!("datasets: {}{more}", found.join(", "))
 }
 
-fn list(group: &Group, path: &str, depth: usize, found: &mut Vec<String>) {
+fn list(walk: &Walk<'_>, group: &Group, path: &str, depth: usize, found: &mut Vec<String>) {
     for (name, kind) in members(group, MOST_MEMBERS).unwrap_or_default() {
-        if found.len() > LISTED {
+        if found.len() > LISTED || walk.step().is_err() {
             return;
         }
         let path = format!("{path}/{name}");
@@ -148,7 +149,7 @@ fn list(group: &Group, path: &str, depth: usize, found: &mut Vec<String>) {
             }
             LocationType::Group if depth > 0 => {
                 if let Ok(group) = group.group(&name) {
-                    list(&group, &path, depth - 1, found);
+                    list(walk, &group, &path, depth - 1, found);
                 }
             }
             _ => {}

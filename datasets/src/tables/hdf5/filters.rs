@@ -20,6 +20,8 @@ pub enum Filter {
 
 /// Bytes of a checksum.
 const CHECKSUM_BYTES: usize = 4;
+/// Bytes that deflate makes of one at most.
+const MOST_INFLATED: usize = 1032;
 
 /// Numbers and names of filters that others register, so that an error can name them.
 /// <https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md>
@@ -86,7 +88,11 @@ impl Undo {
                 Filter::Deflate => {
                     // What filters before this one have added is in there as well.
                     let sums = (0..at).filter(|&at| used(at) && filters[at] == Filter::Fletcher32).count();
-                    let mut out = vec![0; length + sums * CHECKSUM_BYTES];
+                    let wanted = length + sums * CHECKSUM_BYTES;
+                    if wanted > bytes.len().saturating_mul(MOST_INFLATED) {
+                        return Err(format!("its {} deflated bytes cannot be {wanted}", bytes.len()));
+                    }
+                    let mut out = vec![0; wanted];
                     let found = self.0.zlib_decompress(&bytes, &mut out).map_err(|error| match error {
                         libdeflater::DecompressionError::BadData => "its deflated bytes make no sense".to_owned(),
                         libdeflater::DecompressionError::InsufficientSpace => "it inflates to more than a chunk".to_owned(),

@@ -5,7 +5,7 @@
 //!
 //! Reference: HDF5 File Format Specification, III.E "Disk Format: Level 1E - Global Heap".
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,9 +16,12 @@ use super::super::raw::Raw;
 pub const REFERENCE_BYTES: usize = 16;
 /// Bytes before a collection's objects, and of an object before its own.
 const HEADER_BYTES: usize = 16;
-/// Collections that are kept, and bytes of them: rows that follow each other mostly lie in one.
+/// Collections that are kept: rows that follow each other mostly lie in one.
 const KEPT: usize = 256;
+/// Bytes of collections that are kept, unless one has more.
 const KEPT_BYTES: usize = 64 << 20;
+/// Bytes of values that are taken together, unless one has more: references to it may be any number.
+pub const MOST_TAKEN: u64 = 256 << 20;
 /// Bytes of a collection. The library makes them of 4 KiB, and larger ones for a value that needs it.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -28,6 +31,8 @@ pub struct Heap<'a> {
     /// Bytes before the file's HDF5 part, from which addresses count.
     base: u64,
     kept: RefCell<HashMap<u64, Rc<Collection>>>,
+    taken: Cell<u64>,
+    is_full: Cell<bool>,
 }
 
 struct Collection {
@@ -39,15 +44,16 @@ struct Collection {
 impl<'a> Heap<'a> {
     /// The heap of a file whose HDF5 part begins at byte `base`.
     pub fn new(raw: Raw<'a>, base: u64) -> Self {
-        Self { raw, base, kept: RefCell::default() }
+        Self { raw, base, kept: RefCell::default(), taken: Cell::default(), is_full: Cell::default() }
     }
 
     /// The bytes of a reference's value, which consists of items of `item` bytes.
     ///
     /// # Errors
-    /// The reference leads nowhere.
+    /// The reference leads nowhere, or too many bytes were taken before, as [`is_full`](Self::is_full) says.
     pub fn find(&self, reference: &[u8], item: usize) -> Result<Vec<u8>, String> {
         let Some((_, collection, range)) = self.object(reference, item)? else { return Ok(Vec::new()) };
+        self.take(range.len() as u64)?;
         Ok(collection.bytes[range].to_vec())
     }
 
@@ -69,12 +75,32 @@ impl<'a> Heap<'a> {
             return Ok(None);
         }
         let collection = self.collection(address)?;
-        let wanted = count as usize * item;
+        let wanted = (count as usize).saturating_mul(item);
         match collection.objects.get(&index).copied() {
             Some((start, length)) if length >= wanted => Ok(Some((address, collection, start..start + wanted))),
             Some((_, length)) => Err(format!("is damaged: a value of {wanted} bytes has {length} in the heap")),
             None => Err(format!("is damaged: the heap at byte {address} has no value {index}")),
         }
+    }
+
+    /// Counts bytes that rows have beside their own.
+    ///
+    /// # Errors
+    /// They are too many; then [`is_full`](Self::is_full) says so, for fewer rows may have fewer.
+    pub fn take(&self, bytes: u64) -> Result<(), String> {
+        let before = self.taken.get();
+        self.taken.set(before.saturating_add(bytes));
+        let most = if before == 0 { MOST_BYTES } else { MOST_TAKEN };
+        if self.taken.get() <= most {
+            return Ok(());
+        }
+        self.is_full.set(true);
+        Err(format!("its values have more than {most} bytes"))
+    }
+
+    /// Whether too many were taken.
+    pub fn is_full(&self) -> bool {
+        self.is_full.get()
     }
 
     fn collection(&self, address: u64) -> Result<Rc<Collection>, String> {
@@ -109,7 +135,8 @@ impl<'a> Heap<'a> {
         }
         let found = Rc::new(Collection { bytes, objects });
         let mut kept = self.kept.borrow_mut();
-        if kept.len() >= KEPT || kept.values().map(|known| known.bytes.len()).sum::<usize>() >= KEPT_BYTES {
+        let bytes = kept.values().map(|one| one.bytes.len()).sum::<usize>();
+        if kept.len() >= KEPT || bytes + found.bytes.len() > KEPT_BYTES {
             kept.clear();
         }
         kept.insert(address, found.clone());

@@ -10,9 +10,10 @@ use tessera_schemas::pixels;
 
 use super::columns::Table;
 use super::describe::{Found, find, members, single, stored};
-use super::heap::{Heap, REFERENCE_BYTES};
+use super::heap::{Heap, MOST_TAKEN, REFERENCE_BYTES};
 use super::kind::Kind;
 use super::stored::{Place, Stored};
+use super::walk::Walk;
 use super::{Datasets, driver};
 use crate::Error;
 use crate::header::Header;
@@ -37,6 +38,7 @@ pub(crate) struct Opened {
     images: Images,
     /// Bytes before the file's HDF5 part.
     base: u64,
+    file_bytes: u64,
 }
 
 enum Images {
@@ -82,20 +84,21 @@ impl Opened {
     /// The file cannot be read, or has other datasets.
     pub(crate) fn new(raw: Raw<'_>, datasets: &BTreeMap<String, String>) -> Result<Self, Error> {
         super::check(raw)?;
-        let opened = driver::with_file(raw, |file| Self::of(file, datasets))?;
+        let opened = driver::with_file(raw, |file| Self::of(file, raw.size, datasets))?;
+        super::refuse_sparse(raw, opened.sparse())?;
         if !opened.has_pixels() && opened.rows() > raw.size {
             return Err(raw.error(format!("claims to have {} images, and has {} bytes", opened.rows(), raw.size)));
         }
         Ok(opened)
     }
 
-    fn of(file: &File, datasets: &BTreeMap<String, String>) -> Result<Self, String> {
+    fn of(file: &File, file_bytes: u64, datasets: &BTreeMap<String, String>) -> Result<Self, String> {
         let path = datasets.get(pixels::PIXELS).ok_or("no images are asked for")?;
         let mut beside = datasets.clone();
         let images = match find(file, path)? {
             Found::Group(group) => {
                 let mut pictures = Vec::new();
-                collect(&group, "", 0, &mut pictures)?;
+                collect(&Walk::new(file, true), &group, "", 0, &mut pictures)?;
                 beside.clear();
                 Images::Datasets(pictures)
             }
@@ -115,18 +118,31 @@ impl Opened {
         {
             return Err(format!("`{path}` has {} rows, and what lies beside it {}", values.rows(), table.rows));
         }
-        Ok(Self { table, images, base: file.userblock() })
+        Ok(Self { table, images, base: file.userblock(), file_bytes })
+    }
+
+    /// A dataset that would have far more bytes than the file could keep.
+    fn sparse(&self) -> Option<&Stored> {
+        let is_sparse = |values: &&Stored| values.is_sparse(self.file_bytes);
+        let beside = self.table.as_ref().and_then(|table| table.sparse(self.file_bytes));
+        beside.or_else(|| match &self.images {
+            Images::Pixels => None,
+            Images::Rows(values) => Some(values).filter(is_sparse),
+            Images::Datasets(pictures) => pictures.iter().map(|(_, values)| values).find(is_sparse),
+        })
     }
 
     /// A dataset that is one picture.
     fn single(raw: Raw<'_>, path: &str) -> Result<Self, Error> {
-        driver::with_file(raw, |file| match find(file, path)? {
+        let opened = driver::with_file(raw, |file| match find(file, path)? {
             Found::Dataset(dataset) => {
                 let images = Images::Datasets(vec![(path.to_owned(), single(&dataset, path, true)?)]);
-                Ok(Self { table: None, images, base: file.userblock() })
+                Ok(Self { table: None, images, base: file.userblock(), file_bytes: raw.size })
             }
             Found::Group(_) => Err(format!("`{path}` is a group")),
-        })
+        })?;
+        super::refuse_sparse(raw, opened.sparse())?;
+        Ok(opened)
     }
 
     /// The columns, in the order of their names.
@@ -166,48 +182,67 @@ impl Opened {
             Images::Rows(values) => ENCODED_ROWS.min(bytes / values.row_bytes().max(1) as u64).max(1),
             Images::Datasets(_) => ENCODED_ROWS,
         };
-        self.table.as_ref().map_or(most, |table| table.block(bytes).min(most))
+        self.table.as_ref().map_or(most, |table| table.block(bytes, self.file_bytes).min(most))
     }
 
-    /// Some rows of all columns.
+    /// Some rows of all columns, and which rows they are: fewer than those that are asked for, from the first on, where texts are long.
     ///
     /// # Errors
     /// They cannot be read.
-    pub(crate) fn read(&self, raw: Raw<'_>, rows: Range<u64>, threads: usize) -> Result<Vec<ArrayRef>, Error> {
-        let Some(table) = &self.table else { return Ok(Vec::new()) };
+    pub(crate) fn read(&self, raw: Raw<'_>, rows: Range<u64>, threads: usize) -> Result<(Range<u64>, Vec<ArrayRef>), Error> {
+        let Some(table) = &self.table else { return Ok((rows, Vec::new())) };
+        let (rows, columns) = table.read_some(raw, rows, threads)?;
         let count = (rows.end - rows.start) as usize;
-        let columns = table.read(raw, rows, &Heap::new(raw, self.base), threads)?;
         match columns.iter().find(|column| column.len() != count) {
             Some(short) => Err(raw.error(format!("gave {} rows, and {count} were asked for", short.len()))),
-            None => Ok(columns),
+            None => Ok((rows, columns)),
         }
     }
 
-    /// Some rows' images, if they are files' bytes; none, where a row has none.
+    /// Some rows' images, if they are files' bytes; none, where a row has none. They are fewer than those that are asked for, from the
+    /// first on, where they are long.
     ///
     /// # Errors
     /// They cannot be read.
     pub(crate) fn encoded(&self, raw: Raw<'_>, rows: Range<u64>) -> Result<Vec<Option<Encoded>>, Error> {
         let heap = Heap::new(raw, self.base);
+        let wrong = |message: String| raw.error(message);
         match &self.images {
             Images::Pixels => Ok(Vec::new()),
             Images::Rows(values) => {
-                let bytes = values.read(raw, rows.clone(), 1)?;
                 let width = values.row_bytes().max(1);
-                let one =
-                    |(row, bytes): (u64, &[u8])| encoded(values, row, bytes, &heap).map_err(|message| raw.error(message));
-                rows.zip(bytes.chunks_exact(width)).map(one).collect()
+                let most = (MOST_TAKEN / width as u64).max(1);
+                let rows = rows.start..rows.end.min(rows.start.saturating_add(most));
+                let bytes = values.read(raw, rows.clone(), 1)?;
+                let one = |(row, bytes): (u64, &[u8])| encoded(values, row, bytes, &heap).map_err(wrong);
+                together(&heap, rows.zip(bytes.chunks_exact(width)).map(one))
             }
             Images::Datasets(pictures) => {
                 let pictures = pictures.iter().skip(rows.start as usize).take((rows.end - rows.start) as usize);
                 let one = |(_, values): &(String, Stored)| {
+                    heap.take(values.bytes()).map_err(wrong)?;
                     let bytes = values.read(raw, 0..values.rows(), 1)?;
-                    encoded(values, 0, &bytes, &heap).map_err(|message| raw.error(message))
+                    encoded(values, 0, &bytes, &heap).map_err(wrong)
                 };
-                pictures.map(one).collect()
+                together(&heap, pictures.map(one))
             }
         }
     }
+}
+
+/// Those of some images that are no more bytes than are taken together, and the first in any case.
+fn together(
+    heap: &Heap<'_>,
+    images: impl Iterator<Item = Result<Option<Encoded>, Error>>,
+) -> Result<Vec<Option<Encoded>>, Error> {
+    let mut found = Vec::new();
+    for image in images {
+        match image {
+            Err(_) if heap.is_full() && !found.is_empty() => break,
+            image => found.push(image?),
+        }
+    }
+    Ok(found)
 }
 
 /// The picture in a row's bytes, if there is one.
@@ -240,8 +275,18 @@ fn unfilled(bytes: &[u8]) -> &[u8] {
 }
 
 /// The pictures below a group, a dataset each, in the order of their paths.
-fn collect(group: &Group, path: &str, depth: usize, pictures: &mut Vec<(String, Stored)>) -> Result<(), String> {
+fn collect(
+    walk: &Walk<'_>,
+    group: &Group,
+    path: &str,
+    depth: usize,
+    pictures: &mut Vec<(String, Stored)>,
+) -> Result<(), String> {
+    let is_new = walk.enter(group);
     for (name, kind) in members(group, MOST_PICTURES)? {
+        if !is_new {
+            walk.step()?;
+        }
         let inner = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
         let unread = |error: hdf5_metno::Error| format!("is damaged: `{inner}` cannot be read: {error}");
         match kind {
@@ -253,7 +298,7 @@ fn collect(group: &Group, path: &str, depth: usize, pictures: &mut Vec<(String, 
                 }
             }
             LocationType::Group if depth < DEEPEST => {
-                collect(&group.group(&name).map_err(unread)?, &inner, depth + 1, pictures)?;
+                collect(walk, &group.group(&name).map_err(unread)?, &inner, depth + 1, pictures)?;
             }
             _ => {}
         }

@@ -18,6 +18,8 @@ mod told;
 
 /// Bytes of one value.
 pub const MOST_BYTES: u64 = 1 << 30;
+/// Bytes of a text that an error shows.
+const SHOWN: usize = 60;
 
 /// The type of a dataset's values, as they lie in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -239,7 +241,10 @@ fn fields(members: &[Member]) -> Fields {
 }
 
 fn text(bytes: &[u8], row: usize) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| format!("text {row} is not UTF-8: `{}`", bytes.escape_ascii()))
+    std::str::from_utf8(bytes).map_err(|_| {
+        let (shown, more) = if bytes.len() > SHOWN { (&bytes[..SHOWN], "…") } else { (bytes, "") };
+        format!("text {row} is not UTF-8: `{}{more}`", shown.escape_ascii())
+    })
 }
 
 fn int_type(bytes: usize, signed: bool) -> DataType {

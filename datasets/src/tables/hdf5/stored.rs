@@ -14,6 +14,10 @@ use crate::Error;
 
 /// Bytes of chunks that reach into the next rows and are kept for them.
 const KEPT_BYTES: usize = 128 << 20;
+/// How many times its bytes a file's values may have: deflate makes up to 1032 of one, and some need never have been written.
+const MOST_INFLATED: u64 = 4096;
+/// Bytes of values that any file may have.
+const ALWAYS_BYTES: u64 = 64 << 20;
 
 /// A dataset.
 #[derive(Debug)]
@@ -81,6 +85,16 @@ impl Stored {
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
         self.width() as usize * self.kind.bytes()
+    }
+
+    /// Bytes of all rows.
+    pub fn bytes(&self) -> u64 {
+        self.rows().saturating_mul(self.row_bytes() as u64)
+    }
+
+    /// Whether it would have far more bytes than a file of so many could keep, even where it is deflated.
+    pub fn is_sparse(&self, file_bytes: u64) -> bool {
+        self.bytes() > file_bytes.saturating_mul(MOST_INFLATED).saturating_add(ALWAYS_BYTES)
     }
 
     /// Rows that are best read together: as many as a chunk has.
@@ -165,7 +179,15 @@ impl Chunks {
         let bands = rows.start / self.shape[0]..rows.end.div_ceil(self.shape[0]);
         let across: u64 = self.grid(of).skip(1).product();
         let numbers = bands.start * across..bands.end * across;
-        let wanted: Vec<(u64, Chunk)> = numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect();
+        let wanted: Vec<(u64, Chunk)> = if numbers.end - numbers.start > self.written.len() as u64 {
+            // Most of these were never written.
+            let here = self.written.iter().filter(|(number, _)| numbers.contains(number));
+            let mut wanted: Vec<_> = here.map(|(number, chunk)| (*number, *chunk)).collect();
+            wanted.sort_unstable_by_key(|(number, _)| *number);
+            wanted
+        } else {
+            numbers.filter_map(|number| Some((number, *self.written.get(&number)?))).collect()
+        };
         // Rows behind these that the last band has as well.
         let open = (!rows.end.is_multiple_of(self.shape[0]) && rows.end < of.rows()).then(|| (bands.end - 1) * across);
         let bytes = self.shape.iter().product::<u64>() as usize * of.kind.bytes();

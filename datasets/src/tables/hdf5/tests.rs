@@ -14,6 +14,7 @@ use tessera_schemas::{text, vector};
 use super::super::*;
 use crate::local::LocalFiles;
 
+mod bombs;
 mod damage;
 mod rates;
 mod written;

@@ -36,6 +36,18 @@ fn late_values_decide_as_well_and_files_together() {
     assert_eq!((late.null_count(), late.value(3000), late.value(3001)), (3000, "18446744073709551615", "2.5"));
 }
 
+/// Every key is looked for among all that are known, and few rows of long lines are a batch.
+#[test]
+fn many_keys_and_long_lines_take_no_more_than_they_have() {
+    let keys = |from: usize| (from..from + 30_000).map(|at| format!("\"k{at}\":1")).collect::<Vec<_>>().join(",");
+    let wide = format!("{{{}}}\n{{{}}}\n", keys(0), keys(15_000));
+    assert_eq!(table(&[("a.jsonl", lines(&wide))]).unwrap().num_columns(), 45_001);
+    let long = format!("{{\"t\": \"{}\"}}\n", "x".repeat(9 << 20)).repeat(9);
+    let dir = super::super::tests::folder(&[("a.jsonl", lines(&long))]);
+    let rows: Vec<usize> = super::super::tests::batches(&dir).unwrap().iter().map(|batch| batch.num_rows()).collect();
+    assert_eq!(rows, [4, 4, 1]);
+}
+
 #[test]
 fn ids_are_the_files_own() {
     let found = table(&[("a.jsonl", lines("{\"n\": 1, \"image_id\": \"./x\"}\n{\"n\": 2, \"image_id\": 7}\n"))]).unwrap();
@@ -45,6 +57,7 @@ fn ids_are_the_files_own() {
 #[test]
 fn faults_name_their_line() {
     let refused = |text: &str| refusal(&[("a.jsonl", lines(text))]);
+    assert_eq!(refused("{}\n{}\n"), "a.jsonl: has no columns");
     assert_eq!(refused(""), "a.jsonl: is empty; a file of JSON lines has an object a line");
     assert_eq!(refused("{\"n\": 1}\n[1]\n"), "a.jsonl: line 2: is no object; JSON lines have an object a line: {\"n\": 1}");
     assert!(

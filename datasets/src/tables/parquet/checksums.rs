@@ -1,10 +1,16 @@
-//! Checksums of pages, where a file has them (few writers make them unless they are asked to).
+//! What the headers of pages claim: checksums, where a file has them (few writers make them unless they are asked to), and how long
+//! the unpacked pages are.
 //!
 //! The `parquet` crate looks at them only with a feature of its own, for all of its users at once; what is needed of a page's header
-//! is three numbers. Reference: the Parquet format, "Checksumming" and `PageHeader`; Thrift's compact protocol.
+//! is four numbers. Reference: the Parquet format, "Checksumming" and `PageHeader`; Thrift's compact protocol.
 
 /// Compact types with a meaning here.
 const I32: u8 = 5;
+const STRUCT: u8 = 12;
+/// Bytes that any page may claim to be of.
+const HARMLESS: i64 = 64 << 20;
+/// How many times its packed bytes a page of more than that may have: deflate makes up to 1032 of one.
+const MOST_UNPACKED: i64 = 1032;
 /// How deep a header's structs may lie in each other.
 const DEEPEST: usize = 16;
 
@@ -15,18 +21,30 @@ struct Page {
     header: usize,
     /// Bytes behind it.
     size: usize,
+    /// Bytes that these unpack to.
+    unpacked: i64,
+    /// Of a dictionary, how many values it has.
+    values: i64,
     /// CRC-32 of those.
     checksum: Option<u32>,
 }
 
-/// Checks the pages of a column chunk; returns the place of the first that does not fit its checksum. What cannot be read as a page
-/// ends the walk: the reader says better what is wrong with it.
-pub fn check(chunk: &[u8]) -> Result<(), usize> {
+/// Checks the pages of a column chunk; returns the place of the first that does not fit its checksum, or claims to have more bytes or values
+/// than it could, and what of these it does: room is made for what a page claims. What cannot be read as a page ends the walk: the reader says
+/// better what is wrong with it.
+pub fn check(chunk: &[u8]) -> Result<(), (usize, String)> {
     let mut start = 0;
     while let Some(page) = chunk.get(start..).and_then(page) {
+        let Page { size, unpacked, values, .. } = page;
+        if unpacked > HARMLESS.max((size as i64).saturating_mul(MOST_UNPACKED)) {
+            return Err((start, format!("claims to be of {unpacked} bytes, which its {size} packed ones cannot be")));
+        }
+        if !(0..=unpacked.max(0)).contains(&values) {
+            return Err((start, format!("claims to hold {values} values, which its {unpacked} bytes cannot be")));
+        }
         let Some(bytes) = chunk[start + page.header..].get(..page.size) else { return Ok(()) };
         if page.checksum.is_some_and(|checksum| checksum != crc32fast::hash(bytes)) {
-            return Err(start);
+            return Err((start, "does not fit its checksum".to_owned()));
         }
         start += page.header + page.size;
     }
@@ -36,17 +54,27 @@ pub fn check(chunk: &[u8]) -> Result<(), usize> {
 /// The page whose header these bytes begin with.
 fn page(bytes: &[u8]) -> Option<Page> {
     let mut header = Compact { bytes, at: 0 };
-    let (mut size, mut checksum) = (None, None);
+    let (mut size, mut unpacked, mut checksum, mut values) = (None, 0, None, 0);
     let mut field = 0;
     while let Some(kind) = header.field(&mut field)? {
         match (field, kind) {
+            (2, I32) => unpacked = header.number()?,
             (3, I32) => size = Some(usize::try_from(header.number()?).ok()?),
             // Written as a signed number of 32 bits.
             (4, I32) => checksum = Some(i32::try_from(header.number()?).ok()? as u32),
+            (7, STRUCT) => {
+                let mut field = 0;
+                while let Some(kind) = header.field(&mut field)? {
+                    match (field, kind) {
+                        (1, I32) => values = header.number()?,
+                        (_, kind) => header.skip(kind, DEEPEST)?,
+                    }
+                }
+            }
             (_, kind) => header.skip(kind, DEEPEST)?,
         }
     }
-    Some(Page { header: header.at, size: size?, checksum })
+    Some(Page { header: header.at, size: size?, unpacked, values, checksum })
 }
 
 /// Thrift's compact protocol, from the front.
@@ -88,7 +116,7 @@ impl Compact<'_> {
         }
         *number = match byte >> 4 {
             0 => self.number()?,
-            step => *number + i64::from(step),
+            step => number.checked_add(step.into())?,
         };
         Some(Some(byte & 0x0f))
     }
@@ -117,7 +145,7 @@ impl Compact<'_> {
                 (0..count)
                     .try_for_each(|_| if kind <= 2 { self.advance(1) } else { self.skip(kind, deepest.checked_sub(1)?) })
             }
-            12 => {
+            STRUCT => {
                 let (deepest, mut number) = (deepest.checked_sub(1)?, 0);
                 while let Some(kind) = self.field(&mut number)? {
                     self.skip(kind, deepest)?;

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use tessera_datasets::pickle::{Pickle, Value};
-use tessera_schemas::printable;
 
 use super::tensors::{Found, tensor};
-use super::{Fault, Storages, listed};
+use super::{Fault, Storages, listed, shown};
 use crate::tensor_file::file::Header;
 
 /// Dictionaries within each other that are looked through.
 const DEPTH: usize = 8;
+/// Dictionaries that are looked at, each as often as it is named.
+const MOST_STATES: usize = 100_000;
+/// Entries of a dictionary that are kept: large networks have some thousands.
+const MOST_ENTRIES: usize = 200_000;
 
 /// A dictionary under a name.
 #[derive(Clone, Copy)]
@@ -35,7 +38,7 @@ struct States<'a> {
 /// # Errors
 /// There is none, or there are several; or a tensor is not sound.
 pub fn header(pickle: &Pickle, storages: &Storages, state: Option<&str>) -> Result<Header, Fault> {
-    let states = States::find(pickle, storages);
+    let states = States::find(pickle, storages)?;
     if states.found.is_empty() {
         return Err(none(pickle));
     }
@@ -59,7 +62,7 @@ pub fn header(pickle: &Pickle, storages: &Storages, state: Option<&str>) -> Resu
 }
 
 impl<'a> States<'a> {
-    fn find(pickle: &'a Pickle, storages: &Storages) -> Self {
+    fn find(pickle: &'a Pickle, storages: &Storages) -> Result<Self, Fault> {
         let mut named = vec![Named { above: None, depth: 0, place: pickle.top() }];
         let mut found = Vec::new();
         // What was found in those that were looked at already: one may have several names.
@@ -81,6 +84,11 @@ impl<'a> States<'a> {
                             }
                             Ok(Some(Found::Other(_))) | Err(_) => has = has.or(Some(false)),
                             Ok(None) if depth < DEPTH && dictionary(pickle, value).is_some() => {
+                                if named.len() == MOST_STATES {
+                                    let message =
+                                        format!("its pickle has more than {MOST_STATES} dictionaries in each other");
+                                    return Err(Fault::Archive(message));
+                                }
                                 named.push(Named { above: Some((number, key)), depth: depth + 1, place: value });
                             }
                             Ok(None) => {}
@@ -93,7 +101,7 @@ impl<'a> States<'a> {
             found.extend(has.map(|is_network| (number, is_network)));
             number += 1;
         }
-        Self { pickle, named, found }
+        Ok(Self { pickle, named, found })
     }
 
     /// The keys that lead to a dictionary, with dots between them; empty for the file's own.
@@ -129,6 +137,9 @@ fn tensors(pickle: &Pickle, storages: &Storages, state: String, place: usize) ->
             Ok(Some(Found::Other(what))) => drop(header.left_out.insert(name, what)),
             Ok(None) => drop(header.left_out.insert(name, describe(pickle, value))),
             Err(why) => return Err(Fault::Tensor { name, why }),
+        }
+        if header.tensors.len() + header.left_out.len() > MOST_ENTRIES {
+            return Err(Fault::Archive(format!("a dictionary of tensors has more than {MOST_ENTRIES} entries")));
         }
     }
     Ok(header)
@@ -197,5 +208,5 @@ fn describe(pickle: &Pickle, place: usize) -> String {
 
 /// Something of a module, as Python names it.
 fn dotted(name: &str) -> String {
-    printable(name).replace(' ', ".")
+    shown(name).replace(' ', ".")
 }

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use tessera_datasets::pickle::{Pickle, Value};
-use tessera_schemas::printable;
 
-use super::Storages;
+use super::{Storages, shown};
 use crate::tensor_file::file::{Entry, Place};
 use crate::tensor_file::width;
 
@@ -53,7 +52,7 @@ pub fn tensor(pickle: &Pickle, storages: &Storages, mut place: usize) -> Result<
 /// What a function of PyTorch's makes that is a tensor of a kind that is not read.
 fn other(maker: &str) -> Option<String> {
     let kind = maker.strip_prefix("torch._utils _rebuild_")?;
-    kind.contains("tensor").then(|| format!("a tensor of another kind ({})", printable(kind)))
+    kind.contains("tensor").then(|| format!("a tensor of another kind ({})", shown(kind)))
 }
 
 /// Places of the parts of a dense tensor.
@@ -88,14 +87,14 @@ fn dense(pickle: &Pickle, storages: &Storages, parts: &Dense, more: &[usize]) ->
         None => of,
     };
     let Some((dtype, bytes)) = safetensors_type(dtype).and_then(|dtype| Some((dtype, width(dtype)?))) else {
-        return Ok(Found::Other(format!("a tensor of {}", printable(dtype).replace(' ', "."))));
+        return Ok(Found::Other(format!("a tensor of {}", shown(dtype).replace(' ', "."))));
     };
-    let shown = printable(key);
-    let held = storages.get(key).ok_or_else(|| format!("lies in the storage `{shown}`, which is not there"))?;
+    let name = shown(key);
+    let held = storages.get(key).ok_or_else(|| format!("lies in the storage `{name}`, which is not there"))?;
     // A storage without a type of its own is as long as it has bytes.
     let of_bytes = if of.ends_with("UntypedStorage") { 1 } else { bytes };
     let length = length.checked_mul(of_bytes).filter(|&length| length <= held.end - held.start);
-    let length = length.ok_or_else(|| format!("lies in the storage `{shown}`, which is shorter than it should be"))?;
+    let length = length.ok_or_else(|| format!("lies in the storage `{name}`, which is shorter than it should be"))?;
     let sides =
         |place: usize| -> Option<Vec<u64>> { pickle.tuple(place)?.iter().map(|&side| count(pickle, side)).collect() };
     let known = (count(pickle, parts.offset), sides(parts.shape), sides(parts.strides));
@@ -105,7 +104,7 @@ fn dense(pickle: &Pickle, storages: &Storages, parts: &Dense, more: &[usize]) ->
     }
     let values = length / bytes;
     let span = span(offset, &shape, &strides).filter(|span| span.end <= values);
-    let span = span.ok_or_else(|| format!("reaches beyond the {values} values of its storage `{shown}`"))?;
+    let span = span.ok_or_else(|| format!("reaches beyond the {values} values of its storage `{name}`"))?;
     // No more than its storage has: else a few bytes could stand for any number of values.
     if shape.iter().try_fold(1_u64, |has, &side| has.checked_mul(side)).is_none_or(|has| has > values) {
         return Ok(Found::Other("a tensor with more values than its storage: save its `contiguous()`".to_owned()));

@@ -201,6 +201,38 @@ fn what_is_saved_instead_of_tensors_is_named() {
     assert_eq!(left_out, expected.map(|(name, what)| (name.to_owned(), what.to_owned())));
 }
 
+/// What was kept once is named again in two bytes: sides, names and dictionaries would grow by what they have, each time.
+#[test]
+fn small_pickles_that_would_be_large_are_refused() {
+    let storages = two_numbers();
+    let of = |words: &[u8]| told(&file(words, &[("0", &storages)]), None);
+    // A tensor of many sides, which any number of names may have.
+    let sides = tensor("FloatStorage", "0", 2, [&[0], &vec![1; 1000], &vec![1; 1000]]);
+    let said = of(&dictionary(&[("a", sides)]));
+    assert!(said.contains("its tensor `a` has no shape"), "{said}");
+    // One of many more arguments than the function has.
+    let many = [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], &[b'N'; 1000], b"tR"].concat();
+    let said = of(&dictionary(&[("a", many), ("b", two())]));
+    assert!(!said.contains("`a`"), "{said}");
+    let names = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
+    let (short, many) = (names(10), names(200_001));
+    let again = |names: &[String], what: &[u8]| {
+        let entries = names.iter().flat_map(|name| [&text(name)[..], b"h\x09"].concat());
+        [&b"}("[..], &text("first"), what, b"q\x09", &entries.collect::<Vec<_>>(), b"u"].concat()
+    };
+    assert!(open(&file(&again(&short, &two()), &[("0", &storages)]), None).is_ok());
+    let said = of(&again(&many, &two()));
+    assert!(said.contains("a dictionary of tensors has more than 200000 entries"), "{said}");
+    let said = of(&again(&many, &dictionary(&[("a", two())])));
+    assert!(said.contains("its pickle has more than 100000 dictionaries in each other"), "{said}");
+    let long = "x".repeat(1000);
+    let said = of(&dictionary(&[(&long, b"N".to_vec())]));
+    assert!(
+        said.starts_with("holds no dictionary of tensors by name, but a dictionary of `xxx") && said.len() < 400,
+        "{said}"
+    );
+}
+
 #[test]
 fn archives_that_torch_save_does_not_write_are_refused() {
     let pickle = [&b"\x80\x02"[..], &dictionary(&[("a", two())]), b"."].concat();

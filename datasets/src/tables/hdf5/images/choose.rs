@@ -8,6 +8,7 @@ use tessera_schemas::pixels;
 use super::super::describe::{Found, choices, find, members, single, stored};
 use super::super::driver;
 use super::super::picture::Picture;
+use super::super::walk::Walk;
 use super::{DEEPEST, MOST_PICTURES, Opened, holds_encoded, is_single};
 use crate::Error;
 use crate::header::Header;
@@ -17,6 +18,9 @@ use crate::tables::raw::Raw;
 const IMAGES: &str = "images are uint8, N x H x W x 3, N x 3 x H x W or N x H x W, or files' bytes, one of them a row";
 /// Datasets of single pictures after which a group is one of pictures.
 const MANY: usize = 64;
+/// Bytes of datasets of single pictures that are looked at to know them; and what the smallest counts as.
+const LOOKED_BYTES: u64 = 1 << 30;
+const LEAST_LOOKED_BYTES: u64 = 1 << 20;
 
 /// A dataset that may be of use.
 struct Seen {
@@ -49,7 +53,7 @@ pub(crate) fn choose(raw: Raw<'_>, column: Option<&str>) -> Result<BTreeMap<Stri
     let found = driver::with_file(raw, |file| {
         let Found::Group(root) = find(file, "/")? else { return Err("has no root".to_owned()) };
         let mut found = Look { groups: vec![String::new()], ..Look::default() };
-        look(&root, "", 0, &mut found)?;
+        look(&Walk::new(file, false), &root, "", 0, &mut found)?;
         found.choices = choices(file);
         Ok(found)
     })?;
@@ -67,7 +71,11 @@ pub(crate) fn choose(raw: Raw<'_>, column: Option<&str>) -> Result<BTreeMap<Stri
             Some(image) => image,
             None => {
                 // Many files, a dataset each.
-                let mut singles = found.seen.iter().filter(|one| one.is_single);
+                let mut left = LOOKED_BYTES;
+                let mut singles = found.seen.iter().filter(|one| one.is_single).take_while(|one| {
+                    left = left.saturating_sub(one.rows.max(LEAST_LOOKED_BYTES));
+                    left > 0
+                });
                 if singles.any(|one| begins_as_image(raw, &one.path, true)) {
                     return Ok(alone("/"));
                 }
@@ -127,9 +135,13 @@ fn begins_as_image(raw: Raw<'_>, path: &str, is_single: bool) -> bool {
     first.is_ok_and(|first| first.into_iter().flatten().any(|first| Header::of(&first.bytes).format.is_some()))
 }
 
-fn look(group: &Group, path: &str, depth: usize, found: &mut Look) -> Result<(), String> {
+fn look(walk: &Walk<'_>, group: &Group, path: &str, depth: usize, found: &mut Look) -> Result<(), String> {
+    let is_new = walk.enter(group);
     let mut singles = 0;
     for (name, kind) in members(group, MOST_PICTURES)? {
+        if !is_new {
+            walk.step()?;
+        }
         let path = format!("{path}/{name}");
         let unread = |error: hdf5_metno::Error| format!("is damaged: `{path}` cannot be read: {error}");
         match kind {
@@ -151,7 +163,7 @@ fn look(group: &Group, path: &str, depth: usize, found: &mut Look) -> Result<(),
             LocationType::Group if depth < DEEPEST => {
                 let inner = group.group(&name).map_err(unread)?;
                 found.groups.push(path.clone());
-                look(&inner, &path, depth + 1, found)?;
+                look(walk, &inner, &path, depth + 1, found)?;
             }
             _ => {}
         }

@@ -105,7 +105,7 @@ fn headers_of_all_kinds_of_pages_are_read() {
             let (start, length) = column.byte_range();
             let chunk = &file[start as usize..][..length as usize];
             let (mut at, mut count) = (0, 0);
-            while let Some(Page { header, size, checksum }) = page(&chunk[at..]) {
+            while let Some(Page { header, size, checksum, .. }) = page(&chunk[at..]) {
                 assert_eq!(checksum, None);
                 at += header + size;
                 count += 1;
@@ -163,4 +163,80 @@ fn a_page_that_does_not_fit_its_checksum_is_named() {
         unseen[place + 6] ^= 1;
         assert_eq!(rows(&unseen), Ok(900), "without checksums nothing tells");
     }
+}
+
+/// A file whose first page claims to be of so many bytes, and whose row group claims so many rows.
+fn claiming(bytes: i64, rows: i64) -> Vec<u8> {
+    let word: ArrayRef = Arc::new(StringArray::from_iter_values(["word"; 3]));
+    let batch = RecordBatch::try_from_iter([("word", word)]).unwrap();
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_dictionary_enabled(false).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    let file = writer.into_inner().unwrap();
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::copy_from_slice(&file)).unwrap();
+    let group = metadata.row_group(0);
+    let (start, length) = group.column(0).byte_range();
+    let (start, end) = (start as usize, (start + length) as usize);
+    let mut compact = Compact { bytes: &file[start..end], at: 0 };
+    let mut field = 0;
+    assert_eq!((compact.field(&mut field), compact.number()), (Some(Some(I32)), Some(0)));
+    assert_eq!(compact.field(&mut field), Some(Some(I32)));
+    let before = start + compact.at;
+    compact.number().unwrap();
+    let (mut out, behind) = (file[..before].to_vec(), &file[start + compact.at..end]);
+    let mut number = (bytes << 1) as u64;
+    while number > 0x7f {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+    out.extend(behind);
+    let column = group.column(0).clone().into_builder().set_total_compressed_size((out.len() - start) as i64);
+    let group = group.clone().into_builder().set_num_rows(rows).set_column_metadata(vec![column.build().unwrap()]);
+    let builder = ParquetMetaDataBuilder::new(metadata.file_metadata().clone());
+    let metadata = builder.set_row_groups(vec![group.build().unwrap()]).build();
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish().unwrap();
+    out
+}
+
+#[test]
+fn claims_of_pages_and_row_groups_are_not_believed() {
+    let claims = |bytes, rows| crate::tables::tests::refusal(&[("a.parquet", claiming(bytes, rows))]);
+    let error = claims(i64::from(i32::MAX), 3);
+    let (before, size) = error.split_once("which its ").unwrap();
+    assert_eq!(
+        before,
+        "a.parquet: is damaged: column \"word\", row group 0: the page at byte 4 claims to be of 2147483647 bytes, "
+    );
+    assert!(size.ends_with(" packed ones cannot be"), "{size}");
+    assert_eq!(claims(24, -3), "a.parquet: its footer promises -3 rows, and its row groups -3");
+    assert_eq!(claims(24, 4), "a.parquet: row group 0 has 3 rows, and claims 4");
+    assert_eq!(crate::tables::tests::table(&[("a.parquet", claiming(24, 3))]).unwrap().num_rows(), 3);
+    // Nor are they where some of the rows are asked for.
+    let some = |bytes, rows| {
+        let reading = crate::tables::Reading { rows: Some("1:4".parse().unwrap()), ..Default::default() };
+        crate::tables::tests::table_as(&[("a.parquet", claiming(bytes, rows))], &reading)
+    };
+    assert_eq!(some(24, 3).unwrap().num_rows(), 2);
+    assert!(some(i64::from(i32::MAX), 3).unwrap_err().to_string().contains("packed ones cannot be"));
+    assert!(some(24, -3).unwrap_err().to_string().contains("its footer promises -3 rows"));
+    for rows in [4, 5] {
+        let error = some(24, rows).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("row group 0 claims {rows} rows, and lacks some of them")), "{error}");
+    }
+}
+
+/// A dictionary's values are made room for before they are read.
+#[test]
+fn a_dictionary_has_no_more_values_than_bytes() {
+    // A dictionary page of 8 bytes, packed 8 as well, whose header claims so many values.
+    let page = |values: u8| {
+        let header = [0x15, 4, 0x15, 16, 0x15, 16, 0x4c, 0x15, values, 0x15, 0, 0, 0];
+        [&header[..], &[0; 8]].concat()
+    };
+    assert_eq!(check(&page(2)), Ok(()));
+    assert_eq!(check(&page(16)), Ok(()));
+    let wrong = |values: &str| Err((0, format!("claims to hold {values} values, which its 8 bytes cannot be")));
+    assert_eq!(check(&page(18)), wrong("9"));
+    assert_eq!(check(&page(1)), wrong("-1"));
 }

@@ -1,0 +1,13 @@
+//! Parquet, as a table and as images.
+
+#![no_main]
+
+use tessera_datasets::formats::{Format, Options};
+use tessera_datasets::tables::Reading;
+use tessera_fuzz::{Memory, images, table};
+
+tessera_fuzz::fuzz!(|data| {
+    let files = Memory::new([("train.parquet", data)]);
+    table(&files, &Reading::default());
+    images(&files, Format::Parquet, "train.parquet", &Options::default());
+});
