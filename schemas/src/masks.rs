@@ -32,11 +32,12 @@ pub struct Located<'a> {
     pub digest: &'a str,
 }
 
+/// They are null where the mask is: a query that asks for one of them may not look further.
 fn parts() -> Fields {
     Fields::from(vec![
-        Field::new("path", DataType::Utf8, false),
-        Field::new("length", DataType::UInt64, false),
-        Field::new("digest", DataType::Utf8, false),
+        Field::new("path", DataType::Utf8, true),
+        Field::new("length", DataType::UInt64, true),
+        Field::new("digest", DataType::Utf8, true),
     ])
 }
 
@@ -58,15 +59,10 @@ pub fn is_located(field: &Field) -> bool {
 /// Arrow refuses it (never).
 pub fn locate<D: AsRef<str>>(masks: &[Option<(&str, u64, D)>]) -> Result<ArrayRef, SchemaError> {
     let present: NullBuffer = masks.iter().map(Option::is_some).collect::<Vec<bool>>().into();
-    let text = |get: &dyn Fn(&(&str, u64, D)) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(masks.iter().map(|mask| mask.as_ref().map_or_else(String::new, get))))
-    };
-    let lengths = masks.iter().map(|mask| mask.as_ref().map_or(0, |mask| mask.1));
-    let columns = vec![
-        text(&|mask| mask.0.to_owned()),
-        Arc::new(UInt64Array::from_iter_values(lengths)) as ArrayRef,
-        text(&|mask| mask.2.as_ref().to_owned()),
-    ];
+    let paths: StringArray = masks.iter().map(|mask| mask.as_ref().map(|mask| mask.0)).collect();
+    let lengths: UInt64Array = masks.iter().map(|mask| mask.as_ref().map(|mask| mask.1)).collect();
+    let digests: StringArray = masks.iter().map(|mask| mask.as_ref().map(|mask| mask.2.as_ref())).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(lengths), Arc::new(digests)];
     Ok(Arc::new(StructArray::try_new(parts(), columns, Some(present))?))
 }
 
@@ -159,6 +155,7 @@ mod tests {
         let expected = masks.map(|mask| mask.map(|(path, length, digest)| Located { path, length, digest }));
         assert_eq!(read, expected);
         assert_eq!(located(&batch.slice(1, 2)).unwrap().collect::<Vec<_>>(), expected[1..]);
+        assert!(batch[MASK].as_struct().columns().iter().all(|part| part.null_count() == 1), "SQL's mask['path'] is null");
         assert!(is_located(&located_field()) && images::describes_file(&located_field()));
         let renamed = located_field().with_name("segments");
         assert!(!is_located(&renamed) && !images::describes_file(&renamed), "a query that renames it keeps it");
@@ -191,13 +188,12 @@ mod tests {
         assert_eq!(indices(&other).err().map(said).unwrap(), message);
         assert!(located(&other.project(&[]).unwrap()).is_err());
         // Another program may write a mask without its digest.
-        let loose: Vec<Field> = parts().iter().map(|part| part.as_ref().clone().with_nullable(true)).collect();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec!["a", "b"])),
             Arc::new(UInt64Array::from(vec![1, 2])),
             Arc::new(StringArray::from(vec![Some("d"), None])),
         ];
-        let places = StructArray::try_new(loose.into(), columns, None).unwrap();
+        let places = StructArray::try_new(parts(), columns, None).unwrap();
         let batch = table(Field::new(MASK, places.data_type().clone(), true), Arc::new(places));
         assert_eq!(located(&batch).err(), Some(SchemaError::Null { column: MASK.to_owned(), row: 1 }));
         assert_eq!(located(&batch.slice(0, 1)).unwrap().len(), 1);
