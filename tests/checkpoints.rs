@@ -11,7 +11,7 @@ fn checkpoint(place: &Place, student: [f32; 2], teacher: [f32; 2]) {
     let dictionary = |key: &str| {
         let storage = [text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(key), text("cpu"), b"K\x02tQ".to_vec()];
         let tensor =
-            [b"ctorch._utils\n_rebuild_tensor_v2\n((", &storage.concat()[..], b"K\0K\x01K\x02\x86K\x02K\x01\x86\x89}tR"];
+            [&b"ctorch._utils\n_rebuild_tensor_v2\n(("[..], &storage.concat(), b"K\0K\x01K\x02\x86K\x02K\x01\x86\x89}tR"];
         [&b"}"[..], &text("w"), &tensor.concat(), b"s"].concat()
     };
     let entries = [text("student"), dictionary("0"), text("teacher"), dictionary("1"), text("epoch"), b"K\x07".to_vec()];
@@ -35,7 +35,7 @@ fn the_dictionary_and_the_bytes_of_a_checkpoint_are_in_the_key() {
     place.write("pipeline.toml", "[stage]\nnet = { op = \"weights\", path = \"w.pth\", state = \"student\" }\n");
     checkpoint(&place, [1.0, 2.0], [3.0, 4.0]);
     let digest = || place.digests("pipeline")["net"].clone();
-    let run = |set: &[&str]| place.tessera("run", &[&["--format", "json"], set].concat()).actions();
+    let run = |set: &[&str]| place.tessera("run", &[&["--format", "json"][..], set].concat()).actions();
     assert_eq!(run(&[]), ["net:run"]);
     let student = digest();
     assert_eq!(run(&[]), ["net:reuse"]);

@@ -84,8 +84,8 @@ fn one_of_a_script_s_outputs_is_the_feature_and_in_the_key() {
     assert_eq!(check.code, 2, "{}", check.err);
     assert!(check.err.contains("yields several outputs, and it is not said which of them is the feature: 0 (2x3), 1 (2x3)"));
     let run = |output: &str| {
-        let set = format!("features.output={output}");
-        let run = place.tessera("run", &["--format", "json", "--set", &set]);
+        place.write("pipeline.toml", FILE.replace("\"model.pt\"", &format!("\"model.pt\", output = {output}")));
+        let run = place.tessera("run", &["--format", "json"]);
         let sum = place.sql("SELECT sum(feature[1]) AS sum FROM features")[0]["sum"].as_f64().unwrap();
         (run.stage("features")["action"].clone(), sum)
     };

@@ -231,8 +231,9 @@ impl Source for Tensors {
             return Err(refused("was replaced by another while the pipeline was checked: run again".to_owned()));
         }
         let prefix = self.weights.prefix.as_str();
-        let own = |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor));
-        let wanted: Vec<(&str, &Entry)> = header.tensors.iter().filter_map(own).collect();
+        let all = header.tensors.iter();
+        let wanted: Vec<(&str, &Entry)> =
+            all.filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect();
         for batch in tensors::cuts(wanted.iter().map(|(_, tensor)| tensor.bytes())) {
             let mut held = Vec::new();
             for &(name, tensor) in &wanted[batch] {
