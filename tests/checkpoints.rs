@@ -17,9 +17,14 @@ fn checkpoint(place: &Place, student: [f32; 2], teacher: [f32; 2]) {
     let entries = [text("student"), dictionary("0"), text("teacher"), dictionary("1"), text("epoch"), b"K\x07".to_vec()];
     let pickle = [&b"\x80\x02}("[..], &entries.concat(), b"u."].concat();
     let bytes = |numbers: [f32; 2]| numbers.map(f32::to_le_bytes).concat();
-    let mut archive = ZipArchiveWriter::new(std::fs::File::create(place.path("w.pth")).unwrap());
     let (student, teacher) = (bytes(student), bytes(teacher));
-    for (name, data) in [("w/data.pkl", &pickle), ("w/data/0", &student), ("w/data/1", &teacher)] {
+    archive(place, "w.pth", &[("w/data.pkl", &pickle), ("w/data/0", &student), ("w/data/1", &teacher)]);
+}
+
+/// Writes a zip archive of members that are stored as they are, as PyTorch's files are.
+pub fn archive(place: &Place, name: &str, members: &[(&str, &[u8])]) {
+    let mut archive = ZipArchiveWriter::new(std::fs::File::create(place.path(name)).unwrap());
+    for (name, data) in members {
         let (mut entry, config) = archive.new_file(name).start().unwrap();
         let mut writer = config.wrap(&mut entry);
         writer.write_all(data).unwrap();
