@@ -11,15 +11,20 @@ fn checkpoint(place: &Place, student: [f32; 2], teacher: [f32; 2]) {
     let dictionary = |key: &str| {
         let storage = [text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(key), text("cpu"), b"K\x02tQ".to_vec()];
         let tensor =
-            [b"ctorch._utils\n_rebuild_tensor_v2\n((", &storage.concat()[..], b"K\0K\x01K\x02\x86K\x02K\x01\x86\x89}tR"];
+            [&b"ctorch._utils\n_rebuild_tensor_v2\n(("[..], &storage.concat(), b"K\0K\x01K\x02\x86K\x02K\x01\x86\x89}tR"];
         [&b"}"[..], &text("w"), &tensor.concat(), b"s"].concat()
     };
     let entries = [text("student"), dictionary("0"), text("teacher"), dictionary("1"), text("epoch"), b"K\x07".to_vec()];
     let pickle = [&b"\x80\x02}("[..], &entries.concat(), b"u."].concat();
     let bytes = |numbers: [f32; 2]| numbers.map(f32::to_le_bytes).concat();
-    let mut archive = ZipArchiveWriter::new(std::fs::File::create(place.path("w.pth")).unwrap());
     let (student, teacher) = (bytes(student), bytes(teacher));
-    for (name, data) in [("w/data.pkl", &pickle), ("w/data/0", &student), ("w/data/1", &teacher)] {
+    archive(place, "w.pth", &[("w/data.pkl", &pickle), ("w/data/0", &student), ("w/data/1", &teacher)]);
+}
+
+/// Writes a zip archive of members that are stored as they are, as PyTorch's files are.
+pub fn archive(place: &Place, name: &str, members: &[(&str, &[u8])]) {
+    let mut archive = ZipArchiveWriter::new(std::fs::File::create(place.path(name)).unwrap());
+    for (name, data) in members {
         let (mut entry, config) = archive.new_file(name).start().unwrap();
         let mut writer = config.wrap(&mut entry);
         writer.write_all(data).unwrap();
@@ -35,7 +40,7 @@ fn the_dictionary_and_the_bytes_of_a_checkpoint_are_in_the_key() {
     place.write("pipeline.toml", "[stage]\nnet = { op = \"weights\", path = \"w.pth\", state = \"student\" }\n");
     checkpoint(&place, [1.0, 2.0], [3.0, 4.0]);
     let digest = || place.digests("pipeline")["net"].clone();
-    let run = |set: &[&str]| place.tessera("run", &[&["--format", "json"], set].concat()).actions();
+    let run = |set: &[&str]| place.tessera("run", &[&["--format", "json"][..], set].concat()).actions();
     assert_eq!(run(&[]), ["net:run"]);
     let student = digest();
     assert_eq!(run(&[]), ["net:reuse"]);

@@ -4,6 +4,8 @@ use serde_json::json;
 use tch::{CModule, Device, Kind, Tensor};
 use tessera_tests::Place;
 
+use crate::checkpoints::archive;
+
 const FILE: &str = r#"
 [stage]
 images = { op = "images", path = "photos" }
@@ -73,19 +75,23 @@ fn a_file_that_is_no_script_is_a_fault_of_the_pipeline() {
 #[test]
 fn one_of_a_script_s_outputs_is_the_feature_and_in_the_key() {
     let place = place();
-    let mut forward = |inputs: &[Tensor]| {
-        let means = inputs[0].mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        vec![&means * 1.0, &means * 2.0]
-    };
-    let example = Tensor::zeros([1, 3, 24, 24], (Kind::Float, Device::Cpu));
-    let module = CModule::create_by_tracing("Model", "forward", &[example], &mut forward).expect("a trace");
-    module.save(place.path("model.pt")).expect("a file");
+    let code = "class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n  training : bool\n  def forward(self: __torch__.M,\n    \
+                x: Tensor) -> Tuple[Tensor, Tensor]:\n    means = torch.mean(x, [2, 3])\n    return (means, torch.add(means, means))\n";
+    let object = b"\x80\x02c__torch__\nM\n)\x81}X\x08\0\0\0training\x89sb.";
+    let members: [(&str, &[u8]); 5] = [
+        ("m/data.pkl", object),
+        ("m/code/__torch__.py", code.as_bytes()),
+        ("m/constants.pkl", b"\x80\x02)."),
+        ("m/version", b"3\n"),
+        ("m/byteorder", b"little"),
+    ];
+    archive(&place, "model.pt", &members);
     let check = place.tessera("check", &[]);
     assert_eq!(check.code, 2, "{}", check.err);
     assert!(check.err.contains("yields several outputs, and it is not said which of them is the feature: 0 (2x3), 1 (2x3)"));
     let run = |output: &str| {
-        let set = format!("features.output={output}");
-        let run = place.tessera("run", &["--format", "json", "--set", &set]);
+        place.write("pipeline.toml", FILE.replace("\"model.pt\"", &format!("\"model.pt\", output = {output}")));
+        let run = place.tessera("run", &["--format", "json"]);
         let sum = place.sql("SELECT sum(feature[1]) AS sum FROM features")[0]["sum"].as_f64().unwrap();
         (run.stage("features")["action"].clone(), sum)
     };
