@@ -118,7 +118,7 @@ pub(super) fn features(
     let place = root.join(&info);
     // Of an only file, what lies beside it is not listed.
     let is_alone = matches!(&listed.files[..], [only] if *only.path == *first);
-    if !is_listed && !(is_alone && files.list(&place).is_ok()) {
+    if !(is_listed || is_alone && files.list(&place).is_ok()) {
         return Ok((Value::Null, None));
     }
     let known: Value = serde_json::from_slice(&files.read(&place)?).unwrap_or(Value::Null);

@@ -100,7 +100,7 @@ fn images_lie_behind_columns_of_all_kinds() {
     );
     let nothing = arrow::array::NullArray::new(count);
     // Short ones lie within their views.
-    let bytes = |at: usize| if at % 4 == 0 { vec![at as u8; at % 12] } else { bytes_of(at) };
+    let bytes = |at: usize| if at.is_multiple_of(4) { vec![at as u8; at % 12] } else { bytes_of(at) };
     let images: [ArrayRef; 3] = [
         Arc::new((0..count).map(|at| (at != 5).then(|| bytes(at))).collect::<BinaryArray>()),
         Arc::new((0..count).map(|at| (at != 5).then(|| bytes(at))).collect::<LargeBinaryArray>()),

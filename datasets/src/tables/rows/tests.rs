@@ -126,7 +126,8 @@ fn ranges_are_those_of_python() {
 /// Of every format, ranges are slices of the whole table: ids and types too.
 #[test]
 fn ranges_are_slices_of_the_whole_table() {
-    let kinds: [(&str, fn(Range<usize>) -> Vec<u8>); 6] =
+    type Make = fn(Range<usize>) -> Vec<u8>;
+    let kinds: [(&str, Make); 6] =
         [("csv", csv), ("jsonl", jsonl), ("parquet", parquet), ("arrow", arrow), ("feather", stream), ("h5", hdf5)];
     for (ending, make) in kinds {
         let dir = folder(ending, make);
