@@ -243,10 +243,11 @@ pub fn read<E: From<Error>>(
             let batch = batch?;
             for start in (0..batch.num_rows()).step_by(most) {
                 let batch = batch.slice(start, most.min(batch.num_rows() - start));
-                let columns = columns(&batch, schema, &order, row, &mut ids);
-                let table = columns
-                    .and_then(|columns| RecordBatch::try_new(schema.clone(), columns).map_err(|error| error.to_string()));
-                emit(table.map_err(|message| raw.error(message))?)?;
+                let table = guard(raw, || {
+                    let columns = columns(&batch, schema, &order, row, &mut ids).map_err(|message| raw.error(message))?;
+                    RecordBatch::try_new(schema.clone(), columns).map_err(|error| raw.error(error))
+                });
+                emit(table?)?;
                 row += batch.num_rows() as u64;
             }
         }

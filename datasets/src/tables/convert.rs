@@ -19,7 +19,7 @@ pub fn settle(field: &Field) -> Result<Field, String> {
         };
     }
     Ok(match kind {
-        DataType::FixedSizeList(item, width) if is_float(item) && *width > 0 => vector_field(field, *width as usize),
+        DataType::FixedSizeList(item, width) if is_vector(item, *width) => vector_field(field, *width as usize),
         kind if is_text(kind) => field.clone().with_data_type(DataType::Utf8),
         _ => field.clone(),
     })
@@ -39,7 +39,7 @@ pub fn is_open(kind: &DataType) -> bool {
 
 /// Whether a file's column can be read as the table's.
 pub fn fits(found: &Field, target: &Field) -> bool {
-    let vector = |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, _) if is_float(item));
+    let vector = |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, width) if is_vector(item, *width));
     found.data_type() == &DataType::Null && target.is_nullable()
         || is_open(found.data_type()) && vector(target.data_type())
         || settle(found).is_ok_and(|settled| settled.data_type() == target.data_type())
@@ -63,7 +63,7 @@ pub fn width(lists: &ArrayRef) -> Option<usize> {
 pub fn column(array: &ArrayRef, field: &Field, row: u64) -> Result<ArrayRef, String> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     match field.data_type() {
-        DataType::FixedSizeList(item, width) if is_float(item) => vectors(array, field.name(), item, *width, row),
+        DataType::FixedSizeList(item, width) if is_vector(item, *width) => vectors(array, field.name(), item, *width, row),
         kind if kind == array.data_type() => Ok(array.clone()),
         kind => cast_with_options(array, kind, &strict).map_err(|error| format!("column `{}`: {error}", field.name())),
     }
@@ -75,6 +75,11 @@ fn is_text(kind: &DataType) -> bool {
         DataType::Dictionary(_, value) => is_text(value),
         _ => false,
     }
+}
+
+/// Whether lists of such a length are vectors: of nothing, they stay what they are.
+fn is_vector(item: &Field, width: i32) -> bool {
+    is_float(item) && width > 0
 }
 
 fn is_float(item: &Field) -> bool {

@@ -190,6 +190,18 @@ fn text_and_ids_have_one_type_and_the_rest_passes() {
 }
 
 #[test]
+fn lists_of_nothing_are_no_vectors() {
+    for item in [DataType::Float16, DataType::Float32, DataType::Float64] {
+        let none = arrow::array::new_empty_array(&item).to_data();
+        let kind = DataType::FixedSizeList(Arc::new(Field::new("item", item, true)), 0);
+        let data = arrow::array::ArrayData::builder(kind.clone()).len(2).add_child_data(none).build().unwrap();
+        let rows = batch(vec![("none", Arc::new(FixedSizeListArray::from(data)))]);
+        let found = table(&[("t.arrow", ipc_bytes(&rows))]).unwrap();
+        assert_eq!((found.num_rows(), found.column(1).data_type()), (2, &kind));
+    }
+}
+
+#[test]
 fn fixed_lists_of_other_floats_become_vectors() {
     let doubles = [Some([Some(0.1), Some(f64::NAN)]), Some([Some(-0.0), Some(1e300)])];
     let lists = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(doubles, 2);

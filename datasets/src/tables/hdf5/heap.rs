@@ -41,6 +41,15 @@ struct Collection {
     objects: HashMap<u32, (usize, usize)>,
 }
 
+/// A value.
+struct Object {
+    /// Where its collection begins.
+    address: u64,
+    collection: Rc<Collection>,
+    /// Its place in that.
+    range: Range<usize>,
+}
+
 impl<'a> Heap<'a> {
     /// The heap of a file whose HDF5 part begins at byte `base`.
     pub fn new(raw: Raw<'a>, base: u64) -> Self {
@@ -52,7 +61,7 @@ impl<'a> Heap<'a> {
     /// # Errors
     /// The reference leads nowhere, or too many bytes were taken before, as [`is_full`](Self::is_full) says.
     pub fn find(&self, reference: &[u8], item: usize) -> Result<Vec<u8>, String> {
-        let Some((_, collection, range)) = self.object(reference, item)? else { return Ok(Vec::new()) };
+        let Some(Object { collection, range, .. }) = self.object(reference, item)? else { return Ok(Vec::new()) };
         self.take(range.len() as u64)?;
         Ok(collection.bytes[range].to_vec())
     }
@@ -63,11 +72,11 @@ impl<'a> Heap<'a> {
     /// The reference leads nowhere.
     pub fn place(&self, reference: &[u8]) -> Result<Option<u64>, String> {
         let found = self.object(reference, 1)?;
-        Ok(found.map(|(address, _, range)| self.base + address + range.start as u64))
+        Ok(found.map(|Object { address, range, .. }| self.base + address + range.start as u64))
     }
 
-    /// The collection that a reference's value lies in, where that begins, and the value's place in it.
-    fn object(&self, reference: &[u8], item: usize) -> Result<Option<(u64, Rc<Collection>, Range<usize>)>, String> {
+    /// The value of a reference, if it has bytes.
+    fn object(&self, reference: &[u8], item: usize) -> Result<Option<Object>, String> {
         let number = |at: usize| u32::from_le_bytes(reference[at..at + 4].try_into().expect("four bytes"));
         let address = u64::from_le_bytes(reference[4..12].try_into().expect("eight bytes"));
         let (count, index) = (number(0), number(12));
@@ -77,7 +86,9 @@ impl<'a> Heap<'a> {
         let collection = self.collection(address)?;
         let wanted = (count as usize).saturating_mul(item);
         match collection.objects.get(&index).copied() {
-            Some((start, length)) if length >= wanted => Ok(Some((address, collection, start..start + wanted))),
+            Some((start, length)) if length >= wanted => {
+                Ok(Some(Object { address, collection, range: start..start + wanted }))
+            }
             Some((_, length)) => Err(format!("is damaged: a value of {wanted} bytes has {length} in the heap")),
             None => Err(format!("is damaged: the heap at byte {address} has no value {index}")),
         }

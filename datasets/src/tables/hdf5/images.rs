@@ -45,7 +45,7 @@ enum Images {
     /// The column `pixels` of the table.
     Pixels,
     /// Files' bytes, one of them a row.
-    Rows(Stored),
+    Rows(Box<Stored>),
     /// Files' bytes, one of them a dataset; and their paths in the group.
     Datasets(Vec<(String, Stored)>),
 }
@@ -106,7 +106,7 @@ impl Opened {
                 let values = stored(&dataset, path, true)?;
                 if holds_encoded(&values) {
                     beside.remove(pixels::PIXELS);
-                    Images::Rows(values)
+                    Images::Rows(Box::new(values))
                 } else {
                     Images::Pixels
                 }
@@ -127,7 +127,7 @@ impl Opened {
         let beside = self.table.as_ref().and_then(|table| table.sparse(self.file_bytes));
         beside.or_else(|| match &self.images {
             Images::Pixels => None,
-            Images::Rows(values) => Some(values).filter(is_sparse),
+            Images::Rows(values) => Some(&**values).filter(is_sparse),
             Images::Datasets(pictures) => pictures.iter().map(|(_, values)| values).find(is_sparse),
         })
     }

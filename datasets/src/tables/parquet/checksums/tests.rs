@@ -220,10 +220,8 @@ fn claims_of_pages_and_row_groups_are_not_believed() {
     assert_eq!(some(24, 3).unwrap().num_rows(), 2);
     assert!(some(i64::from(i32::MAX), 3).unwrap_err().to_string().contains("packed ones cannot be"));
     assert!(some(24, -3).unwrap_err().to_string().contains("its footer promises -3 rows"));
-    for rows in [4, 5] {
-        let error = some(24, rows).unwrap_err().to_string();
-        assert!(error.ends_with(&format!("row group 0 claims {rows} rows, and lacks some of them")), "{error}");
-    }
+    let error = some(24, 4).unwrap_err().to_string();
+    assert!(error.contains("insufficient rows read from array reader - expected 3, got 2"), "{error}");
 }
 
 /// A dictionary's values are made room for before they are read.
