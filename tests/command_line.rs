@@ -245,13 +245,32 @@ fn operators_are_described() {
     let expected: Vec<&str> = tessera_operators::OPERATORS.iter().map(|operator| operator.name()).collect();
     assert_eq!(names, expected);
     let one = bare(&["operators", "kmeans"]).out;
-    assert!(
-        one.starts_with("kmeans: ") && one.contains("inputs: features, centroids (optional)") && one.contains("k, "),
-        "{one}"
-    );
+    let told = [
+        "\n  k                 whole number\n",
+        "text; default \"feature\"\n",
+        "\n  centroids         Optional. ",
+        "\n  size  ",
+    ];
+    assert!(one.starts_with("kmeans: ") && told.iter().all(|told| one.contains(told)), "{one}");
+    let networks = bare(&["operators", "--networks", "--side", "64", "--format", "csv"]).out;
+    assert!(networks.contains("\nresnet18,conv5,512x2x2,2048,"), "{networks}");
     let unknown = bare(&["operators", "kmean"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.err.contains("unknown operator `kmean`; did you mean `kmeans`?"), "{}", unknown.err);
+}
+
+#[test]
+fn the_schema_of_pipeline_files_knows_each_key() {
+    let schema = bare(&["schema"]).json();
+    let stages = schema["properties"]["stage"]["additionalProperties"]["allOf"].as_array().unwrap();
+    assert_eq!(stages.len(), tessera_operators::OPERATORS.len());
+    for (stage, operator) in stages.iter().zip(tessera_operators::OPERATORS) {
+        let properties = stage["then"]["properties"].as_object().unwrap();
+        assert_eq!(properties["op"]["const"], operator.name());
+        for key in operator.keys() {
+            assert_eq!(properties[&key.name]["description"], key.meaning, "{}: {}", operator.name(), key.name);
+        }
+    }
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn faults_as_they_are_shown() {
  18 │ layr = \"conv4\"
     · ────
     ╰────
-  help: did you mean `layer`? known: layer, pool, values, pooling, mean, deviation, model, network, device, op, input, inputs, keep
+  help: did you mean `layer`? known: layer, pool, values, pooling, mean, deviation, model, output, network, device, op, input, inputs, keep
 
 2 faults in pipeline.toml
 ";

@@ -167,7 +167,9 @@ fn keys_of_another_format_are_told() {
     assert!(error.contains("`label` is for format = \"folder\", and the data set is \"parquet\""), "{error}");
     let error = refused("\"photos\", column = \"image\"");
     assert!(
-        error.contains("`column` is for format = \"parquet\" or \"hdf5\" or \"list\", and the data set is \"folder\""),
+        error.contains(
+            "`column` is for format = \"parquet\" or \"arrow\" or \"hdf5\" or \"list\", and the data set is \"folder\""
+        ),
         "{error}"
     );
     let error = refused("\"set\", column = \"picture\"");

@@ -319,7 +319,7 @@ fn a_damaged_record_or_metric_is_named() {
 fn a_newer_store_is_left_alone() {
     let place = made();
     let manifest = files(&place, "gradients/snapshots", "json").remove(0);
-    let text = fs::read_to_string(&manifest).unwrap().replace("\"format\": 1", "\"format\": 3");
+    let text = fs::read_to_string(&manifest).unwrap().replace("\"format\": 1", "\"format\": 9");
     fs::write(&manifest, &text).unwrap();
     let calls: [&[&str]; 5] =
         [&["sql", "SELECT 1"], &["plan"], &["run"], &["status"], &["gc", "--delete", "--keep-runs", "0"]];

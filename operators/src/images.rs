@@ -104,8 +104,7 @@ pub struct Images {
 
 impl Operator for Images {
     const NAME: &'static str = "images";
-    const SUMMARY: &'static str =
-        "lists the images of a folder, of tars, Parquet, Arrow or HDF5 files, or of a known data set";
+    const SUMMARY: &'static str = "lists the images of a folder, of tars, Parquet, Arrow or HDF5 files, or a known data set";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", "the image's path in the data set, or what the format calls it"),
         ("source", "where its bytes are: path, offset, length, row"),

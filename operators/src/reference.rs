@@ -203,7 +203,7 @@ mod tests {
     #[serde(rename_all = "kebab-case")]
     enum Way {
         /// As [`Key`] goes,
-        /// or [`keys`](keys()).
+        /// or [`keys`](self::keys).
         #[default]
         ThereAndBack,
         /// Not back.

@@ -196,11 +196,13 @@ fn value(hasher: &mut blake3::Hasher, array: &dyn Array, row: usize) -> Result<(
     Ok(())
 }
 
-/// Feeds the values `start..end`: at once where they lie side by side, else one by one.
+/// Feeds the values `start..end`: at once where they lie side by side and none of them is null, else one by one. What other values there are
+/// makes no difference.
 fn range(hasher: &mut blake3::Hasher, values: &dyn Array, start: usize, end: usize) -> Result<(), SchemaError> {
     hasher.update(&((end - start) as u64).to_le_bytes());
+    let has_null = values.nulls().is_some_and(|nulls| nulls.slice(start, end - start).null_count() > 0);
     match values.data_type().primitive_width() {
-        Some(width) if values.null_count() == 0 => {
+        Some(width) if !has_null => {
             let data = values.to_data();
             let at = data.offset() * width;
             hasher.update(&data.buffers()[0].as_slice()[at + start * width..at + end * width]);
@@ -214,7 +216,9 @@ fn range(hasher: &mut blake3::Hasher, values: &dyn Array, start: usize, end: usi
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int32Array, StringArray};
+    use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, StringArray, UInt8Array};
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::Field;
     use proptest::prelude::*;
 
     use super::*;
@@ -225,6 +229,26 @@ mod tests {
         let first: ArrayRef = Arc::new(rows.iter().map(|r| r.1.first().copied()).collect::<Int32Array>());
         let vector = features::array(rows.iter().flat_map(|r| [r.1.len() as f32, 0.5]).collect(), 2);
         RecordBatch::try_from_iter([(IMAGE_ID, ids), ("first", first), ("feature", vector)]).unwrap()
+    }
+
+    /// What lies under a null, which a file leaves out, and nulls of other rows make no difference.
+    #[test]
+    fn a_lists_digest_is_of_its_own_values() {
+        let of = |values: UInt8Array, present: &[bool]| {
+            let item = Arc::new(Field::new("element", DataType::UInt8, true));
+            let lists = FixedSizeListArray::try_new(item, 2, Arc::new(values), Some(NullBuffer::from(present))).unwrap();
+            let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..present.len()).map(|row| row.to_string())));
+            RecordBatch::try_from_iter([(IMAGE_ID, ids), ("mask", Arc::new(lists) as ArrayRef)]).unwrap()
+        };
+        let computed = of(UInt8Array::from(vec![1, 2, 9, 9, 5, 6]), &[true, false, true]);
+        let stored = of(UInt8Array::from(vec![Some(1), Some(2), None, None, Some(5), Some(6)]), &[true, false, true]);
+        let whole = TableDigest::of(&computed).unwrap();
+        assert_eq!(TableDigest::of(&stored).unwrap(), whole);
+        let mut sum = TableDigest::default();
+        (0..3).for_each(|row| sum.add(&TableDigest::of(&stored.slice(row, 1)).unwrap()));
+        assert_eq!(sum, whole);
+        let holes = of(UInt8Array::from(vec![Some(1), None, None, None, Some(5), Some(6)]), &[true, false, true]);
+        assert_ne!(TableDigest::of(&holes).unwrap(), whole);
     }
 
     proptest! {

@@ -58,9 +58,11 @@ const MOST_OPERATORS: usize = 4000;
 pub async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame> {
     refuse_deep(sql)?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    context.sql_with_options(sql, options).await.map_err(|error| match unknown::table(context, sql) {
-        Some(message) => plan_datafusion_err!("{message}"),
-        None => error,
+    context.sql_with_options(sql, options).await.map_err(|error| match error.find_root() {
+        DataFusionError::Plan(said) if said.contains("' not found") => {
+            unknown::table(context, sql).map_or(error, |message| plan_datafusion_err!("{message}"))
+        }
+        _ => error,
     })
 }
 

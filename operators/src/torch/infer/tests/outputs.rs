@@ -38,7 +38,7 @@ fn one_of_several_outputs_is_the_feature() {
     std::fs::write(folder.path().join("model.pt"), made::script(&names)).unwrap();
     assert_eq!(features::dimension(&pooled("maps").unwrap().schema(), features::FEATURE).unwrap(), 3 * 4);
     let key = |key: &str| At::Key(key.to_owned());
-    assert_faults(pooled("mean"), &[(key("pool"), "cannot pool 3 to 2 values a side")]);
+    assert_faults(pooled("mean"), &[(key("pool"), "cannot pool 3 values to 2 values a side")]);
 
     let none = || Value::Null;
     let nothing = "x: Tensor) -> int:\n    return 7".to_owned();

@@ -140,7 +140,7 @@ async fn texts_in_files_are_read_as_views_where_they_are_groups_alone() {
             ("SELECT s AS a, again AS b, count(b) FROM t GROUP BY s, again ORDER BY s", true),
             ("SELECT s, max(s) FROM t GROUP BY s ORDER BY s", false),
             ("SELECT s, count(*) FILTER (WHERE s > 'class 3') FROM t GROUP BY s ORDER BY s", false),
-            ("SELECT s, length(s), count(*) FROM t GROUP BY s, length(s) ORDER BY s", false),
+            ("SELECT s, min(length(s)) FROM t GROUP BY s ORDER BY s", false),
             ("SELECT s, count(*) FROM t WHERE x > 3 GROUP BY s ORDER BY s", false),
         ] {
             assert_eq!(answer(&tallied, query).await, answer(&plain, query).await, "{groups} groups: {query}");
@@ -155,7 +155,7 @@ async fn what_it_cannot_tally_is_left_to_the_engine() {
     for query in [
         "SELECT x, count(*) FROM t GROUP BY x",
         "SELECT count(*) FROM t",
-        "SELECT g, count(DISTINCT s) FROM t GROUP BY g",
+        "SELECT g, count(DISTINCT s), count(DISTINCT b) FROM t GROUP BY g",
         "SELECT g, s, count(*) FROM t GROUP BY ROLLUP (g, s)",
         "SELECT g, first_value(s ORDER BY x) FROM t GROUP BY g",
     ] {
