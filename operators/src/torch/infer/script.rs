@@ -54,15 +54,15 @@ impl Script {
         let _guard = tch::no_grad_guard();
         let sizes = [2, 3, height as i64, width as i64];
         let images = Tensor::f_zeros(sizes, (Kind::Float, Device::Cpu)).and_then(|zeros| channels_last(&zeros));
-        let result = images.and_then(|images| {
-            self.results(&images, 1).map_err(|error| {
-                let takes = INPUTS.into_iter().find(|&inputs| self.results(&images, inputs).is_ok());
-                takes.map_or(error, |inputs| TchError::Torch(format!("it takes {inputs} inputs, and images are one")))
-            })
-        });
-        let result = result.map_err(|error| {
-            let fault = BindError::key(KEY, format!("fails on 2x3x{height}x{width}: {}", first_line(&error)));
+        let fails = |why: String| {
+            let fault = BindError::key(KEY, format!("fails on 2x3x{height}x{width}: {why}"));
             fault.help("it is given images alone, normalised, N x 3 x H x W")
+        };
+        let images = images.map_err(|error| fails(first_line(&error)))?;
+        let result = self.results(&images, 1).map_err(|error| {
+            let takes = INPUTS.into_iter().find(|&inputs| self.results(&images, inputs).is_ok());
+            let takes = takes.map(|inputs| format!("it takes {inputs} inputs, and images are one"));
+            fails(takes.unwrap_or_else(|| first_line(&error)))
         })?;
         let output = choose(result, self.output.as_ref()).map_err(|fault| fault.at_key(KEY))?;
         let (shape, kind) = (output.size(), output.kind());
