@@ -174,7 +174,7 @@ fn describe(out: &mut dyn Write, key: &Key) -> Result<()> {
 /// A name, and behind it words in lines that begin at a column.
 fn entry(out: &mut dyn Write, name: &str, words: &str, column: usize) -> Result<()> {
     let mut line = name.to_owned();
-    if line.chars().count() + 1 > column {
+    if !line.is_empty() && line.chars().count() + 1 > column {
         writeln!(out, "{line}")?;
         line.clear();
     }
