@@ -11,7 +11,7 @@ use arrow_ipc::Block;
 use arrow_ipc::reader::FileDecoder;
 
 use super::columns::{BYTES, PATH};
-use super::kind::{Batch, Encoded};
+use super::kind::{Batch, Encoded, until_one_fails};
 use super::leaf::{Buffers, Leaf, Validity, Value, Walk};
 use crate::tables::guard;
 use crate::tables::ipc::index::{Index, Place};
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         let mut decoder = FileDecoder::new(self.schema().clone(), self.index.version).with_projection(others);
         let mut left: VecDeque<Place> = self.index.messages.iter().copied().collect();
         let (mut open, column) = (None::<(RecordBatch, Images<'a>, u64)>, column.to_owned());
-        let mut next = move || -> Result<Option<Batch>, Error> {
+        let next = move || -> Result<Option<Batch>, Error> {
             loop {
                 if let Some((others, images, row)) = &mut open {
                     let end = (*row + rows as u64).min(others.num_rows() as u64);
@@ -220,15 +220,7 @@ impl<'a> Reader<'a> {
                 open = Some((others, images, 0));
             }
         };
-        let mut failed = false;
-        Ok(std::iter::from_fn(move || {
-            if failed {
-                return None;
-            }
-            let batch = guard(raw, &mut next).transpose();
-            failed = matches!(batch, Some(Err(_)));
-            batch
-        }))
+        Ok(until_one_fails(raw, next))
     }
 }
 

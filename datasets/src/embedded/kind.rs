@@ -8,6 +8,8 @@ use parquet::data_type::ByteArray;
 
 use super::{BATCH_ROWS, batches, pages};
 use crate::folder::naming;
+use crate::tables::guard;
+use crate::tables::raw::Raw;
 use crate::{Error, Files};
 
 /// In which kind of file the images lie.
@@ -102,4 +104,20 @@ impl<'a> Reader<'a> {
             Self::Arrow(reader) => Box::new(reader.all(column, BATCH_ROWS)?),
         })
     }
+}
+
+/// The batches that a reader gives, up to one that cannot be read. A panic of the reader is such a one.
+pub(super) fn until_one_fails<'a>(
+    raw: Raw<'a>,
+    mut next: impl FnMut() -> Result<Option<Batch>, Error> + 'a,
+) -> impl Iterator<Item = Result<Batch, Error>> + 'a {
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let batch = guard(raw, &mut next).transpose();
+        failed = matches!(batch, Some(Err(_)));
+        batch
+    })
 }

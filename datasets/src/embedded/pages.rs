@@ -18,7 +18,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::kind::{Batch, Encoded};
+use super::kind::{Batch, Encoded, until_one_fails};
 use crate::tables::raw::{Raw, Stream};
 use crate::tables::{check_pages, guard, parquet_rows};
 use crate::{Error, Files};
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         let (raw, groups) = (self.raw, self.footer.metadata().num_row_groups());
         let mut group = 0;
         let mut open: Option<(ParquetRecordBatchReader, Images<'a>)> = None;
-        let mut next = move || -> Result<Option<Batch>, Error> {
+        let next = move || -> Result<Option<Batch>, Error> {
             loop {
                 if let Some((others, images)) = &mut open {
                     if let Some(batch) = others.next() {
@@ -110,15 +110,7 @@ impl<'a> Reader<'a> {
                 group += 1;
             }
         };
-        let mut failed = false;
-        Ok(std::iter::from_fn(move || {
-            if failed {
-                return None;
-            }
-            let batch = guard(raw, &mut next).transpose();
-            failed = matches!(batch, Some(Err(_)));
-            batch
-        }))
+        Ok(until_one_fails(raw, next))
     }
 
     /// All columns of a row group but one.
