@@ -43,13 +43,18 @@ query = "SELECT image_id, a.cluster, i.label FROM a JOIN i USING (image_id)"
 "#;
 const STAGES: [&str; 6] = ["images", "decoded", "gradients", "clusters", "assigned", "labelled"];
 
-/// Starts a command and kills it after a while, unless it came to its end: then says so.
-fn killed(mut command: Command, after: Duration) -> bool {
+/// Starts a command and kills it `after` a while that begins when it is `due`.
+///
+/// Says whether the command was killed; it may come to its end before.
+fn killed(mut command: Command, due: impl Fn() -> bool, after: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while start.elapsed() < after {
+    let mut start = None;
+    while start.is_none_or(|start: Instant| start.elapsed() < after) {
         if child.try_wait().unwrap().is_some() {
             break;
+        }
+        if start.is_none() && due() {
+            start = Some(Instant::now());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -58,6 +63,14 @@ fn killed(mut command: Command, after: Duration) -> bool {
     let code = ended.status.code();
     assert!(matches!(code, None | Some(0)), "{code:?}: {}", String::from_utf8_lossy(&ended.stderr));
     code.is_none()
+}
+
+/// Whether a run has noted a finished part that no published snapshot has yet.
+fn noted(place: &Place) -> bool {
+    STAGES.iter().any(|stage| {
+        let notes = std::fs::read_dir(place.path(&format!(".tessera/killed/{stage}/parts")));
+        notes.is_ok_and(|notes| notes.flatten().any(|note| note.path().extension().is_some_and(|end| end == "json")))
+    })
 }
 
 /// Kills runs, and now and then the collection behind them, until there were `count` kills.
@@ -86,7 +99,10 @@ fn kill(count: usize, seed: u64) {
         let mut finished: BTreeMap<(String, String), String> = BTreeMap::new();
         loop {
             let wait = if kills < count { whole.mul_f64(dice.roll() * 1.1) } else { Duration::from_secs(60) };
-            if !killed(place.command("run", "pipeline.toml", &["-q"]), wait) {
+            // Every other kill comes behind a finished part, however fast the machine is.
+            let behind = kills % 2 == 1;
+            let wait = if behind { wait / 2 } else { wait };
+            if !killed(place.command("run", "pipeline.toml", &["-q"]), || !behind || noted(&place), wait) {
                 break;
             }
             kills += 1;
@@ -122,12 +138,12 @@ fn kill(count: usize, seed: u64) {
         }
 
         let collect = || place.command("gc", "pipeline.toml", &["--keep-runs", "0", "--delete"]);
-        if kills < count && dice.roll() < 0.5 && killed(collect(), whole.mul_f64(dice.roll() * 0.6)) {
+        if kills < count && dice.roll() < 0.5 && killed(collect(), || true, whole.mul_f64(dice.roll() * 0.6)) {
             kills += 1;
             in_gc += 1;
             assert_eq!(place.digests("killed"), after, "round {round}: half a collection");
         }
-        assert!(!killed(collect(), Duration::from_secs(60)));
+        assert!(!killed(collect(), || true, Duration::from_secs(60)));
         assert_eq!(place.strays("killed"), Vec::<String>::new(), "round {round}");
         let again = place.tessera("run", &["--format", "json"]);
         assert!(again.actions().iter().all(|action| action.ends_with(":reuse")), "round {round}: {}", again.out);
