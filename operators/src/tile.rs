@@ -303,7 +303,7 @@ mod tests {
         let map = crate::trial::bind::<Tile>(json, &[("images", schema)]).unwrap();
         let mut worker = Map::open(&map, &Inputs::default()).unwrap();
         let (mut dropped, mut pieces) = (Vec::new(), Vec::new());
-        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
+        let mut scope = crate::trial::scope(&mut dropped);
         pieces.push(worker.call(&batch, &mut scope).unwrap());
         while !worker.is_done() {
             pieces.push(worker.go_on(&mut scope).unwrap());

@@ -11,8 +11,8 @@ use tessera_schemas::features;
 
 use crate::config;
 use crate::operator::{
-    Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Operator, Order, QueryPlanner, RunError, Scope, Sink,
-    Tables,
+    Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Order, QueryPlanner, RunError,
+    Scope, Sink, Tables, Whole,
 };
 use crate::spec::Spec;
 
@@ -26,12 +26,59 @@ impl QueryPlanner for NoQueries {
 
 /// Binds an operator to a config (an object) and the inputs' schemas.
 pub fn bind<O: Operator>(config: serde_json::Value, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
+    bind_in(Path::new(""), config, inputs)
+}
+
+/// The same where paths start from a folder.
+pub fn bind_in<O: Operator>(
+    base: &Path,
+    config: serde_json::Value,
+    inputs: &[(&str, SchemaRef)],
+) -> Result<O, Vec<BindError>> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
     let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
-    O::bind(
-        config::parse(keys, O::LIMITS)?,
-        &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries, files: &LocalFiles },
-    )
+    O::bind(config::parse(keys, O::LIMITS)?, &Binding { inputs: &inputs, base, planner: &NoQueries, files: &LocalFiles })
+}
+
+/// What a run gives kernels.
+pub fn context(seed: u64, threads: usize) -> Context {
+    Context { seed, threads, base: "".into(), scratch: std::env::temp_dir() }
+}
+
+/// An operator's kernel, which is a map.
+pub fn map<O: Operator>(operator: O, seed: u64) -> Result<Box<dyn Map>, RunError> {
+    match operator.kernel(&context(seed, 1))? {
+        Kernel::Map(map) => Ok(map),
+        _ => panic!("`{}` is a map", O::NAME),
+    }
+}
+
+/// An operator's kernel, which sees whole tables.
+pub fn whole<O: Operator>(operator: O, seed: u64, threads: usize) -> Result<Box<dyn Whole>, RunError> {
+    match operator.kernel(&context(seed, threads))? {
+        Kernel::Whole(whole) => Ok(whole),
+        _ => panic!("`{}` sees whole tables", O::NAME),
+    }
+}
+
+/// Sides by their ports.
+pub fn sides(sides: &[(&str, Vec<RecordBatch>)]) -> Inputs<Vec<RecordBatch>> {
+    Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect())
+}
+
+/// One worker of a map.
+pub fn open<O: Operator>(operator: O, of: &[(&str, Vec<RecordBatch>)]) -> Result<Box<dyn MapFn>, RunError> {
+    map(operator, 0)?.open(&sides(of))
+}
+
+/// What surrounds a batch outside training.
+pub fn scope(dropped: &mut Vec<Dropped>) -> Scope<'_> {
+    Scope { epoch: 0, lead: None, unread: &[], dropped }
+}
+
+/// What a worker makes of one batch.
+pub fn call_worker(worker: &mut dyn MapFn, rows: &RecordBatch) -> Result<RecordBatch, RunError> {
+    worker.call(rows, &mut scope(&mut Vec::new()))
 }
 
 /// A table of features.
@@ -60,10 +107,7 @@ pub fn call<O: Operator>(
     sides: &[(&str, Vec<RecordBatch>)],
     rows: &RecordBatch,
 ) -> Result<RecordBatch, RunError> {
-    let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
-    let Kernel::Map(map) = operator.kernel(&context)? else { panic!("a map") };
-    let sides = Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect());
-    map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
+    call_worker(&mut *open(operator, sides)?, rows)
 }
 
 /// Runs any operator that reads rows: a map its first input's, with the others for its sides.
@@ -77,11 +121,10 @@ pub fn run(
     let bound = spec
         .bind(keys, &Binding { inputs: &schemas, base: Path::new(""), planner: &NoQueries, files: &LocalFiles })
         .unwrap();
-    match bound.kernel(&Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() })? {
+    match bound.kernel(&context(0, 1))? {
         Kernel::Map(map) => {
-            let sides = inputs[1..].iter().map(|(name, table)| ((*name).to_owned(), vec![table.clone()]));
-            let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() };
-            map.open(&Inputs(sides.collect()))?.call(&inputs[0].1, &mut scope).map(|made| vec![made])
+            let of: Vec<_> = inputs[1..].iter().map(|(name, table)| (*name, vec![table.clone()])).collect();
+            call_worker(&mut *map.open(&sides(&of))?, &inputs[0].1).map(|made| vec![made])
         }
         Kernel::Whole(whole) => {
             let mut record = Record::default();

@@ -25,12 +25,7 @@ fn run_after(
     last: Option<&Record>,
     threads: usize,
 ) -> Result<Record, RunError> {
-    let operator = bound(config, &batches[0], centroids).unwrap();
-    let Kernel::Whole(kernel) =
-        operator.kernel(&Context { seed: 17, threads, base: "".into(), scratch: std::env::temp_dir() })?
-    else {
-        panic!("whole")
-    };
+    let kernel = trial::whole(bound(config, &batches[0], centroids).unwrap(), 17, threads)?;
     let tables = [(FEATURES, batches.to_vec())].into_iter().chain(centroids.map(|table| (CENTROIDS, vec![table.clone()])));
     let tables = tables.chain(last.map(|record| (trial::LAST, record.batches.clone())));
     let mut record = Record::default();
@@ -199,9 +194,7 @@ fn unfit_tables_are_refused() {
 #[test]
 fn an_interruption_ends_it() {
     let rows = table(&points(50, 3, 2, 1));
-    let operator = bound(json!({"k": 2}), &rows, None).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = operator.kernel(&context).unwrap() else { panic!("whole") };
+    let kernel = trial::whole(bound(json!({"k": 2}), &rows, None).unwrap(), 1, 1).unwrap();
     let mut record = Record { cancel: true, ..Record::default() };
     let tables = Memory([(FEATURES, vec![rows])].into());
     assert!(matches!(kernel.run(&tables, &mut record), Err(RunError::Cancelled)));

@@ -12,18 +12,11 @@ use tch::{CModule, Tensor};
 use tessera_schemas::puzzles;
 
 use super::*;
-use crate::operator::{At, Inputs, Map, MapFn, QueryPlanner, Scope};
+use crate::operator::{At, Inputs, Map, MapFn};
 use crate::random::Draw;
 use crate::tensor_file::made;
 use crate::torch::tensors::Tensors;
-
-struct NoPlanner;
-
-impl QueryPlanner for NoPlanner {
-    fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
-        Err("no query here".to_owned())
-    }
-}
+use crate::trial;
 
 fn images_schema(side: usize) -> SchemaRef {
     let id = arrow::datatypes::Field::new(IMAGE_ID, arrow::datatypes::DataType::Utf8, false);
@@ -52,32 +45,20 @@ fn weights_of(name: Name) -> Vec<RecordBatch> {
 }
 
 fn bind_in(base: &Path, config: Value, images: SchemaRef, weights: Option<SchemaRef>) -> Result<Infer, Vec<BindError>> {
-    let inputs = [(IMAGES.to_owned(), images)].into_iter().chain(weights.map(|schema| (WEIGHTS.to_owned(), schema)));
-    let inputs = Inputs(inputs.collect());
-    Infer::bind(
-        serde_json::from_value(config).unwrap(),
-        &Binding { inputs: &inputs, base, planner: &NoPlanner, files: &tessera_datasets::local::LocalFiles },
-    )
+    let inputs: Vec<_> = [(IMAGES, images)].into_iter().chain(weights.map(|schema| (WEIGHTS, schema))).collect();
+    trial::bind_in(base, config, &inputs)
 }
 
 fn bind(config: Value, side: usize, weights: Option<SchemaRef>) -> Result<Infer, Vec<BindError>> {
     bind_in(Path::new("/nowhere"), config, images_schema(side), weights)
 }
 
-fn context() -> Context {
-    Context { seed: 1, threads: 2, base: "/nowhere".into(), scratch: std::env::temp_dir() }
-}
-
 fn map(infer: Infer) -> Box<dyn Map> {
-    match infer.kernel(&context()).unwrap() {
-        Kernel::Map(map) => map,
-        _ => panic!("`infer` is a map"),
-    }
+    trial::map(infer, 1).unwrap()
 }
 
 fn call(worker: &mut dyn MapFn, batch: &RecordBatch) -> RecordBatch {
-    let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() };
-    worker.call(batch, &mut scope).unwrap()
+    trial::call_worker(worker, batch).unwrap()
 }
 
 /// Each row's vectors as bits, by id.
