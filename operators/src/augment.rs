@@ -23,6 +23,7 @@ use tessera_schemas::{IMAGE_ID, column};
 
 use crate::config::Limits;
 use crate::decode::MAX_SIDE;
+use crate::gray;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -206,7 +207,7 @@ impl Map for Views {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
         let Augment { config, side, masks, schema } = &self.augment;
         let (config, schema) = (config.clone(), schema.clone());
-        Ok(Box::new(Worker { config, side: *side, masks: *masks, schema, seed: self.seed, cropper: Cropper::new() }))
+        Ok(Box::new(Worker { config, side: *side, masks: *masks, schema, seed: self.seed, cropper: Cropper::default() }))
     }
 }
 
@@ -288,7 +289,7 @@ impl Plan {
             jitter.apply(view);
         }
         if self.gray {
-            colour::gray(view);
+            gray::convert(view);
         }
     }
 }

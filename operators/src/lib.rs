@@ -14,6 +14,7 @@ mod assign;
 mod augment;
 mod bag_of_words;
 mod decode;
+mod gray;
 mod hog;
 mod images;
 mod jigsaw;
