@@ -2,6 +2,7 @@
 
 mod binding;
 mod kernel;
+mod reading;
 
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
@@ -10,10 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Limits;
 
-pub use binding::{At, BindError, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
+pub use binding::{At, BindError, BindErrors, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
 pub use kernel::{
     Batches, Context, Dropped, Kernel, Loss, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
 };
+pub use reading::read_all;
 
 /// What a stage does. One type, one file, one line in [`OPERATORS`](crate::OPERATORS).
 pub trait Operator: Sized + Send + Sync + 'static {

@@ -2,17 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tch::{TchError, Tensor};
+use tessera_schemas::features;
 use tessera_schemas::pixels::Pixels;
-use tessera_schemas::{IMAGE_ID, column, features};
 
 use super::{Body, Plan, Pooling, WEIGHTS};
 use crate::operator::{Inputs, Map, MapFn, RunError, Scope};
 use crate::torch::forward::{self, Mode, Tape};
 use crate::torch::input::{append_rows, normalised};
 use crate::torch::tensors::Tensors;
+use crate::vectors;
 
 /// Images that go through the network at once.
 const BLOCK: usize = 32;
@@ -111,8 +112,6 @@ impl MapFn for Worker {
             let input = normalised(bytes, size, self.plan.normalisation, self.device)?;
             self.plan.run(&self.tensors, input, &mut |column, output| append_rows(output, real, &mut columns[column]))?;
         }
-        let vectors = columns.into_iter().zip(lengths).map(|(values, length)| features::array(values, length));
-        let ids: ArrayRef = column(batch, IMAGE_ID)?.clone();
-        Ok(RecordBatch::try_new(self.schema.clone(), std::iter::once(ids).chain(vectors).collect())?)
+        vectors::table(batch, &self.schema, columns)
     }
 }
