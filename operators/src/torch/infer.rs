@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
 use super::device::Device;
-use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, Step, dimensions, walk};
+use super::normalisation::{self, Normalisation};
 use super::tensors;
 use super::weights::NORMALISATIONS;
 use crate::config::Limits;
@@ -139,7 +139,7 @@ pool = 4
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = normalisation_faults(config.mean, config.deviation);
+        let mut faults = normalisation::faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
             faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
         }

@@ -30,12 +30,15 @@
 mod chance;
 mod checkpoint;
 mod config;
+mod keeper;
 mod mean;
+mod measure;
 mod pace;
 mod pass;
 mod probe;
 mod run;
 mod state;
+mod step;
 mod transfer;
 mod validate;
 
@@ -47,8 +50,8 @@ use self::config::Sampling;
 use self::probe::Probe;
 use self::run::Training;
 use super::examples::{Content, Layout};
-use super::input::normalisation_faults;
 use super::network::{Form, Parameter};
+use super::normalisation;
 use super::precision::Precision;
 use super::tensors;
 use crate::config::Limits;
@@ -121,7 +124,7 @@ epochs = 90
     fn bind(mut config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         config.settle();
         let mut faults = config.faults();
-        faults.extend(normalisation_faults(config.mean, config.deviation));
+        faults.extend(normalisation::faults(config.mean, config.deviation));
         let images = transfer::normalisation(&config, inputs.inputs.get(WEIGHTS)).unwrap_or_else(|fault| {
             faults.push(fault);
             config.normalisation()

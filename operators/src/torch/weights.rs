@@ -19,8 +19,8 @@ use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
 pub use self::file::NORMALISATIONS;
-use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, walk};
+use super::normalisation::{self, Normalisation};
 use super::tensors;
 use crate::config::Limits;
 use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
@@ -101,7 +101,7 @@ deviation = [0.229, 0.224, 0.225]
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = normalisation_faults(config.mean, config.deviation);
+        let mut faults = normalisation::faults(config.mean, config.deviation);
         if let Some(name) = &config.normalisation {
             if Normalisation::of_tiles(name).is_none() {
                 let fault = BindError::key("normalisation", format!("`{name}` is unknown"));

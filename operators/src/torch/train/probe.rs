@@ -17,8 +17,9 @@ use super::PROBE;
 use super::config::Config;
 use crate::operator::{BindError, Order, RunError, Tables};
 use crate::torch::forward::{self, Mode, Tape};
-use crate::torch::input::{Normalisation, normalised};
+use crate::torch::input::normalised;
 use crate::torch::network::{Step, walk};
+use crate::torch::normalisation::Normalisation;
 use crate::torch::tensors::Tensors;
 
 /// Neighbours that vote.

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use super::WEIGHTS;
 use super::config::{Config, Take};
 use crate::operator::{BindError, Order, RunError, Sink, Tables};
-use crate::torch::input::Normalisation;
 use crate::torch::network::{Form, walk};
+use crate::torch::normalisation::Normalisation;
 use crate::torch::tensors::Tensors;
 
 /// How images are normalised: as the config says, else as they were for the weights, else by ImageNet's values.
