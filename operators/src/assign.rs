@@ -5,7 +5,7 @@
 //! with the lower number comes first. A row with a NaN or an infinite value is an error.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -20,6 +20,7 @@ use crate::operator::{
     BindError, BindErrors, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port,
     RunError, Scope,
 };
+use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
@@ -126,25 +127,20 @@ inputs = { features = "features", clusters = "clusters" }
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Assigner { assign: self, centres: OnceLock::new() })))
+        Ok(Kernel::Map(Box::new(Assigner { assign: self, centres: Shared::default() })))
     }
 }
 
 struct Assigner {
     assign: Assign,
-    /// All workers', made by the first.
-    centres: OnceLock<Arc<Numbered>>,
+    centres: Shared<Arc<Numbered>>,
 }
 
 impl Map for Assigner {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let centres = match self.centres.get() {
-            Some(centres) => centres.clone(),
-            None => {
-                let centres = Numbered::of(sides.required(CLUSTERS), self.assign.min_size, self.assign.small)?;
-                self.centres.get_or_init(|| Arc::new(centres)).clone()
-            }
-        };
+        let Assign { min_size, small, .. } = self.assign;
+        let make = || Numbered::of(sides.required(CLUSTERS), min_size, small).map(Arc::new);
+        let centres = self.centres.handle(make, Arc::clone)?;
         Ok(Box::new(Worker { column: self.assign.column.clone(), schema: self.assign.schema.clone(), centres }))
     }
 

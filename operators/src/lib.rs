@@ -27,6 +27,7 @@ mod normalize;
 mod numbers;
 mod picture;
 mod project;
+mod shared;
 mod sorted;
 mod sql;
 mod table;

@@ -4,7 +4,7 @@
 //! one value a component: the place in its direction, from the mean on. Config: `components` (only the first so many), `whiten`
 //! (each is divided by its standard deviation), `column`. Sums are in f64, over padded blocks of rows: bit-exact for any batching.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::operator::{
     BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError,
 };
+use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
@@ -121,14 +122,13 @@ whiten = true
     }
 
     fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Projector { operator: self, directions: OnceLock::new() })))
+        Ok(Kernel::Map(Box::new(Projector { operator: self, directions: Shared::default() })))
     }
 }
 
 struct Projector {
     operator: Project,
-    /// All workers', made by the first.
-    directions: OnceLock<Arc<Directions>>,
+    directions: Shared<Arc<Directions>>,
 }
 
 /// What features are multiplied with.
@@ -143,14 +143,11 @@ struct Directions {
 impl Map for Projector {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
         let Project { config: Config { whiten, column, .. }, count, .. } = &self.operator;
-        let directions = match self.directions.get() {
-            Some(directions) => directions.clone(),
-            None => {
-                let found = Components::of(sides.required(COMPONENTS), Some(*count))?;
-                let directions = Arc::new(Directions::new(found, *count, *whiten)?);
-                self.directions.get_or_init(|| directions).clone()
-            }
+        let make = || {
+            let found = Components::of(sides.required(COMPONENTS), Some(*count))?;
+            Directions::new(found, *count, *whiten).map(Arc::new)
         };
+        let directions = self.directions.handle(make, Arc::clone)?;
         Ok(vectors::worker(column, &self.operator.schema, move |values| directions.of_all(&values)))
     }
 
