@@ -17,8 +17,8 @@ use tessera_schemas::{IMAGE_ID, assignments, clusters, text};
 use crate::config::Limits;
 use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
-    BindError, BindErrors, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port,
-    RunError, Scope,
+    BindError, BindErrors, Binding, Column, ColumnKind, Context, Dropped, Inputs, Map, MapFn, Operator, Port, RunError,
+    Scope,
 };
 use crate::shared::Shared;
 use crate::vectors;
@@ -93,6 +93,7 @@ inputs = { features = "features", clusters = "clusters" }
     ];
     const LIMITS: Limits = &[("min_size", 1e12)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = BindErrors::default();
@@ -126,8 +127,8 @@ inputs = { features = "features", clusters = "clusters" }
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Assigner { assign: self, centres: Shared::default() })))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Assigner { assign: self, centres: Shared::default() }))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::config::Limits;
 use crate::decode::MAX_SIDE;
 use crate::gray;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::random::Draw;
 use colour::Jitter;
@@ -151,6 +151,7 @@ brightness = 0.4
     const VIEW: bool = true;
     const LIMITS: Limits = &[("ratio", 1e3), ("brightness", 1e3), ("contrast", 1e3), ("saturation", 1e3)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = config.faults();
@@ -193,8 +194,8 @@ brightness = 0.4
         settled
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Views { augment: self, seed: context.seed })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Views { augment: self, seed: context.seed }))
     }
 }
 

@@ -19,7 +19,7 @@ use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text, whole_nu
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole, read_all,
+    BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole, read_all,
 };
 use crate::tile;
 
@@ -68,6 +68,7 @@ root = true
     const INPUTS: &'static [Port] = &[Port::scan(WORDS, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("words", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let Config { column: name, words, root } = config;
@@ -99,8 +100,8 @@ root = true
         vec![("words", self.words.into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(self))
     }
 }
 

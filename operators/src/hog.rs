@@ -28,7 +28,7 @@ use tessera_schemas::pixels::{self, PIXELS, Pixels};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::vectors;
 use histogram::{Bins, Histograms};
@@ -158,6 +158,7 @@ input = "decoded"
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
     const LIMITS: Limits = &[("orientations", 360.0), ("cell", 8192.0), ("block", 8192.0)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = check(&config);
@@ -186,8 +187,8 @@ input = "decoded"
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 

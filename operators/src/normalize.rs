@@ -9,9 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features};
 
-use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError,
-};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError};
 use crate::vectors;
 
 const FEATURES: &str = "features";
@@ -45,6 +43,7 @@ input = "short"
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
@@ -65,8 +64,8 @@ input = "short"
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 

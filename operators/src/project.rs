@@ -16,7 +16,7 @@ use tessera_schemas::{IMAGE_ID, features};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError,
+    BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError,
 };
 use crate::shared::Shared;
 use crate::vectors;
@@ -85,6 +85,7 @@ whiten = true
     ];
     const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = BindErrors::default();
@@ -121,8 +122,8 @@ whiten = true
         vec![("components", self.count.into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Projector { operator: self, directions: Shared::default() })))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Projector { operator: self, directions: Shared::default() }))
     }
 }
 

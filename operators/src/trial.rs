@@ -12,7 +12,7 @@ use tessera_schemas::features;
 use crate::config;
 use crate::operator::{
     Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Order, QueryPlanner, RunError,
-    Scope, Sink, Tables, Whole,
+    Scope, Sink, Tables,
 };
 use crate::spec::Spec;
 
@@ -45,20 +45,9 @@ pub fn context(seed: u64, threads: usize) -> Context {
     Context { seed, threads, base: "".into(), scratch: std::env::temp_dir() }
 }
 
-/// An operator's kernel, which is a map.
-pub fn map<O: Operator>(operator: O, seed: u64) -> Result<Box<dyn Map>, RunError> {
-    match operator.kernel(&context(seed, 1))? {
-        Kernel::Map(map) => Ok(map),
-        _ => panic!("`{}` is a map", O::NAME),
-    }
-}
-
-/// An operator's kernel, which sees whole tables.
-pub fn whole<O: Operator>(operator: O, seed: u64, threads: usize) -> Result<Box<dyn Whole>, RunError> {
-    match operator.kernel(&context(seed, threads))? {
-        Kernel::Whole(whole) => Ok(whole),
-        _ => panic!("`{}` sees whole tables", O::NAME),
-    }
+/// An operator's kernel.
+pub fn kernel<O: Operator>(operator: O, seed: u64, threads: usize) -> Result<O::Kernel, RunError> {
+    operator.kernel(&context(seed, threads))
 }
 
 /// Sides by their ports.
@@ -67,8 +56,11 @@ pub fn sides(sides: &[(&str, Vec<RecordBatch>)]) -> Inputs<Vec<RecordBatch>> {
 }
 
 /// One worker of a map.
-pub fn open<O: Operator>(operator: O, of: &[(&str, Vec<RecordBatch>)]) -> Result<Box<dyn MapFn>, RunError> {
-    map(operator, 0)?.open(&sides(of))
+pub fn open<O: Operator<Kernel = Box<dyn Map>>>(
+    operator: O,
+    of: &[(&str, Vec<RecordBatch>)],
+) -> Result<Box<dyn MapFn>, RunError> {
+    kernel(operator, 0, 1)?.open(&sides(of))
 }
 
 /// What surrounds a batch outside training.
@@ -102,7 +94,7 @@ pub fn weighted(values: &[f32]) -> f64 {
 }
 
 /// What a map makes of one batch.
-pub fn call<O: Operator>(
+pub fn call<O: Operator<Kernel = Box<dyn Map>>>(
     operator: O,
     sides: &[(&str, Vec<RecordBatch>)],
     rows: &RecordBatch,

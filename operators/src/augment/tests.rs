@@ -31,7 +31,7 @@ fn bind(config: serde_json::Value) -> Result<Augment, Vec<BindError>> {
 }
 
 fn views(config: serde_json::Value, batch: &RecordBatch, seed: u64, epoch: u64) -> RecordBatch {
-    let mut worker = trial::map(bind(config).unwrap(), seed).unwrap().open(&Inputs::default()).unwrap();
+    let mut worker = trial::kernel(bind(config).unwrap(), seed, 1).unwrap().open(&Inputs::default()).unwrap();
     worker.call(batch, &mut Scope { epoch, ..trial::scope(&mut Vec::new()) }).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn bound(config: Value, size: (usize, usize)) -> Result<Jigsaw, Vec<BindError>> 
 }
 
 fn open(config: Value, side: usize) -> Box<dyn MapFn> {
-    trial::map(bound(config, (side, side)).unwrap(), 7).unwrap().open(&Inputs::default()).unwrap()
+    trial::kernel(bound(config, (side, side)).unwrap(), 7, 1).unwrap().open(&Inputs::default()).unwrap()
 }
 
 fn call(worker: &mut dyn MapFn, batch: &RecordBatch, lead: Option<&RecordBatch>, epoch: u64) -> RecordBatch {

@@ -27,7 +27,7 @@ fn run_after(
     last: Option<&Record>,
     threads: usize,
 ) -> Result<Record, RunError> {
-    let kernel = trial::whole(bound(config, &batches[0], centroids).unwrap(), 17, threads)?;
+    let kernel = trial::kernel(bound(config, &batches[0], centroids).unwrap(), 17, threads)?;
     let tables = [(FEATURES, batches.to_vec())].into_iter().chain(centroids.map(|table| (CENTROIDS, vec![table.clone()])));
     let tables = tables.chain(last.map(|record| (trial::LAST, record.batches.clone())));
     let mut record = Record::default();
@@ -196,7 +196,7 @@ fn unfit_tables_are_refused() {
 #[test]
 fn an_interruption_ends_it() {
     let rows = table(&points(50, 3, 2, 1));
-    let kernel = trial::whole(bound(json!({"k": 2}), &rows, None).unwrap(), 1, 1).unwrap();
+    let kernel = trial::kernel(bound(json!({"k": 2}), &rows, None).unwrap(), 1, 1).unwrap();
     let mut record = Record { cancel: true, ..Record::default() };
     let tables = Memory([(FEATURES, vec![rows])].into());
     assert!(matches!(kernel.run(&tables, &mut record), Err(RunError::Cancelled)));

@@ -18,7 +18,7 @@ use tessera_schemas::components::{self, Components};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole, read_all,
+    BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole, read_all,
 };
 use crate::torch::threads::Threads;
 use crate::vectors;
@@ -69,6 +69,7 @@ components = 256
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
@@ -93,8 +94,8 @@ components = 256
         vec![("components", self.components.into())]
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(Self { threads: context.threads, ..self })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(Self { threads: context.threads, ..self }))
     }
 }
 
@@ -219,7 +220,7 @@ mod tests {
 
     fn run(config: serde_json::Value, rows: &[arrow::array::RecordBatch]) -> Result<Record, RunError> {
         let operator: Pca = trial::bind(config, &[(FEATURES, rows[0].schema())]).unwrap();
-        let kernel = trial::whole(operator, 0, 2)?;
+        let kernel = trial::kernel(operator, 0, 2)?;
         let mut record = Record::default();
         kernel.run(&Memory([(FEATURES, rows.to_vec())].into()), &mut record)?;
         Ok(record)

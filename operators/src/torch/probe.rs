@@ -35,7 +35,7 @@ use tessera_schemas::{IMAGE_ID, column, features, presence};
 
 use crate::config::Limits;
 use crate::memory::Memory;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole};
 use crate::vectors;
 use run::Run;
 
@@ -130,6 +130,7 @@ inputs = { features = "layers", labels = "images" }
     const NEUTRAL: &'static [&'static str] = &["memory"];
     const LIMITS: Limits = &[("c", 1e12), ("iterations", 1e6), ("memory", 1e18)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (rows, labels) = (inputs.inputs.required(FEATURES), inputs.inputs.required(LABELS));
@@ -206,8 +207,8 @@ inputs = { features = "layers", labels = "images" }
         ]
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(Run { probe: self, context: context.clone() })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(Run { probe: self, context: context.clone() }))
     }
 }
 

@@ -56,7 +56,7 @@ use super::precision::Precision;
 use super::tensors;
 use crate::config::Limits;
 use crate::names::Names;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Whole};
 
 /// The port of examples.
 const EXAMPLES: &str = "examples";
@@ -120,6 +120,7 @@ epochs = 90
         ("checkpoint_minutes", 1e6),
     ];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(mut config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         config.settle();
@@ -224,9 +225,9 @@ epochs = 90
         Some(self.config.device.here())
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
         let device = self.config.device.find()?;
-        Ok(Kernel::Whole(Box::new(Training { train: self, device, seed: context.seed, threads: context.threads })))
+        Ok(Box::new(Training { train: self, device, seed: context.seed, threads: context.threads }))
     }
 }
 

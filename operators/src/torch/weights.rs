@@ -23,7 +23,7 @@ use super::network::{Name, Parameter, walk};
 use super::normalisation::{self, Normalisation};
 use super::tensors;
 use crate::config::Limits;
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
+use crate::operator::{BindError, Binding, Context, Operator, Port, RunError, Source};
 use crate::tensor_file::{Entry, Header, TensorFile};
 
 /// Keys of a `weights` stage.
@@ -99,6 +99,7 @@ deviation = [0.229, 0.224, 0.225]
     const NEUTRAL: &'static [&'static str] = &["path"];
     const LIMITS: Limits = &[("classes", 1e6), ("deviation", 1e3)];
     type Config = Config;
+    type Kernel = Box<dyn Source>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = normalisation::faults(config.mean, config.deviation);
@@ -171,8 +172,8 @@ deviation = [0.229, 0.224, 0.225]
         self.schema.clone()
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Source(Box::new(Tensors { weights: self, seed: context.seed, base: context.base.clone() })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Source>, RunError> {
+        Ok(Box::new(Tensors { weights: self, seed: context.seed, base: context.base.clone() }))
     }
 }
 

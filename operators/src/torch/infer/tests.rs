@@ -55,7 +55,7 @@ fn bind(config: Value, side: usize, weights: Option<SchemaRef>) -> Result<Infer,
 }
 
 fn map(infer: Infer) -> Box<dyn Map> {
-    trial::map(infer, 1).unwrap()
+    trial::kernel(infer, 1, 1).unwrap()
 }
 
 fn call(worker: &mut dyn MapFn, batch: &RecordBatch) -> RecordBatch {

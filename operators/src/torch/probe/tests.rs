@@ -68,7 +68,7 @@ fn bound(config: serde_json::Value, labels: &RecordBatch) -> Result<Probe, Vec<B
 }
 
 fn run(config: serde_json::Value, labels: RecordBatch) -> Result<Record, RunError> {
-    let kernel = trial::whole(bound(config, &labels).unwrap(), 1, 2)?;
+    let kernel = trial::kernel(bound(config, &labels).unwrap(), 1, 2)?;
     let mut record = Record::default();
     let parts = vec![rows().slice(40, 50), rows().slice(0, 40)];
     kernel.run(&Memory([(FEATURES, parts), (LABELS, vec![labels])].into()), &mut record)?;

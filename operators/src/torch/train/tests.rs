@@ -145,14 +145,14 @@ fn run_on(
     record: &mut Record,
 ) -> Result<(), RunError> {
     let train = bind(config.clone(), table.schema()).unwrap();
-    let kernel = trial::whole(train, seed, threads).unwrap();
+    let kernel = trial::kernel(train, seed, threads).unwrap();
     kernel.run(&Memory::new(table.clone(), rows), record)
 }
 
 /// Trains on those tables, with one thread.
 fn run_with(config: &Value, tables: &Memory, record: &mut Record) -> Result<(), RunError> {
     let train = bind(config.clone(), tables.table.schema()).unwrap();
-    let kernel = trial::whole(train, 1, 1).unwrap();
+    let kernel = trial::kernel(train, 1, 1).unwrap();
     kernel.run(tables, record)
 }
 
@@ -217,7 +217,7 @@ fn validation_is_measured_and_changes_nothing() {
     let table = table(48, 4);
     let trained = |validates: bool, record: &mut Record| {
         let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
-        let kernel = trial::whole(train, 1, 1).unwrap();
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         kernel.run(&Memory { validates, ..Memory::new(table.clone(), 10) }, record)
     };
     let [mut alone, mut validated] = [Record::default(), Record::default()];

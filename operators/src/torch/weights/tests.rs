@@ -29,10 +29,7 @@ fn bind(base: &Path, config: serde_json::Value) -> Result<Weights, Vec<BindError
 }
 
 fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
-    match weights.kernel(&trial::context(seed, 1)).unwrap() {
-        Kernel::Source(source) => source,
-        _ => panic!("`weights` is a source"),
-    }
+    trial::kernel(weights, seed, 1).unwrap()
 }
 
 fn read(source: &dyn Source) -> Result<Vec<RecordBatch>, RunError> {

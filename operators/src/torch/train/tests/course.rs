@@ -145,7 +145,7 @@ fn who_learns_what_holds_for_no_other_is_told() {
     }
     let tables = Two(Memory::new(learnt.clone(), 40), Memory { validates: true, ..Memory::new(others, 40) });
     let train = bind(config(json!({"epochs": 30})), learnt.schema()).unwrap();
-    let kernel = trial::whole(train, 1, 1).unwrap();
+    let kernel = trial::kernel(train, 1, 1).unwrap();
     let mut record = Record::default();
     kernel.run(&tables, &mut record).unwrap();
     let [line] = &record.warnings[..] else { panic!("{:?} {:?}", record.warnings, of(&record, "epoch_accuracy")) };

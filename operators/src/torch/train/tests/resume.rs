@@ -161,7 +161,7 @@ fn an_interrupted_probe_leaves_no_number_twice() {
     let trained = |record: &mut Record| {
         let inputs = [EXAMPLES, PROBE].map(|input| (input, table.schema()));
         let train: Train = trial::bind(config(json!({"classes": 3, "epochs": 2})), &inputs).unwrap();
-        let kernel = trial::whole(train, 1, 1).unwrap();
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         kernel.run(&Memory::new(table.clone(), 40), record)
     };
     let mut whole = Record::default();
