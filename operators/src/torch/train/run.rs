@@ -34,16 +34,18 @@ pub(super) struct Run<'a> {
 impl Whole for Training {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let _threads = Threads::new(self.threads)?;
-        let Train { config, schema, .. } = &self.train;
-        let keeper = Keeper::new(config.checkpoint_minutes);
+        let Train { settings, schema, .. } = &self.train;
+        let learning = &settings.learning;
+        let keeper = Keeper::new(settings.records.checkpoint_minutes);
         let state = State::start(&self, tables, sink)?;
         let rows = tables.rows(EXAMPLES)?;
-        if state.step == 0 && rows < config.batch {
-            sink.say(&format!("`batch` = {} is above the {rows} rows of `{EXAMPLES}`: an epoch is one step", config.batch));
+        if state.step == 0 && rows < learning.batch {
+            let batch = learning.batch;
+            sink.say(&format!("`batch` = {batch} is above the {rows} rows of `{EXAMPLES}`: an epoch is one step"));
         }
-        let pace = Pace::new(rows, config.batch, config.epochs);
+        let pace = Pace::new(rows, learning.batch, learning.epochs);
         let mut run = Run { training: &self, pace, state, keeper, tables, sink };
-        while run.state.epoch < config.epochs {
+        while run.state.epoch < learning.epochs {
             run.epoch()?;
         }
         run.state.check()?;
@@ -62,10 +64,10 @@ impl Run<'_> {
     /// The rest of an epoch.
     fn epoch(&mut self) -> Result<(), RunError> {
         let training = self.training;
-        let Train { config, layout, .. } = &training.train;
-        let rates = config.rates(self.pace.epoch());
+        let Train { settings, layout, .. } = &training.train;
+        let rates = settings.learning.rates(self.pace.epoch());
         let scan = self.tables.scan(EXAMPLES, training.order(self.state.epoch, self.state.last.as_deref()))?;
-        let mut steps = Steps::new(scan, layout, config.batch);
+        let mut steps = Steps::new(scan, layout, settings.learning.batch);
         if self.state.last.is_some() {
             steps = steps.behind();
         }
@@ -115,9 +117,9 @@ impl Run<'_> {
 
     /// Says how far it is behind a step, and records a row of metrics if one is due.
     fn report(&mut self, rate: f64) -> Result<(), RunError> {
-        let config = &self.training.train.config;
+        let settings = &self.training.train.settings;
         let (epoch, step) = (self.state.epoch, self.state.step);
-        if step.is_multiple_of(config.metrics_every) {
+        if step.is_multiple_of(settings.records.metrics_every) {
             let recent = std::mem::replace(&mut self.state.recent, Mean::new());
             recent.report(self.sink, epoch, step, ["loss", "accuracy"]);
             self.sink.metric(epoch, step, "learning_rate", rate);
@@ -127,7 +129,7 @@ impl Run<'_> {
         let note = format!(
             "epoch {}/{}, loss {loss:.3}, {:.1} % right, {:.0} images/s",
             epoch + 1,
-            config.epochs,
+            settings.learning.epochs,
             accuracy * 100.0,
             self.state.whole.rate()
         );

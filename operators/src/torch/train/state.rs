@@ -47,7 +47,7 @@ impl State {
             match Self::resumed(training, &bytes, tables)? {
                 Ok(state) => {
                     // Behind the last epoch only the table is left to be written.
-                    let epoch = (state.epoch + 1).min(training.train.config.epochs);
+                    let epoch = (state.epoch + 1).min(training.train.settings.learning.epochs);
                     sink.say(&format!("resumed at epoch {epoch}, step {}", state.step));
                     return Ok(state);
                 }
@@ -55,7 +55,7 @@ impl State {
             }
         }
         let state = Self::before(training, 0)?;
-        transfer::start(&training.train.config, &training.train.form, &state.tensors, tables, sink)?;
+        transfer::start(&training.train.settings, &training.train.form, &state.tensors, tables, sink)?;
         Ok(state)
     }
 
@@ -84,7 +84,7 @@ impl State {
     fn before(training: &Training, step: usize) -> Result<Self, RunError> {
         let Training { train, device, seed, .. } = training;
         let tensors = Tensors::initial(&train.parameters, *seed, *device)?;
-        let optimizer = Optimizer::new(train.config.rule(), tensors.trained(), step)?;
+        let optimizer = Optimizer::new(train.settings.learning.rule(), tensors.trained(), step)?;
         Ok(Self {
             tensors,
             optimizer,

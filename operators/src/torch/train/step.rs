@@ -30,13 +30,13 @@ impl Training {
     /// # Errors
     /// The loss is no number, or libtorch refuses.
     pub(super) fn step(&self, state: &mut State, examples: &Examples, rate: f64) -> Result<Answered, RunError> {
-        let Train { config, layout, form, precision, .. } = &self.train;
+        let Train { settings, layout, form, precision, .. } = &self.train;
         let outcome = {
             let _generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
             tch::manual_seed(Draw::new(self.seed, "train", "step", "", state.step as u64).bits() as i64);
             let reduced = precision.reduced().map(|kind| state.tensors.cast(kind)).transpose()?;
             let tensors = reduced.as_ref().unwrap_or(&state.tensors);
-            let pass = Pass { form, tensors, layout, smoothing: config.label_smoothing, device: self.device };
+            let pass = Pass { form, tensors, layout, smoothing: settings.learning.smoothing, device: self.device };
             pass.forward(examples, Mode::Train)?
         };
         let (loss, right) = outcome.numbers()?;

@@ -44,11 +44,11 @@ impl Run<'_> {
             return Ok(None);
         }
         let training = self.training;
-        let Train { config, layout, form, precision, .. } = &training.train;
+        let Train { settings, layout, form, precision, .. } = &training.train;
         let reduced = precision.reduced().map(|kind| tch::no_grad(|| self.state.tensors.cast(kind))).transpose()?;
         let mut seen = Seen::of(layout);
         let scan = self.tables.scan(VALIDATION, Order::Shuffled { epoch: 0, after: None, classes: None })?;
-        for examples in Steps::new(scan, layout, config.batch).all() {
+        for examples in Steps::new(scan, layout, settings.learning.batch).all() {
             let examples = examples?;
             self.stop_if_cancelled()?;
             self.keeper.keep_if_due(&self.state, self.sink)?;

@@ -105,7 +105,7 @@ fn state(last: Option<&str>, value: f64, network: &str) -> Vec<u8> {
     let train = bind(config(json!({"network": network})), table(40, 3).schema()).unwrap();
     let tensors = Tensors::initial(&train.parameters, 1, tch::Device::Cpu).unwrap();
     tch::no_grad(|| tensors.trained().iter().for_each(|tensor| drop(tensor.shallow_clone().fill_(value))));
-    let optimizer = Optimizer::new(train.config.rule(), tensors.trained(), 1).unwrap();
+    let optimizer = Optimizer::new(train.settings.learning.rule(), tensors.trained(), 1).unwrap();
     let position = Position {
         epoch: 0,
         step: 1,
