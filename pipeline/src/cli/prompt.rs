@@ -4,6 +4,7 @@
 //! on. A statement ends with `;`, commands of the prompt begin with a point. An error or ^C ends a query, never the prompt.
 
 mod line;
+mod statements;
 mod terminal;
 mod words;
 
@@ -24,8 +25,9 @@ use crate::declare::faults::{Faults, closest};
 use crate::watch::interrupt::Interrupt;
 use crate::watch::progress::{duration, tell};
 use line::{History, Line};
+use statements::statements;
 use terminal::{Key, Raw, key};
-use words::{COMMANDS, Words, common, statements};
+use words::{COMMANDS, Words, common};
 
 /// Before a statement.
 const PROMPT: &str = "tessera> ";

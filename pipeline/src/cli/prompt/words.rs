@@ -1,4 +1,4 @@
-//! What can be written at a place: keywords, tables, columns; and where a statement ends.
+//! What can be written at a place: keywords, tables, columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -143,30 +143,6 @@ pub fn common(words: &[String]) -> String {
     rest.iter().fold(first.clone(), |prefix, word| shared(&prefix, word))
 }
 
-/// The statements that end in `;`, and what stands behind the last of them. Quotes and comments keep their `;`.
-pub fn statements(text: &str) -> (Vec<String>, String) {
-    let (mut done, mut start, mut chars) = (Vec::new(), 0, text.char_indices().peekable());
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '\'' | '"' => {
-                chars.by_ref().find(|(_, end)| *end == char);
-            }
-            '-' if chars.peek().is_some_and(|(_, next)| *next == '-') => {
-                chars.by_ref().find(|(_, end)| *end == '\n');
-            }
-            ';' => {
-                let statement = text[start..at].trim();
-                if !statement.is_empty() {
-                    done.push(statement.to_owned());
-                }
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    (done, text[start..].to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,16 +176,5 @@ mod tests {
         completes("日本 sel", 3, &["select"]);
         assert_eq!(common(&["image_id".into(), "images".into()]), "image");
         assert_eq!(common(&[]), "");
-    }
-
-    #[test]
-    fn statements_end_outside_quotes() {
-        let split = |text: &str| statements(text);
-        assert_eq!(split("select 1"), (vec![], "select 1".into()));
-        assert_eq!(split("select ';' ;"), (vec!["select ';'".into()], String::new()));
-        assert_eq!(split("select 1; select\n2; x"), (vec!["select 1".into(), "select\n2".into()], " x".into()));
-        assert_eq!(split("select 1 -- not; yet\n"), (vec![], "select 1 -- not; yet\n".into()));
-        assert_eq!(split("select 'it''s;'"), (vec![], "select 'it''s;'".into()));
-        assert_eq!(split(";;"), (vec![], String::new()));
     }
 }
