@@ -36,8 +36,13 @@ pub fn bind_in<O: Operator>(
     inputs: &[(&str, SchemaRef)],
 ) -> Result<O, Vec<BindError>> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
+    bind_to(base, config::parse(keys, O::LIMITS)?, inputs)
+}
+
+/// The same of a config whose numbers are not held against the operator's limits.
+pub fn bind_to<O: Operator>(base: &Path, config: O::Config, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
     let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
-    O::bind(config::parse(keys, O::LIMITS)?, &Binding { inputs: &inputs, base, planner: &NoQueries, files: &LocalFiles })
+    O::bind(config, &Binding { inputs: &inputs, base, planner: &NoQueries, files: &LocalFiles })
 }
 
 /// What a run gives kernels.

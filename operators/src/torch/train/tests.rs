@@ -1,5 +1,6 @@
 //! Data is generated.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ mod resume;
 mod steps;
 
 fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
-    trial::bind(config, &[(EXAMPLES, schema)])
+    trial::bind_to(Path::new(""), serde_json::from_value(config).unwrap(), &[(EXAMPLES, schema)])
 }
 
 /// A table in memory that comes in batches of some rows, in another order each epoch.

@@ -29,7 +29,7 @@ fn bind(base: &Path, config: serde_json::Value) -> Result<Weights, Vec<BindError
 }
 
 fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
-    trial::kernel(weights, seed, 1).unwrap()
+    weights.kernel(&Context { base: "/base".into(), ..trial::context(seed, 1) }).unwrap()
 }
 
 fn read(source: &dyn Source) -> Result<Vec<RecordBatch>, RunError> {
