@@ -23,7 +23,7 @@ use tessera_schemas::{IMAGE_ID, column};
 
 use crate::config::Limits;
 use crate::decode::MAX_SIDE;
-use crate::gray;
+use crate::luma::take_colours;
 use crate::operator::{
     BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
@@ -290,7 +290,7 @@ impl Plan {
             jitter.apply(view);
         }
         if self.gray {
-            gray::convert(view);
+            take_colours(view);
         }
     }
 }

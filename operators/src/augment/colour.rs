@@ -1,6 +1,6 @@
 //! Brightness, contrast, saturation and hue, as Pillow computes them on bytes and torchvision's `ColorJitter` asks for them.
 
-use crate::gray::luma;
+use crate::luma::luma;
 use crate::random::Draw;
 
 /// What is done to an image's colours, in order.

@@ -1,7 +1,7 @@
 //! How a puzzle is cut: what lengths fit, what is drawn for an image, and the tiles themselves.
 
 use super::{Config, Crop, Jigsaw, LARGEST_GRID};
-use crate::gray::luma;
+use crate::luma::luma;
 use crate::operator::{BindError, Operator};
 use crate::random::Draw;
 

@@ -6,7 +6,7 @@ pub fn luma([red, green, blue]: [u8; 3]) -> u8 {
 }
 
 /// Takes the colours of `N x 3` bytes away, in place: each pixel becomes three times its gray.
-pub fn convert(pixels: &mut [u8]) {
+pub fn take_colours(pixels: &mut [u8]) {
     let (pixels, _) = pixels.as_chunks_mut::<3>();
     pixels.iter_mut().for_each(|pixel| *pixel = [luma(*pixel); 3]);
 }
@@ -20,7 +20,7 @@ mod tests {
         assert_eq!(luma([255, 255, 255]), 255);
         assert_eq!(luma([10, 100, 200]), 84);
         let mut pixels = [10, 100, 200, 0, 0, 1];
-        convert(&mut pixels);
+        take_colours(&mut pixels);
         assert_eq!(pixels, [84, 84, 84, 0, 0, 0]);
     }
 }
