@@ -32,7 +32,7 @@ const FURTHER: &str = "      -> ";
 /// Rows of an answer that are shown as text.
 const SHOWN: usize = 200;
 const HELP: &str = "\
-a statement ends with ;     Tab completes, the arrows bring earlier lines back
+a statement ends with ;     Tab completes; the arrows bring earlier lines back, ^R searches them
 .tables                     the tables there are            (\\d)
 .schema TABLE               a table's columns               (\\d TABLE)
 .format text|json|csv       how answers are printed
