@@ -146,6 +146,17 @@ impl Session {
         Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }
 
+    /// Reads the file anew, for what it names may have changed meanwhile. Store and engine stay.
+    ///
+    /// # Errors
+    /// The file is wrong.
+    pub fn bind_again(&mut self, file: &InFile) -> Result<()> {
+        let plan = bind(&file.path, &file.overrides, &self.runtime)?;
+        let (store, engine) = (self.catalog.store.clone(), self.catalog.engine.clone());
+        self.catalog = Arc::new(Catalog::new(plan, store, engine, self.catalog.limit));
+        Ok(())
+    }
+
     /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
     ///
     /// # Errors
@@ -157,14 +168,11 @@ impl Session {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
-            let store = self.catalog.store.clone();
-            match store.health().blamed(&format!("{error:#}")) {
+            match self.catalog.store.health().blamed(&format!("{error:#}")) {
                 Some(damaged) if blamed.insert(damaged.path.clone()) => reporter.warn(&damaged.to_string()),
                 _ => return Err(error),
             }
-            let (engine, limit) = (self.catalog.engine.clone(), self.catalog.limit);
-            let plan = bind(&file.path, &file.overrides, &self.runtime)?;
-            self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
+            self.bind_again(file)?;
         }
     }
 
