@@ -64,10 +64,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write a pipeline file for a folder of images.
-    #[command(after_help = "\
-The pipeline works as it stands: puzzles, a small network that learns to solve them, its features, clusters of them. Examples:
-  tessera init photos
-  tessera init /data/photos -o experiments/photos.toml")]
+    #[command(after_help = init::HELP)]
     Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
     #[command(after_help = "\
@@ -314,7 +311,7 @@ fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
     let mut out = io::stdout().lock();
     match arguments.command {
-        Command::Init(init) => init.run(&mut out)?,
+        Command::Init(init) => init.run(&mut out, threads)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
         Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {

@@ -93,6 +93,17 @@ impl Session {
         Self::over(plan, store, threads, runtime, None)
     }
 
+    /// A pipeline that may not be written yet, over all images or a sample of each data set. Whose store it is, is not asked.
+    ///
+    /// # Errors
+    /// The file is wrong, or the system gives no threads.
+    pub fn of(file: PipelineFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
+        let (threads, runtime) = start(threads)?;
+        let store = store(&file, limit)?;
+        let plan = bind_file(file, &runtime)?;
+        Self::over(plan, store, threads, runtime, limit)
+    }
+
     /// A pipeline that is bound and whose store is its own, over all images or a sample of each data set.
     ///
     /// # Errors
@@ -271,5 +282,9 @@ fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> 
         // A file that cannot be read is a wrong argument.
         if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
     })?;
+    bind_file(file, runtime)
+}
+
+fn bind_file(file: PipelineFile, runtime: &Runtime) -> Result<Plan> {
     Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() }, &AnyFiles::default())?)
 }

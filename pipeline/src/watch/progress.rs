@@ -49,6 +49,11 @@ impl Reporter {
         Self { screen: Arc::new(Screen::of_stderr(quiet)), events: Events::default() }
     }
 
+    /// Nothing at all.
+    pub fn silent() -> Self {
+        Self { screen: Arc::new(Screen::of_nobody()), events: Events::default() }
+    }
+
     /// The same; what happens goes to a file as well.
     pub fn noting(self, events: Events) -> Self {
         Self { events, ..self }
