@@ -144,7 +144,15 @@ fn kept<'a>(
             || since.is_some_and(|since| manifest.created >= since)
             || begins == Some(&manifest.id)
     };
-    readable().filter(is_kept).map(|manifest| (manifest.id.as_str(), &manifest.run)).collect()
+    // Of snapshots with the same rows, one is enough: the one whose files have no others, and the current one stays in any case.
+    let mut kept: BTreeMap<&str, &Manifest> = BTreeMap::new();
+    for manifest in readable().filter(is_kept) {
+        let one = kept.entry(manifest.original()).or_insert(manifest);
+        if (manifest.rewrite_of.is_some(), &manifest.id) > (one.rewrite_of.is_some(), &one.id) {
+            *one = manifest;
+        }
+    }
+    kept.into_values().map(|manifest| (manifest.id.as_str(), &manifest.run)).collect()
 }
 
 /// The beginning of the names of runs that start at that time, in seconds since 1970.

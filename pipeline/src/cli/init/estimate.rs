@@ -106,6 +106,7 @@ fn measure(file: &Path, filled: &Filled<'_>, threads: Option<u16>) -> Result<Vec
         parsed.store = scratch.0.join(at.to_string());
         let session = Session::of(parsed, threads, u32::try_from(images).ok())?;
         session.catalog.engine.interrupt.install()?;
+        // So few images may have no label.
         let to = if filled.labels.is_some() { vec!["assigned".to_owned()] } else { Vec::new() };
         let options = Options { to, force: Vec::new() };
         let _lock = session.catalog.store.lock(&|line| say(line))?;

@@ -78,7 +78,7 @@ impl Filled<'_> {
 
     /// The file's text.
     pub fn text(&self) -> String {
-        let (found, quoted) = (self.found, quoted);
+        let found = self.found;
         let short = found.median().map_or(SIDE, |(width, height)| width.min(height));
         let (features, side) = match &self.way {
             Way::Puzzles | Way::Hog if short < SIDE => (self.features(), LEAST_SIDE),
