@@ -126,7 +126,7 @@ impl Init {
             let file = PipelineFile::parse(&self.output, filled.text(), &[])?;
             match Session::of(file, threads, None) {
                 Ok(_) => return Ok(filled),
-                Err(error) => drop(first.get_or_insert(error)),
+                Err(error) => first = first.or(Some(error)),
             }
             if !matches!(filled.way, Way::Model { .. }) {
                 break;

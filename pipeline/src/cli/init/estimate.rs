@@ -63,23 +63,14 @@ pub fn tell(out: &mut dyn Write, file: &Path, filled: &Filled<'_>, threads: Opti
         }
     };
     let of = |stage: &str| expected(&measured, stage, images, filled.epochs());
-    let parts: Vec<(f64, &str)> = TOLD.iter().map(|(stage, what)| (of(stage), *what)).collect();
+    let mut parts: Vec<(f64, &str)> = TOLD.iter().map(|(stage, what)| (of(stage), *what)).collect();
     let total: f64 = parts.iter().map(|(seconds, _)| seconds).sum();
-    let mut most: Vec<String> = parts
-        .iter()
-        .filter(|(seconds, _)| *seconds >= total / 10.0)
-        .map(|(s, what)| format!("{} of {what}", span(*s)))
-        .collect();
-    if most.len() < 2 {
-        most = parts
-            .iter()
-            .take(1)
-            .filter(|(seconds, _)| *seconds > 0.0)
-            .map(|(_, what)| format!("nearly all of it {what}"))
-            .collect();
-    }
-    let most = if most.is_empty() { String::new() } else { format!(": {}", most.join(", ")) };
-    writeln!(out, "a run will take about {} on this machine{most}", span(total))?;
+    parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let most: Vec<String> = match parts.iter().filter(|(seconds, _)| *seconds >= total / 10.0).collect::<Vec<_>>()[..] {
+        [(_, what)] => vec![format!("nearly all of it {what}")],
+        ref several => several.iter().map(|(seconds, what)| format!("{} of {what}", span(*seconds))).collect(),
+    };
+    writeln!(out, "a run will take about {} on this machine: {}", span(total), most.join(", "))?;
     if matches!(filled.way, Way::Puzzles) && total > 120.0 {
         writeln!(out, "`init --features hog` writes one that needs no training")?;
     }

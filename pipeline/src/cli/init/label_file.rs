@@ -260,8 +260,8 @@ mod tests {
                 assert_eq!((labels.named, labels.labels, labels.has_split), (3, 2, true));
             }
         }
-        let quoted = found_in("labels.csv", "\"a \"\"file\"\"\",kind\na/1.jpg,x\na/2.jpg,x\n", &ids).unwrap();
-        let query = "SELECT i.image_id, f.\"kind\" AS label FROM images i JOIN label_file f ON CAST(f.\"a \"\"file\"\"\" AS VARCHAR) = i.image_id";
+        let quoted = found_in("labels.csv", "\"a \"\"file\"\"\",Class\na/1.jpg,x\na/2.jpg,x\n", &ids).unwrap();
+        let query = "SELECT i.image_id, f.\"Class\" AS label FROM images i JOIN label_file f ON CAST(f.\"a \"\"file\"\"\" AS VARCHAR) = i.image_id";
         assert_eq!(quoted.query(), query);
     }
 
