@@ -27,25 +27,27 @@ pub struct Found {
     /// Files by their ending in lower case, most first.
     pub formats: Vec<(String, usize)>,
     /// How the data set is laid out, unless it is a plain folder.
-    layout: Option<String>,
+    pub layout: Option<String>,
     /// Folders of the halves of the data set, if all images lie in such.
-    halves: BTreeSet<String>,
-    /// Whether there is a column `split`, `boxes`.
-    has_split: bool,
-    has_boxes: bool,
+    pub halves: BTreeSet<String>,
+    /// Whether there is a column `split`.
+    pub has_split: bool,
+    /// Whether there is a column `boxes`.
+    pub has_boxes: bool,
     /// Columns that say for a class each whether an image shows it.
     pub classes: usize,
     /// Whether the data set itself has labels, whatever the folders are called.
-    has_labels: bool,
-    /// First folders of the images' paths, behind that of the half, and how many lie in none.
-    labels: BTreeMap<String, usize>,
-    flat: usize,
+    pub has_labels: bool,
+    /// First folders of the images' paths, behind that of the half.
+    pub labels: BTreeMap<String, usize>,
+    /// How many images lie in none.
+    pub flat: usize,
     /// Width and height of some, by their short sides.
     pub sizes: Vec<(u32, u32)>,
     /// How many of those could not be read.
-    unreadable: usize,
+    pub unreadable: usize,
     /// What cannot be listed.
-    left_out: Vec<LeftOut>,
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Found {
