@@ -8,6 +8,7 @@ mod cluster_numbers;
 mod command_line;
 mod content;
 mod contract;
+mod cron;
 mod damage;
 mod diagnostics;
 mod end_to_end;

@@ -315,7 +315,7 @@ fn two_runs_at_once_do_not_mix() {
     let second = place.tessera("run", &[]);
     first.kill().unwrap();
     let _ = first.wait();
-    assert_eq!(second.code, 1);
+    assert_eq!(second.code, 4);
     let holder = format!("is in use by process {}", first.id());
     assert!(second.err.contains(&holder), "{}", second.err);
     assert_eq!(place.tessera("run", &["-q"]).code, 0, "a killed run holds nothing");

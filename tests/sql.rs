@@ -183,7 +183,7 @@ fn every_column_of_the_system_tables() {
     };
     assert_eq!(columns("stages"), "stage,operator,is_view,snapshot,rows,parts,bytes,seconds,made,inputs\n");
     assert_eq!(columns("parts"), "stage,snapshot,part,file,rows,bytes,key,dropped,gone\n");
-    assert_eq!(columns("runs"), "run,started,seconds,stage,action,rows_out,rows_computed,error\n");
+    assert_eq!(columns("runs"), "run,started,seconds,stage,action,rows_out,rows_computed,error,changed\n");
     assert_eq!(columns("metrics"), "stage,snapshot,epoch,step,name,value\n");
     assert_eq!(columns("dropped"), "stage,image_id,path,reason\n");
     assert_eq!(columns("images"), "image_id,source,label,digest,width,height,format,bytes,modified\n");

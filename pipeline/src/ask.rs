@@ -4,5 +4,6 @@ pub mod diff;
 pub mod export;
 pub mod means;
 pub mod meanwhile;
+pub mod news;
 pub mod show;
 pub mod sql;

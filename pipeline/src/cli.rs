@@ -1,4 +1,4 @@
-//! The command line. Data goes to stdout, progress and errors to stderr; 0: ok, 1: the run failed, 2: usage or a wrong file.
+//! The command line. Data goes to stdout, progress and errors to stderr; [`EXIT_CODES`] says how it ends.
 
 mod check;
 mod completions;
@@ -11,27 +11,29 @@ mod path;
 mod prompt;
 mod reference;
 mod report;
+mod run;
 mod session;
 mod show;
 mod sql;
+mod status;
 mod summary;
+mod wait;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::printable_lines;
 
-use crate::ask::meanwhile;
-use crate::ask::sql::limits::Limits;
-use crate::ask::sql::output::{Format, print_all};
+use crate::ask::sql::output::Format;
 use crate::declare::faults::Faults;
-use crate::run::{self, Options};
-use crate::watch::interrupt::{self, Interrupt, Interrupted};
-use crate::watch::progress::{Reporter, tell};
+use crate::run::Options;
+
+use crate::store::InUse;
+use crate::watch::interrupt::{self, Interrupted};
+use crate::watch::progress::{self, tell};
 use session::{Bounds, InFile, Namespace, Session};
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
@@ -43,13 +45,13 @@ use session::{Bounds, InFile, Namespace, Session};
     name = "tessera",
     version,
     arg_required_else_help = true,
-    after_help = "\
+    after_help = format!("{}\n\n{EXIT_CODES}", "\
 Examples:
   tessera check pipeline.toml
   tessera run pipeline.toml --to clusters
   tessera run pipeline.toml --set clusters.k=500
   tessera run pipeline.toml --set 'sweep.clusters.k=[500, 1000]'
-  tessera sql pipeline.toml \"SELECT cluster, count(*) FROM assigned GROUP BY cluster ORDER BY 2 DESC\""
+  tessera sql pipeline.toml \"SELECT cluster, count(*) FROM assigned GROUP BY cluster ORDER BY 2 DESC\"")
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -62,10 +64,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write a pipeline file for a folder of images.
-    #[command(after_help = "\
-The pipeline works as it stands: puzzles, a small network that learns to solve them, its features, clusters of them. Examples:
-  tessera init photos
-  tessera init /data/photos -o experiments/photos.toml")]
+    #[command(after_help = init::HELP)]
     Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
     #[command(after_help = "\
@@ -82,17 +81,8 @@ whether it is a view, and of images the `path` that theirs start from. The table
         output: Output,
     },
     /// Make what is not made yet or has changed.
-    Run {
-        #[command(flatten)]
-        file: InFile,
-        #[command(flatten)]
-        choice: Choice,
-        #[command(flatten)]
-        output: Output,
-        /// Say nothing while it goes on.
-        #[arg(long, short)]
-        quiet: bool,
-    },
+    #[command(after_help = run::HELP)]
+    Run(run::Run),
     /// Ask the stages' tables, and `stages`, `snapshots`, `parts`, `runs`, `metrics` and `dropped`.
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
@@ -113,15 +103,10 @@ print NaN and inf, and the files of -o hold them. Examples:
         #[arg(long, value_enum, default_value_t)]
         format: graph::Drawing,
     },
-    /// Say which stages have a snapshot, of how many rows, and since when.
-    Status {
-        #[command(flatten)]
-        file: InFile,
-        #[command(flatten)]
-        namespace: Namespace,
-        #[command(flatten)]
-        output: Output,
-    },
+    /// Say which stages have a snapshot, of how many rows, and since when, and how the last run ended.
+    #[command(after_help = "\
+Behind the table it says when the last run was, how it ended, and when a run changed a table last. Exit code 1: a table is damaged.")]
+    Status(status::Status),
     /// Say which rows differ between two snapshots of a stage: by default, the current one and the one before it.
     #[command(after_help = "\
 Rows are compared by image_id where there is one, else as wholes. The table `snapshots` lists the keys. Examples:
@@ -181,9 +166,11 @@ are, until `tessera gc --delete`. Example, with DuckDB:
     Path(path::Path),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
-Kept are the current snapshots, what the last runs made that made anything, and what an interrupted run finished. Stages that the file
-does not name any more go, and so do the tables of `run --limit`. Example:
-  tessera gc pipeline.toml --keep-runs 1 --delete")]
+Kept are the current snapshots, what the last runs made that made anything (a run that changed nothing is not counted), the tables as they
+were at any time of --keep, and what an interrupted run finished. Stages that the file does not name any more go, and so do the tables of
+`run --limit`. `tessera run --gc` does the same after a run. Examples:
+  tessera gc pipeline.toml --keep-runs 1 --delete
+  tessera gc pipeline.toml --keep \"7 days\" --delete")]
     Gc(gc::Gc),
     /// List the operators, or describe one: what it reads, its keys, its table.
     #[command(after_help = "\
@@ -246,7 +233,8 @@ pub fn main() -> ! {
 /// Runs the command line of this process, and says how it ends.
 fn run_command_line() -> u8 {
     quiet_workers();
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
+    let arguments = wait::joined(std::env::args_os());
+    let arguments = Arguments::try_parse_from(arguments).unwrap_or_else(|error| refuse(&error));
     match command(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -256,13 +244,19 @@ fn run_command_line() -> u8 {
             match error.downcast_ref::<Faults>() {
                 // Its colours are meant for the terminal; what it quotes is made harmless there.
                 Some(faults) => {
-                    let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
+                    let _ = writeln!(io::stderr(), "{}{}", progress::time(), faults.render(io::stderr().is_terminal()));
                 }
                 None => tell(format_args!("error: {error:#}")),
             }
-            let usage = error.is::<Faults>() || error.is::<Usage>();
-            let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
-            if usage { 2 } else { failed }
+            if error.is::<Faults>() || error.is::<Usage>() {
+                WRONG
+            } else if error.is::<InUse>() {
+                IN_USE
+            } else if error.is::<Interrupted>() {
+                interrupt::exit_code()
+            } else {
+                FAILED
+            }
         }
     }
 }
@@ -290,11 +284,23 @@ fn refuse(error: &clap::Error) -> ! {
     std::process::exit(error.exit_code());
 }
 
+/// The exit codes of all commands: the work failed, the command line or a file is wrong, and another run holds the store.
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+const IN_USE: u8 = 4;
+
+/// How the exit codes are explained.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  it is done
+    1  it failed, and stderr says why
+    2  the command line or the pipeline file is wrong; nothing was begun
+    3  of `run --exit-code`: it is done, and tables changed
+    4  another run holds the store; with --wait, it did so for all of that time
+  129  interrupted by SIGHUP; 130 by ^C (SIGINT), 143 by SIGTERM: what was finished is kept, and the next run goes on from there";
+
 /// More threads than that a system may refuse, and no machine has as many cores.
 const MOST_THREADS: i64 = 1024;
-
-/// How long work that was begun may take to clear up when it is interrupted.
-const CLEAR_UP: Duration = Duration::from_secs(5);
 
 /// A wrong command line that clap could not see.
 #[derive(Debug, thiserror::Error)]
@@ -305,52 +311,28 @@ fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
     let mut out = io::stdout().lock();
     match arguments.command {
-        Command::Init(init) => init.run(&mut out)?,
+        Command::Init(init) => init.run(&mut out, threads)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
         Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
-            let stages = run::plan(&session.catalog, &check_names(&session, choice)?)?;
+            let stages = crate::run::plan(&session.catalog, &check_names(&session, choice)?)?;
             match output.format {
                 Format::Json => writeln!(out, "{}", json!({ "stages": stages }))?,
                 format => summary::plan(&mut out, &stages, format)?,
             }
         }
-        Command::Run { file, choice, output, quiet } => {
-            let mut session = Session::limited(&file, threads, choice.limit)?;
-            let options = check_names(&session, choice)?;
-            let _lock = session.catalog.store.lock(&|line| tell(line))?;
-            session.catalog.store.claim(&file.path)?;
-            session.catalog.engine.interrupt.install()?;
-            let report = session.run(&file, &options, Reporter::new(quiet));
-            if report.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
-                // Work that was begun may clear up after itself.
-                session.runtime.shutdown_timeout(CLEAR_UP);
-            }
-            let report = report?;
-            match output.format {
-                Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
-                format => summary::run(&mut out, &report, format)?,
-            }
+        Command::Run(run) => {
+            let code = run.run(&mut out, threads)?;
+            out.flush()?;
+            return Ok(code);
         }
         Command::Sql(sql) => sql.run(&mut out, threads)?,
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
             graph::draw(&mut out, &session.catalog.plan, format)?;
         }
-        Command::Status { file, namespace, output } => {
-            let session = Session::reading(&file, threads, namespace.limit)?;
-            let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
-            let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
-            print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
-            tell_notes(&meanwhile::of_each(&session.catalog));
-            let damaged = session.catalog.damaged()?;
-            out.flush()?;
-            damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
-            if !damaged.is_empty() {
-                return Ok(1);
-            }
-        }
+        Command::Status(status) => return status.run(&mut out, threads),
         Command::Report(report) => report.run(&mut out, threads)?,
         Command::Diff(diff) => diff.run(&mut out, threads)?,
         Command::Show(show) => show.run(&mut out, threads)?,

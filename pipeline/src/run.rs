@@ -72,6 +72,11 @@ pub struct StageReport {
     pub rows_dropped: u64,
     /// How long it took.
     pub seconds: f64,
+    /// Whether the stage has another snapshot now than before the run.
+    pub changed: bool,
+    /// The snapshot that it had before the run.
+    #[serde(skip)]
+    pub previous: Option<String>,
 }
 
 /// What `plan` says of one stage.
@@ -307,9 +312,12 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         rows_reused: 0,
         rows_dropped: 0,
         seconds: 0.0,
+        changed: false,
+        previous: None,
     };
     let bar = reporter.bar(&name);
     let mut decision = decided(catalog, node, force, false, &bar).await?;
+    let before = catalog.store.stage(&name).found_current();
     if let (Some(from), Some(found)) = (&decision.lies, &decision.reuse) {
         reporter.say(&format!("{name}: reuse (the snapshot of {} has the same key)", from.place()));
         match adopt::adopt(catalog, node, from, found, run) {
@@ -321,6 +329,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         }
     }
     report.action = decision.action;
+    report.previous = before;
     for damaged in &decision.damaged {
         reporter.warn(&format!("stage `{name}`: {damaged}"));
     }
@@ -329,7 +338,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {
             let manifest = decision.reuse.expect("a decision to reuse has its snapshot");
-            catalog.store.stage(&name).point_to_if_other(&manifest.id)?;
+            report.changed = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
             report.rows_out = Some(manifest.rows());
             report.rows_reused = manifest.rows();
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
@@ -347,6 +356,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;
+            report.changed = true;
             report.parts_written = made.parts_written;
             report.rows_out = Some(made.manifest.rows());
             report.rows_computed = made.rows_computed;

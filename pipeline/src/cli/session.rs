@@ -93,6 +93,17 @@ impl Session {
         Self::over(plan, store, threads, runtime, None)
     }
 
+    /// A pipeline that may not be written yet, over all images or a sample of each data set. Whose store it is, is not asked.
+    ///
+    /// # Errors
+    /// The file is wrong, or the system gives no threads.
+    pub fn of(file: PipelineFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
+        let (threads, runtime) = start(threads)?;
+        let store = store(&file, limit)?;
+        let plan = bind_file(file, &runtime)?;
+        Self::over(plan, store, threads, runtime, limit)
+    }
+
     /// A pipeline that is bound and whose store is its own, over all images or a sample of each data set.
     ///
     /// # Errors
@@ -146,6 +157,17 @@ impl Session {
         Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }
 
+    /// Reads the file anew, for what it names may have changed meanwhile. Store and engine stay.
+    ///
+    /// # Errors
+    /// The file is wrong.
+    pub fn bind_again(&mut self, file: &InFile) -> Result<()> {
+        let plan = bind(&file.path, &file.overrides, &self.runtime)?;
+        let (store, engine) = (self.catalog.store.clone(), self.catalog.engine.clone());
+        self.catalog = Arc::new(Catalog::new(plan, store, engine, self.catalog.limit));
+        Ok(())
+    }
+
     /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
     ///
     /// # Errors
@@ -157,14 +179,11 @@ impl Session {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
-            let store = self.catalog.store.clone();
-            match store.health().blamed(&format!("{error:#}")) {
+            match self.catalog.store.health().blamed(&format!("{error:#}")) {
                 Some(damaged) if blamed.insert(damaged.path.clone()) => reporter.warn(&damaged.to_string()),
                 _ => return Err(error),
             }
-            let (engine, limit) = (self.catalog.engine.clone(), self.catalog.limit);
-            let plan = bind(&file.path, &file.overrides, &self.runtime)?;
-            self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
+            self.bind_again(file)?;
         }
     }
 
@@ -263,5 +282,9 @@ fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> 
         // A file that cannot be read is a wrong argument.
         if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
     })?;
+    bind_file(file, runtime)
+}
+
+fn bind_file(file: PipelineFile, runtime: &Runtime) -> Result<Plan> {
     Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() }, &AnyFiles::default())?)
 }

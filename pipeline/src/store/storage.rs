@@ -41,6 +41,18 @@ pub struct Locking<'a> {
     pub fence: &'a dyn Fn() -> anyhow::Result<()>,
 }
 
+/// Another process has the right to write.
+#[derive(Debug, thiserror::Error)]
+#[error("the store {} is in use by {holder}; wait for it, or stop it{more}", .place.display())]
+pub struct InUse {
+    /// Where the store lies.
+    pub place: PathBuf,
+    /// Which process, for people.
+    pub holder: String,
+    /// What else there is to know; empty, or it goes on behind the sentence.
+    pub more: String,
+}
+
 /// The bytes of a store.
 pub trait Storage: Debug + Send + Sync {
     /// Where a name lies, as messages have it and other programs find it.
@@ -97,7 +109,7 @@ pub trait Storage: Debug + Send + Sync {
     /// Takes the right to write to the whole store, until what is returned is dropped. Who lost it cannot write any more.
     ///
     /// # Errors
-    /// Another process has it; the message names that one.
+    /// Another process has it: [`InUse`].
     fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
 }
 

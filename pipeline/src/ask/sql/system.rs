@@ -236,7 +236,8 @@ fn all_runs(catalog: &Catalog, scans: &Scans) -> Result<Vec<Run>> {
     Ok(rows)
 }
 
-/// `run`, `started` (UTC), `seconds`, `stage`, `action`, `rows_out`, `rows_computed`, `error`: a row a stage of each run.
+/// `run`, `started` (UTC), `seconds`, `stage`, `action`, `rows_out`, `rows_computed`, `error`, `changed` (whether the stage had another snapshot
+/// afterwards; null in records of earlier versions): a row a stage of each run.
 fn runs(rows: &[Run]) -> Result<RecordBatch> {
     let text = |key: &'static str| texts(rows.iter().map(move |(.., stage)| stage[key].as_str()));
     let number = |key: &'static str| numbers(rows.iter().map(move |(.., stage)| stage[key].as_i64()));
@@ -249,6 +250,7 @@ fn runs(rows: &[Run]) -> Result<RecordBatch> {
         ("rows_out", number("rows_out")),
         ("rows_computed", number("rows_computed")),
         ("error", texts(rows.iter().map(|(_, record, _)| record["error"].as_str()))),
+        ("changed", Arc::new(rows.iter().map(|(.., stage)| stage["changed"].as_bool()).collect::<BooleanArray>())),
     ])
 }
 
