@@ -3,10 +3,12 @@
 mod check;
 mod completions;
 mod diff;
+mod docs;
 mod export;
 mod gc;
 mod graph;
 mod init;
+mod markdown;
 mod path;
 mod prompt;
 mod reference;
@@ -190,6 +192,7 @@ does not name any more go, and so do the tables of `run --limit`. Example:
 Examples:
   tessera operators
   tessera operators kmeans
+  tessera operators kmeans --format markdown
   tessera operators --networks --side 64
   tessera operators --format json")]
     Operators(reference::Operators),
@@ -209,6 +212,9 @@ To install it:
   powershell  tessera completions powershell >> $PROFILE
   elvish      tessera completions elvish >> ~/.config/elvish/rc.elv")]
     Completions(completions::Completions),
+    /// Write a page of each command and each operator, as Markdown for a book.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +313,7 @@ fn command(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::Init(init) => init.run(&mut out)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
+        Command::Docs(docs) => docs.run::<Arguments>(&mut out)?,
         Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;

@@ -1,20 +1,26 @@
 //! What `operators` and `schema` print: the operators, their keys and the networks, as their code tells of them.
 
+pub mod markdown;
+mod schema;
+
 use std::io::Write;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{Port, PortKind};
-use tessera_operators::reference::{Key, networks};
+use tessera_operators::reference::{Key, Layer, networks};
 use tessera_operators::spec::Spec;
 
+use super::Usage;
+use super::markdown::table;
 use super::summary::{numbers, print_columns, texts};
-use super::{Output, Usage};
 use crate::ask::sql::output::Format;
 use crate::declare::faults::closest;
 use crate::watch::progress::tell;
+
+pub use schema::schema;
 
 /// Columns of a line of text at most.
 const WIDTH: usize = 80;
@@ -32,32 +38,48 @@ pub struct Operators {
     /// With --networks: the side of the images, in pixels.
     #[arg(long, default_value_t = 224, requires = "networks", value_parser = clap::value_parser!(u32).range(1..=8192), value_name = "PIXELS")]
     side: u32,
-    #[command(flatten)]
-    output: Output,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: PageFormat,
+}
+
+/// How operators are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum PageFormat {
+    /// Pages to read in a terminal.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// CSV with a header line.
+    Csv,
+    /// Markdown.
+    Markdown,
 }
 
 impl Operators {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let format = self.output.format;
-        if self.networks {
-            return layers(out, self.side as usize, format);
-        }
         let chosen: Vec<&dyn Spec> = match &self.name {
             None => OPERATORS.to_vec(),
             Some(name) => vec![find(name)?],
         };
-        match format {
-            Format::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
-            Format::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,
-            Format::Text => {
+        match self.format {
+            _ if self.networks => layers(out, self.side as usize, self.format)?,
+            PageFormat::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
+            PageFormat::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,
+            PageFormat::Text => {
                 let width = OPERATORS.iter().map(|operator| operator.name().len()).max().unwrap_or_default();
                 for operator in chosen {
                     entry(out, operator.name(), operator.summary(), width + 2)?;
                 }
                 writeln!(out, "\n`tessera operators NAME` describes one, and `tessera operators --networks` the networks.")?;
             }
-            format => {
+            PageFormat::Markdown => {
+                let pages: Vec<String> = chosen.into_iter().map(markdown::page).collect();
+                write!(out, "{}", pages.join("\n"))?;
+            }
+            PageFormat::Csv => {
                 let names = |operator: &&dyn Spec| operator.fields().join(", ");
                 let columns = vec![
                     ("operator", texts(chosen.iter().map(|operator| operator.name()))),
@@ -65,7 +87,7 @@ impl Operators {
                     ("inputs", texts(chosen.iter().map(|operator| inputs(*operator).join(", ")))),
                     ("keys", texts(chosen.iter().map(names))),
                 ];
-                print_columns(out, columns, format)?;
+                print_columns(out, columns, Format::Csv)?;
             }
         }
         Ok(())
@@ -223,95 +245,38 @@ fn told(operator: &dyn Spec) -> Value {
 }
 
 /// The networks' layers.
-fn layers(out: &mut dyn Write, side: usize, format: Format) -> Result<()> {
+fn layers(out: &mut dyn Write, side: usize, format: PageFormat) -> Result<()> {
     let (layers, faults) = networks(side);
     let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let values = |layer: &Layer| layer.shape.iter().product::<usize>();
+    let format = match format {
+        PageFormat::Text => Format::Text,
+        PageFormat::Json => Format::Json,
+        PageFormat::Csv => Format::Csv,
+        PageFormat::Markdown => {
+            let row = |layer: &Layer| {
+                let names = [layer.network, layer.layer].map(str::to_owned);
+                names
+                    .into_iter()
+                    .chain([shape(&layer.shape), values(layer).to_string(), layer.parameters.to_string()])
+                    .collect()
+            };
+            let rows: Vec<Vec<String>> = layers.iter().map(row).collect();
+            write!(out, "{}", table(&["network", "layer", "shape", "values", "parameters"], &rows))?;
+            faults.iter().for_each(tell);
+            return Ok(());
+        }
+    };
     let columns = vec![
         ("network", texts(layers.iter().map(|layer| layer.network))),
         ("layer", texts(layers.iter().map(|layer| layer.layer))),
         ("shape", texts(layers.iter().map(|layer| shape(&layer.shape)))),
-        ("values", numbers(layers.iter().map(|layer| Some(layer.shape.iter().product::<usize>() as i64)))),
+        ("values", numbers(layers.iter().map(|layer| Some(values(layer) as i64)))),
         ("parameters", numbers(layers.iter().map(|layer| Some(layer.parameters as i64)))),
     ];
     print_columns(out, columns, format)?;
     faults.iter().for_each(tell);
     Ok(())
-}
-
-/// Prints the JSON schema of pipeline files.
-pub fn schema(out: &mut dyn Write) -> Result<()> {
-    Ok(writeln!(out, "{}", serde_json::to_string_pretty(&file())?)?)
-}
-
-fn file() -> Value {
-    let whole = |about: &str| json!({ "type": "integer", "minimum": 0, "description": about });
-    let text = |about: &str| json!({ "type": "string", "description": about });
-    let names: Vec<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
-    let by_operator: Vec<Value> = OPERATORS.iter().map(|operator| of_operator(*operator)).collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A Tessera pipeline",
-        "type": "object",
-        "required": ["stage"],
-        "additionalProperties": false,
-        "properties": {
-            "pipeline": {
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "name": text("What its folder in the store is called. Default: as the file."),
-                    "store": text("Where its tables are kept: a folder, or the URL of a bucket. Default: `.tessera`."),
-                    "seed": whole("What random numbers are drawn by. Default: 0."),
-                    "part_rows": whole("The most rows of a part of a table. Default: by the width of its rows."),
-                },
-            },
-            "stage": {
-                "type": "object",
-                "propertyNames": { "pattern": "^[a-z][a-z0-9_]*$" },
-                "additionalProperties": {
-                    "type": "object",
-                    "required": ["op"],
-                    "properties": { "op": { "enum": names, "description": "The operator." } },
-                    "allOf": by_operator,
-                },
-            },
-            "sweep": {
-                "type": "object",
-                "description": "Lists of values, by the stage and the key that have them: `\"clusters.k\" = [500, 1000]`.",
-            },
-        },
-    })
-}
-
-/// What holds for a stage if it is of that operator.
-fn of_operator(operator: &dyn Spec) -> Value {
-    let (mut properties, mut required) = operator.properties();
-    let text = json!({ "type": "string" });
-    let ports = operator.inputs();
-    let is_named = ports.iter().any(|port| port.kind == PortKind::Named);
-    let named: Map<String, Value> =
-        ports.iter().filter(|_| !is_named).map(|port| (port.name.to_owned(), text.clone())).collect();
-    let shared = [
-        ("op", json!({ "const": operator.name() })),
-        ("input", json!({ "type": "string", "description": "The stage that it reads, if it reads one." })),
-        (
-            "inputs",
-            json!({
-                "type": "object", "description": "The stages that it reads, by the names of its inputs.",
-                "properties": named, "additionalProperties": if is_named { text.clone() } else { json!(false) },
-            }),
-        ),
-        ("keep", json!({ "type": "boolean", "description": "Whether its table is kept. Default: false for a view." })),
-        ("seed", json!({ "type": "integer", "minimum": 0, "description": "In place of the pipeline's." })),
-    ];
-    properties.extend(shared.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
-    required.push(json!("op"));
-    json!({
-        "if": { "properties": { "op": { "const": operator.name() } } },
-        "then": {
-            "description": operator.summary(), "properties": properties, "required": required, "additionalProperties": false,
-        },
-    })
 }
 
 #[cfg(test)]
