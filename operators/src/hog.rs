@@ -158,8 +158,12 @@ input = "decoded"
     const LIMITS: Limits = &[("orientations", 360.0), ("cell", 8192.0), ("block", 8192.0)];
     type Config = Config;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = check(&config);
+        let mut errors = Self::faults(&config);
         let size = pixels::size(inputs.inputs.required(IMAGES));
         let size = size.map_err(|error| BindError::input(IMAGES, error.to_string()).help("`decode` makes such a table"));
         let (height, width, length) = match size {

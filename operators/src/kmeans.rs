@@ -76,6 +76,10 @@ k = 2000
         &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        config.faults(false)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let given = inputs.inputs.get(CENTROIDS);
         let mut errors = config.faults(given.is_some());

@@ -45,6 +45,13 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.
     type Config: DeserializeOwned + Serialize + JsonSchema;
 
+    /// What is wrong with a config, whatever the inputs are: told also where an input is not known yet. [`bind`](Self::bind) tells it as
+    /// well.
+    fn faults(config: &Self::Config) -> Vec<BindError> {
+        let _ = config;
+        Vec::new()
+    }
+
     /// Checks config and inputs against each other. Reads no image.
     ///
     /// # Errors

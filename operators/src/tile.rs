@@ -77,7 +77,7 @@ scale = 256
     const LIMITS: Limits = &[("stride", 1e6), ("scale", 1e5), ("max_megapixels", 1e5)];
     type Config = Config;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut errors = check(config.side, config.max_megapixels);
         if config.stride == Some(0) {
             errors.push(BindError::key("stride", "stride is 0, and crops must be at least 1 px apart"));
@@ -86,6 +86,11 @@ scale = 256
             let message = format!("scale is {scale} px, and a crop needs side = {}", config.side);
             errors.push(BindError::key("scale", message));
         }
+        errors
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let errors = Self::faults(&config);
         if !errors.is_empty() {
             return Err(errors);
         }

@@ -138,11 +138,16 @@ pool = 4
     const LIMITS: Limits = &[("pool", 1024.0), ("values", 1e7), ("deviation", 1e3)];
     type Config = Config;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut faults = normalisation_faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
             faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
         }
+        faults
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut faults = Self::faults(&config);
         let size = pixels::size(inputs.inputs.required(IMAGES))
             .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
             .ok()

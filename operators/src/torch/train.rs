@@ -118,10 +118,17 @@ epochs = 90
     ];
     type Config = Config;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        let mut settled = config.clone();
+        settled.settle();
+        let mut faults = settled.faults();
+        faults.extend(normalisation_faults(config.mean, config.deviation));
+        faults
+    }
+
     fn bind(mut config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         config.settle();
-        let mut faults = config.faults();
-        faults.extend(normalisation_faults(config.mean, config.deviation));
+        let mut faults = Self::faults(&config);
         let images = transfer::normalisation(&config, inputs.inputs.get(WEIGHTS)).unwrap_or_else(|fault| {
             faults.push(fault);
             config.normalisation()

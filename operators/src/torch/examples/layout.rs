@@ -219,7 +219,7 @@ impl Layout {
         }
         let class = classes.value(row);
         if class < 0 || class >= self.classes as i64 {
-            return Err(fault(format!("its class is {class}, and should be in 0..{}", self.classes)));
+            return Err(fault(format!("its class is {class}, and should be 0 to {}", self.classes - 1)));
         }
         Ok(vec![class])
     }
