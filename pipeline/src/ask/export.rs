@@ -10,13 +10,13 @@ pub mod hdf5;
 pub mod images;
 pub mod imports;
 mod json;
+mod new_file;
 pub mod npy;
 pub mod safetensors;
+pub mod swept;
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{Schema, SchemaRef};
@@ -27,9 +27,11 @@ use crate::engine::catalog::Catalog;
 use crate::engine::in_order::in_order;
 use crate::engine::operator_exec::ScanState;
 use crate::engine::request::Request;
-use crate::store::{DroppedRow, attempt, part};
+use crate::store::{DroppedRow, part};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::Bar;
+
+pub use new_file::{NewFile, is_stdout};
 
 /// Rows on their way into a file, batch by batch and in order.
 pub struct Rows<'a> {
@@ -38,13 +40,16 @@ pub struct Rows<'a> {
     /// Rows at the table's base: what progress counts.
     pub expected: u64,
     batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send + 'a>,
-    state: Arc<ScanState>,
+    scans: Scans,
 }
+
+/// The scans that rows come from; they know what was left out.
+type Scans = Arc<Mutex<Vec<Arc<ScanState>>>>;
 
 impl<'a> Rows<'a> {
     /// Rows of these columns, of which it is not known how many there are.
     pub fn of(schema: SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'a) -> Self {
-        Self { schema, expected: 0, batches: Box::new(batches), state: Arc::default() }
+        Self { schema, expected: 0, batches: Box::new(batches), scans: Scans::default() }
     }
 
     /// Begins to read some columns of a stage's table.
@@ -69,12 +74,15 @@ impl<'a> Rows<'a> {
             // The declared schema is the table's: metadata that the engine lost on the way is put back.
             Ok(RecordBatch::try_new(wanted.clone(), columns)?)
         });
-        Ok(Self { schema: schema.clone(), expected: scan.rows, batches: Box::new(batches), state: scan.state })
+        let scans = Arc::new(Mutex::new(vec![scan.state]));
+        Ok(Self { schema: schema.clone(), expected: scan.rows, batches: Box::new(batches), scans })
     }
 
     /// Images that views could not handle, once all rows were read.
     pub fn dropped(&self) -> Vec<DroppedRow> {
-        let mut rows: Vec<DroppedRow> = (0..self.state.dropped.len()).flat_map(|at| self.state.take_dropped(at)).collect();
+        let scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |scan: &Arc<ScanState>| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at)).collect::<Vec<_>>();
+        let mut rows: Vec<DroppedRow> = scans.iter().flat_map(of).collect();
         rows.sort();
         rows.dedup();
         rows
@@ -105,82 +113,6 @@ pub fn columns(schema: &SchemaRef, names: &[String]) -> Result<SchemaRef> {
         }
     };
     Ok(Arc::new(Schema::new(names.iter().map(one).collect::<Result<Vec<_>>>()?)))
-}
-
-/// A file that gets its name when it is whole; dropped before, it leaves nothing behind.
-pub struct NewFile {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: Option<File>,
-    force: bool,
-}
-
-impl NewFile {
-    /// Begins a file that is to have that path.
-    ///
-    /// # Errors
-    /// There is one already and `force` is not given, or the folder cannot be written to.
-    pub fn create(path: &Path, force: bool) -> Result<Self> {
-        refuse_existing(path, force)?;
-        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.{}.tmp", attempt()));
-        let file = File::create_new(&temporary).with_context(|| format!("cannot write to {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), temporary, file: Some(file), force })
-    }
-
-    /// Where it lies until it is whole, for writers that open it themselves.
-    pub fn temporary(&self) -> &Path {
-        &self.temporary
-    }
-
-    /// The file.
-    ///
-    /// # Errors
-    /// Its handle cannot be had twice.
-    pub fn file(&self) -> Result<File> {
-        let file = self.file.as_ref().with_context(|| format!("{} is finished already", self.path.display()))?;
-        file.try_clone().with_context(|| format!("cannot write to {}", self.path.display()))
-    }
-
-    /// Waits for the disk and gives the file its name. Returns its size in bytes.
-    ///
-    /// # Errors
-    /// The disk says no, or another file took the name meanwhile.
-    pub fn finish(mut self) -> Result<u64> {
-        let file = self.file.take().with_context(|| format!("{} is finished already", self.path.display()))?;
-        let close = || -> io::Result<u64> {
-            file.sync_all()?;
-            let bytes = file.metadata()?.len();
-            fs::rename(&self.temporary, &self.path)?;
-            File::open(std::path::absolute(&self.path)?.parent().unwrap_or(Path::new("/")))?.sync_all()?;
-            Ok(bytes)
-        };
-        let closed = refuse_existing(&self.path, self.force)
-            .and_then(|()| close().with_context(|| format!("cannot finish {}", self.path.display())));
-        if closed.is_err() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-        closed
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-fn refuse_existing(path: &Path, force: bool) -> Result<()> {
-    // A rename would put a file in the place of a device, a pipe or a link.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        bail!("{} is no plain file: name another; `tessera sql --format csv` writes to a pipe", path.display());
-    }
-    if !force && path.exists() {
-        bail!("{} is there already: --force overwrites it", path.display());
-    }
-    Ok(())
 }
 
 /// Writes rows as Parquet: text and numbers compressed, vectors as they are. Returns how many there were.
