@@ -1,5 +1,6 @@
 //! The command line. Data goes to stdout, progress and errors to stderr; 0: ok, 1: the run failed, 2: usage or a wrong file.
 
+mod arguments;
 mod check;
 mod completions;
 mod diff;
@@ -9,6 +10,7 @@ mod gc;
 mod graph;
 mod init;
 mod markdown;
+mod open_files;
 mod path;
 mod prompt;
 mod reference;
@@ -16,14 +18,17 @@ mod report;
 mod session;
 mod show;
 mod sql;
+mod stdout;
 mod summary;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::printable_lines;
 
@@ -34,7 +39,9 @@ use crate::declare::faults::Faults;
 use crate::run::{self, Options};
 use crate::watch::interrupt::{self, Interrupt, Interrupted};
 use crate::watch::progress::{Reporter, tell};
+use crate::watch::terminal;
 use session::{Bounds, InFile, Namespace, Session};
+use stdout::Stdout;
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
 ///
@@ -99,11 +106,13 @@ whether it is a view, and of images the `path` that theirs start from. The table
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
 accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
-Without a query there is a prompt, where Tab completes names.
+Without a query there is a prompt, where Tab completes names. A query may have parameters, $NAME, whose values --param gives. Columns of
+one name are told apart in JSON, CSV and files: cluster, cluster_1.
 JSON has no NaN and no infinite numbers: --format json prints null for them, as for nulls; csv and text
 print NaN and inf, and the files of -o hold them. Examples:
   tessera sql pipeline.toml
   tessera sql pipeline.toml --format csv < query.sql
+  tessera sql 'SELECT * FROM assigned WHERE cluster = $c' --param c=3    # of the pipeline.toml here
   tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
     Sql(sql::Sql),
@@ -140,7 +149,7 @@ A pipeline file makes a grid of stages by lists of values; what is upstream of t
   \"clusters.seed\" = [1, 2, 3]
 
 Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
-seeds. Cells that are not made yet are left out. Examples:
+seeds. The numbers of a `sql` stage's table count as metrics where it has one row. Cells that are not made yet are left out. Examples:
   tessera report pipeline.toml
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
@@ -184,7 +193,7 @@ are, until `tessera gc --delete`. Example, with DuckDB:
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
 Kept are the current snapshots, what the last runs made that made anything, and what an interrupted run finished. Stages that the file
-does not name any more go, and so do the tables of `run --limit`. Example:
+does not name any more go, and so do the tables of `run --limit`; with --limit N, it is about those tables alone. Example:
   tessera gc pipeline.toml --keep-runs 1 --delete")]
     Gc(gc::Gc),
     /// List the operators, or describe one: what it reads, its keys, its table.
@@ -252,25 +261,36 @@ pub fn main() -> ! {
 /// Runs the command line of this process, and says how it ends.
 fn run_command_line() -> u8 {
     quiet_workers();
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
-    match command(arguments) {
+    open_files::raise();
+    match parse(std::env::args_os().collect()).and_then(command) {
         Ok(code) => code,
-        Err(error) => {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                return 0;
-            }
-            match error.downcast_ref::<Faults>() {
-                // Its colours are meant for the terminal; what it quotes is made harmless there.
-                Some(faults) => {
-                    let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
-                }
-                None => tell(format_args!("error: {error:#}")),
-            }
-            let usage = error.is::<Faults>() || error.is::<Usage>();
-            let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
-            if usage { 2 } else { failed }
-        }
+        Err(error) => told(&error),
     }
+}
+
+/// The words of a command line as what they mean. A wrong one, or one that asks for help, ends the process.
+fn parse(words: Vec<OsString>) -> Result<Arguments> {
+    let all = arguments::with_optional_file(Arguments::command());
+    let words = arguments::with_file(&all, words)?;
+    let parsed = all.try_get_matches_from(words).and_then(|found| Arguments::from_arg_matches(&found));
+    Ok(parsed.unwrap_or_else(|error| refuse(&error)))
+}
+
+/// Says why a command failed, and returns how the process ends because of it.
+fn told(error: &anyhow::Error) -> u8 {
+    if stdout::is_left(error) {
+        return 0;
+    }
+    match error.downcast_ref::<Faults>() {
+        // Its colours are meant for the terminal; what it quotes is made harmless there.
+        Some(faults) => {
+            let _ = writeln!(io::stderr(), "{}", faults.render(terminal::has_colours()));
+        }
+        None => tell(format_args!("error: {}", open_files::explained(error))),
+    }
+    let usage = error.is::<Faults>() || error.is::<Usage>();
+    let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
+    if usage { 2 } else { failed }
 }
 
 /// A panic on a worker's thread becomes an error of what it worked for, and is told as such; with RUST_BACKTRACE, where it was as well.
@@ -289,10 +309,14 @@ fn quiet_workers() {
 /// terminal: colours are given up where there is something to hide.
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
-    if matches!(printable_lines(&text), Cow::Borrowed(_)) {
-        error.exit();
+    let printed = match printable_lines(&text) {
+        Cow::Borrowed(_) => error.print(),
+        Cow::Owned(harmless) => write!(io::stderr(), "{harmless}"),
+    };
+    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if let (true, Err(error)) = (is_asked, printed.and_then(|()| io::stdout().flush())) {
+        std::process::exit(told(&stdout::named(error).into()).into());
     }
-    let _ = write!(io::stderr(), "{}", printable_lines(&text));
     std::process::exit(error.exit_code());
 }
 
@@ -309,7 +333,7 @@ struct Usage(String);
 
 fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
-    let mut out = io::stdout().lock();
+    let mut out = Stdout::lock();
     match arguments.command {
         Command::Init(init) => init.run(&mut out)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
@@ -347,10 +371,11 @@ fn command(arguments: Arguments) -> Result<u8> {
         }
         Command::Status { file, namespace, output } => {
             let session = Session::reading(&file, threads, namespace.limit)?;
+            let notes = meanwhile::of_each(&session.catalog)?;
             let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
             let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
             print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
-            tell_notes(&meanwhile::of_each(&session.catalog));
+            tell_notes(&notes);
             let damaged = session.catalog.damaged()?;
             out.flush()?;
             damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
@@ -367,7 +392,6 @@ fn command(arguments: Arguments) -> Result<u8> {
         Command::Operators(operators) => operators.run(&mut out)?,
         Command::Schema => reference::schema(&mut out)?,
     }
-    out.flush()?;
     out.flush()?;
     Ok(0)
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory};
 use tessera_operators::OPERATORS;
 
+use super::arguments::with_optional_file;
 use super::counted;
 use super::markdown::{code, table};
 use super::reference::markdown as operators;
@@ -25,7 +26,7 @@ pub struct Docs {
 
 impl Docs {
     pub(super) fn run<C: CommandFactory>(self, out: &mut dyn Write) -> Result<()> {
-        let commands = commands::pages(C::command());
+        let commands = commands::pages(with_optional_file(C::command()));
         let files = files(&commands);
         for (path, text) in &files {
             write(&self.folder.join(path), text)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 
-use super::{InFile, Output, session, summary};
+use super::{InFile, Namespace, Output, session, summary};
 use crate::ask::sql::output::Format;
 use crate::store::gc;
 use crate::watch::progress::tell;
@@ -22,12 +22,14 @@ pub struct Gc {
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
+    namespace: Namespace,
+    #[command(flatten)]
     output: Output,
 }
 
 impl Gc {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<()> {
-        let (store, stages) = session::store_of(&self.file)?;
+        let (store, stages) = session::store_of(&self.file, self.namespace.limit)?;
         if stages.is_none() {
             tell("note: the file has faults, so that all stages stay, whether it names them or not");
         }

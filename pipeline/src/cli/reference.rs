@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{Port, PortKind};
-use tessera_operators::reference::{Key, Layer, networks};
+use tessera_operators::reference::{Key, Layer, networks, written};
 use tessera_operators::spec::Spec;
 
 use super::Usage;
@@ -124,19 +124,6 @@ fn needed(port: &Port) -> String {
     }
 }
 
-/// A value as TOML writes it.
-fn toml(value: &Value) -> String {
-    match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        Value::Number(number) => match number.as_f64() {
-            // What is a float of 32 bits has no digits behind those.
-            Some(float) if number.is_f64() => format!("{float:?}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
-    }
-}
-
 /// All that there is to say of an operator.
 fn page(out: &mut dyn Write, operator: &dyn Spec) -> Result<()> {
     entry(out, "", &format!("{}: {}", operator.name(), operator.summary()), 0)?;
@@ -174,16 +161,12 @@ fn page(out: &mut dyn Write, operator: &dyn Spec) -> Result<()> {
 }
 
 fn describe(out: &mut dyn Write, key: &Key) -> Result<()> {
-    let kind = match &key.values[..] {
-        [] => key.kind.clone(),
-        values => values.iter().map(|choice| format!("\"{}\"", choice.value)).collect::<Vec<_>>().join(", "),
-    };
     let default = match &key.default {
         _ if key.is_required => "; required".to_owned(),
-        Some(default) => format!("; default {}", toml(default)),
+        Some(default) => format!("; default {}", written(default)),
         None => String::new(),
     };
-    entry(out, &format!("  {}", key.name), &format!("{kind}{default}"), INDENT)?;
+    entry(out, &format!("  {}", key.name), &format!("{}{default}", key.values_in_words()), INDENT)?;
     entry(out, "", &key.meaning, INDENT)?;
     let width = key.values.iter().map(|choice| choice.value.len() + 4).max().unwrap_or_default().min(INDENT);
     for choice in key.values.iter().filter(|choice| !choice.meaning.is_empty()) {
@@ -308,14 +291,5 @@ mod tests {
                 assert_eq!(line, line.trim_end());
             }
         }
-    }
-
-    #[test]
-    fn values_are_written_as_in_a_pipeline_file() {
-        assert_eq!(toml(&json!([0.08, 1.0])), "[0.08, 1.0]");
-        assert_eq!(
-            [toml(&json!("a")), toml(&json!(1e-4)), toml(&json!(3)), toml(&json!(true))],
-            ["\"a\"", "0.0001", "3", "true"]
-        );
     }
 }

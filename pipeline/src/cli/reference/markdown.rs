@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{Port, PortKind};
-use tessera_operators::reference::Key;
+use tessera_operators::reference::{Key, written};
 use tessera_operators::spec::Spec;
 
-use super::{needed, toml};
+use super::needed;
 use crate::cli::markdown::{code, prose, table};
 
 /// A table of all operators; `page` is where the page of one lies.
@@ -60,7 +60,7 @@ fn key(key: &Key) -> Vec<String> {
     };
     let default = match &key.default {
         _ if key.is_required => "required".to_owned(),
-        Some(default) => code(&toml(default)),
+        Some(default) => code(&written(default)),
         None => String::new(),
     };
     let told = key.values.iter().filter(|choice| !choice.meaning.is_empty());
