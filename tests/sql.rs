@@ -77,7 +77,7 @@ fn parameters_have_values() {
     let place = place();
     let ask = |query: &str, values: &[&str]| {
         let values: Vec<&str> = values.iter().flat_map(|value| ["--param", value]).collect();
-        place.tessera("sql", &[&["--format", "csv", query], &values[..]].concat())
+        place.tessera("sql", &[&["--format", "csv", query][..], &values].concat())
     };
     let of_cluster = "SELECT image_id FROM rows WHERE cluster = $c AND label = $label ORDER BY 1";
     assert_eq!(ask(of_cluster, &["c=1", "label=cat"]).out, "image_id\nd\n");

@@ -223,9 +223,9 @@ fn an_axis_without_a_stage_is_explained() {
     sweep(&place, "k = [2, 3]\n");
     let check = place.tessera("check", &[]);
     for said in [
-        "`k` names no key of a stage, whose values a sweep would list",
+        "`k` names no key of a stage",
         "[pipeline.toml:12:1]",
-        "write stage and key, for example: \"clusters.k\" = ",
+        "a sweep lists values for keys of stages: write stage and key, for example: \"clusters.k\" = ",
     ] {
         assert!(check.code == 2 && check.err.contains(said), "{said}: {}", check.err);
     }

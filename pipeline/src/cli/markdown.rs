@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 /// Text as Markdown that reads as the text does: what is between backticks stays as it is, and so do options such as `--force`.
 pub fn prose(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
-    let is_closed = parts.len() % 2 == 1;
+    let words = |part: &str| part.split_inclusive(char::is_whitespace).map(word).collect::<String>();
     let part = |(at, part): (usize, &&str)| match at % 2 {
-        1 if is_closed || at + 1 < parts.len() => code(part),
-        _ => part.split_inclusive(char::is_whitespace).map(word).collect(),
+        0 => words(part),
+        _ if at + 1 < parts.len() => code(part),
+        // A backtick that none closes.
+        _ => format!("`{}", words(part)),
     };
     parts.iter().enumerate().map(part).collect()
 }

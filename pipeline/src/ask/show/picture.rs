@@ -90,7 +90,9 @@ mod tests {
             Picture::of(Path::new(name)).unwrap().write(&canvas, &mut bytes).unwrap();
             assert_eq!(image::guess_format(&bytes).unwrap(), format, "{name}");
             let read = image::load_from_memory(&bytes).unwrap().to_rgb8();
-            assert_eq!((read.dimensions(), read.get_pixel(4, 3).0), ((9, 7), [255; 3]), "{name}");
+            assert_eq!(read.dimensions(), (9, 7), "{name}");
+            let is_paper = read.get_pixel(4, 3).0.iter().all(|value| *value > 200);
+            assert!(is_paper && read.get_pixel(0, 0).0.iter().all(|value| *value < 55), "{name}");
         }
         let said = Picture::of(Path::new("a.gif")).unwrap_err();
         assert_eq!(said, "the ending of a.gif names no picture: .png, .jpg and .webp do");

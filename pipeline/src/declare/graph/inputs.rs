@@ -104,11 +104,17 @@ impl<'a> Of<'a> {
         }
     }
 
-    /// The only port that has to have an input.
+    /// The port that an input without a name goes to: the only one that has to have an input; where none has to, the first, which is
+    /// what is mostly meant.
     fn only(&self) -> Option<(String, &'static Port)> {
-        let mut required = self.spec.inputs().iter().filter(|port| port.required);
-        let first = required.next()?;
-        required.next().is_none().then(|| (first.name.to_owned(), first))
+        let ports = self.spec.inputs();
+        let mut required = ports.iter().filter(|port| port.required);
+        let port = match (required.next(), required.next()) {
+            (Some(port), None) => Some(port),
+            (None, _) => ports.first(),
+            (Some(_), Some(_)) => None,
+        };
+        port.map(|port| (port.name.to_owned(), port))
     }
 
     /// Complains of each port that has to have an input and has none.
