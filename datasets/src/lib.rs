@@ -225,6 +225,11 @@ pub enum Error {
     },
 }
 
+/// Whether it is the system that has no more to give, files or memory: then an error says nothing of the file that was to be opened.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 impl Error {
     /// An IO error with its path.
     pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {

@@ -153,8 +153,12 @@ brightness = 0.4
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        config.faults()
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = config.faults();
+        let mut faults = Self::faults(&config);
         let images = inputs.inputs.required(IMAGES);
         let size = pixels::size(images).map_err(|error| {
             faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` and `tile` make such a table"));

@@ -116,9 +116,13 @@ side = 256
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config.side, config.max_megapixels)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut errors = Self::faults(&config);
         let Config { side, on_error, max_megapixels, mask } = config;
-        let mut errors = check(side, max_megapixels);
         let images = inputs.inputs.required("images");
         let is_mask = |field: &Field| masks::is_located(field) || field.data_type() == &DataType::Binary;
         if mask && !images.field_with_name(MASK).is_ok_and(is_mask) {

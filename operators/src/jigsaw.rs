@@ -203,8 +203,12 @@ gray = 0.5
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = check(&config);
+        let mut errors = Self::faults(&config);
         let wanted = wanted(&config, inputs, &mut errors);
         let cutter = match pixels::size(inputs.inputs.required(IMAGES)) {
             Ok(size) => Cutter::new(&config, size, &mut errors),

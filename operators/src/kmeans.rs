@@ -77,6 +77,10 @@ k = 2000
     type Config = Config;
     type Kernel = Box<dyn Whole>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        config.faults(false)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let given = inputs.inputs.get(CENTROIDS);
         let mut errors = config.faults(given.is_some());

@@ -51,6 +51,13 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// The shape in which it runs. [`INPUTS`](Self::INPUTS) must fit it: a map has one stream, a kernel that sees whole tables has scans.
     type Kernel: Shape;
 
+    /// What is wrong with a config, whatever the inputs are: told also where an input is not known yet. [`bind`](Self::bind) tells it as
+    /// well.
+    fn faults(config: &Self::Config) -> Vec<BindError> {
+        let _ = config;
+        Vec::new()
+    }
+
     /// Checks config and inputs against each other. Reads no image.
     ///
     /// # Errors

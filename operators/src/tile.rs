@@ -78,7 +78,7 @@ scale = 256
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut errors = check(config.side, config.max_megapixels);
         if config.stride == Some(0) {
             errors.push(BindError::key("stride", "stride is 0, and crops must be at least 1 px apart"));
@@ -87,6 +87,11 @@ scale = 256
             let message = format!("scale is {scale} px, and a crop needs side = {}", config.side);
             errors.push(BindError::key("scale", message));
         }
+        errors
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let errors = Self::faults(&config);
         if !errors.is_empty() {
             return Err(errors);
         }

@@ -1,12 +1,16 @@
 //! The command line. Data goes to stdout, progress and errors to stderr; [`EXIT_CODES`] says how it ends.
 
+mod arguments;
 mod check;
 mod completions;
 mod diff;
+mod docs;
 mod export;
 mod gc;
 mod graph;
 mod init;
+mod markdown;
+mod open_files;
 mod path;
 mod prompt;
 mod reference;
@@ -16,25 +20,29 @@ mod session;
 mod show;
 mod sql;
 mod status;
+mod stdout;
 mod summary;
 mod wait;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::ffi::OsString;
+use std::io::{self, Write as _};
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::printable_lines;
 
 use crate::ask::sql::output::Format;
 use crate::declare::faults::Faults;
 use crate::run::Options;
-
 use crate::store::InUse;
 use crate::watch::interrupt::{self, Interrupted};
 use crate::watch::progress::{self, tell};
+use crate::watch::terminal;
 use session::{Bounds, InFile, Namespace, Session};
+use stdout::Stdout;
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
 ///
@@ -87,11 +95,13 @@ whether it is a view, and of images the `path` that theirs start from. The table
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
 accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
-Without a query there is a prompt, where Tab completes names.
+Without a query there is a prompt, where Tab completes names. A query may have parameters, $NAME, whose values --param gives. Columns of
+one name are told apart in JSON, CSV and files: cluster, cluster_1.
 JSON has no NaN and no infinite numbers: --format json prints null for them, as for nulls; csv and text
 print NaN and inf, and the files of -o hold them. Examples:
   tessera sql pipeline.toml
   tessera sql pipeline.toml --format csv < query.sql
+  tessera sql 'SELECT * FROM assigned WHERE cluster = $c' --param c=3    # of the pipeline.toml here
   tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
     Sql(sql::Sql),
@@ -123,7 +133,7 @@ A pipeline file makes a grid of stages by lists of values; what is upstream of t
   \"clusters.seed\" = [1, 2, 3]
 
 Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
-seeds. Cells that are not made yet are left out. Examples:
+seeds. The numbers of a `sql` stage's table count as metrics where it has one row. Cells that are not made yet are left out. Examples:
   tessera report pipeline.toml
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
@@ -168,7 +178,7 @@ are, until `tessera gc --delete`. Example, with DuckDB:
     #[command(after_help = "\
 Kept are the current snapshots, what the last runs made that made anything (a run that changed nothing is not counted), the tables as they
 were at any time of --keep, and what an interrupted run finished. Stages that the file does not name any more go, and so do the tables of
-`run --limit`. `tessera run --gc` does the same after a run. Examples:
+`run --limit`; with --limit N, it is about those tables alone. `tessera run --gc` does the same after a run. Examples:
   tessera gc pipeline.toml --keep-runs 1 --delete
   tessera gc pipeline.toml --keep \"7 days\" --delete")]
     Gc(gc::Gc),
@@ -177,6 +187,7 @@ were at any time of --keep, and what an interrupted run finished. Stages that th
 Examples:
   tessera operators
   tessera operators kmeans
+  tessera operators kmeans --format markdown
   tessera operators --networks --side 64
   tessera operators --format json")]
     Operators(reference::Operators),
@@ -196,6 +207,9 @@ To install it:
   powershell  tessera completions powershell >> $PROFILE
   elvish      tessera completions elvish >> ~/.config/elvish/rc.elv")]
     Completions(completions::Completions),
+    /// Write a page of each command and each operator, as Markdown for a book.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 #[derive(Debug, Args)]
@@ -233,31 +247,41 @@ pub fn main() -> ! {
 /// Runs the command line of this process, and says how it ends.
 fn run_command_line() -> u8 {
     quiet_workers();
-    let arguments = wait::joined(std::env::args_os());
-    let arguments = Arguments::try_parse_from(arguments).unwrap_or_else(|error| refuse(&error));
-    match command(arguments) {
+    open_files::raise();
+    match parse(wait::joined(std::env::args_os()).collect()).and_then(command) {
         Ok(code) => code,
-        Err(error) => {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                return 0;
-            }
-            match error.downcast_ref::<Faults>() {
-                // Its colours are meant for the terminal; what it quotes is made harmless there.
-                Some(faults) => {
-                    let _ = writeln!(io::stderr(), "{}{}", progress::time(), faults.render(io::stderr().is_terminal()));
-                }
-                None => tell(format_args!("error: {error:#}")),
-            }
-            if error.is::<Faults>() || error.is::<Usage>() {
-                WRONG
-            } else if error.is::<InUse>() {
-                IN_USE
-            } else if error.is::<Interrupted>() {
-                interrupt::exit_code()
-            } else {
-                FAILED
-            }
+        Err(error) => told(&error),
+    }
+}
+
+/// The words of a command line as what they mean. A wrong one, or one that asks for help, ends the process.
+fn parse(words: Vec<OsString>) -> Result<Arguments> {
+    let all = arguments::with_optional_file(Arguments::command());
+    let words = arguments::with_file(&all, words)?;
+    let parsed = all.try_get_matches_from(words).and_then(|found| Arguments::from_arg_matches(&found));
+    Ok(parsed.unwrap_or_else(|error| refuse(&error)))
+}
+
+/// Says why a command failed, and returns how the process ends because of it.
+fn told(error: &anyhow::Error) -> u8 {
+    if stdout::is_left(error) {
+        return 0;
+    }
+    match error.downcast_ref::<Faults>() {
+        // Its colours are meant for the terminal; what it quotes is made harmless there.
+        Some(faults) => {
+            let _ = writeln!(io::stderr(), "{}{}", progress::time(), faults.render(terminal::has_colours()));
         }
+        None => tell(format_args!("error: {}", open_files::explained(error))),
+    }
+    if error.is::<Faults>() || error.is::<Usage>() {
+        WRONG
+    } else if error.is::<InUse>() {
+        IN_USE
+    } else if error.is::<Interrupted>() {
+        interrupt::exit_code()
+    } else {
+        FAILED
     }
 }
 
@@ -277,10 +301,14 @@ fn quiet_workers() {
 /// terminal: colours are given up where there is something to hide.
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
-    if matches!(printable_lines(&text), Cow::Borrowed(_)) {
-        error.exit();
+    let printed = match printable_lines(&text) {
+        Cow::Borrowed(_) => error.print(),
+        Cow::Owned(harmless) => write!(io::stderr(), "{harmless}"),
+    };
+    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if let (true, Err(error)) = (is_asked, printed.and_then(|()| io::stdout().flush())) {
+        std::process::exit(told(&stdout::named(error).into()).into());
     }
-    let _ = write!(io::stderr(), "{}", printable_lines(&text));
     std::process::exit(error.exit_code());
 }
 
@@ -309,10 +337,11 @@ struct Usage(String);
 
 fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
-    let mut out = io::stdout().lock();
+    let mut out = Stdout::lock();
     match arguments.command {
         Command::Init(init) => init.run(&mut out, threads)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
+        Command::Docs(docs) => docs.run::<Arguments>(&mut out)?,
         Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
@@ -342,7 +371,6 @@ fn command(arguments: Arguments) -> Result<u8> {
         Command::Operators(operators) => operators.run(&mut out)?,
         Command::Schema => reference::schema(&mut out)?,
     }
-    out.flush()?;
     out.flush()?;
     Ok(0)
 }

@@ -4,7 +4,6 @@ mod adopt;
 mod carry;
 pub mod decide;
 mod execute;
-mod keys;
 mod last;
 pub mod listing;
 pub mod make;

@@ -224,6 +224,8 @@ pub enum At {
     Unknown(String),
     /// An input by its port's name.
     Input(String),
+    /// The table that an input reads, by the port's name: the message goes on behind the name of its stage.
+    Table(String),
 }
 
 impl BindError {
@@ -235,6 +237,11 @@ impl BindError {
     /// At an input.
     pub fn input(port: &str, message: impl Into<String>) -> Self {
         Self { at: At::Input(port.to_owned()), message: message.into(), help: None }
+    }
+
+    /// At the table that an input reads, of which the message says what it lacks, such as `has no column of vectors`.
+    pub fn table(port: &str, message: impl Into<String>) -> Self {
+        Self { at: At::Table(port.to_owned()), message: message.into(), help: None }
     }
 
     /// At the stage.

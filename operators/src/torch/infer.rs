@@ -139,11 +139,16 @@ pool = 4
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut faults = normalisation::faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
             faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
         }
+        faults
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut faults = Self::faults(&config);
         let size = pixels::size(inputs.inputs.required(IMAGES))
             .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
             .ok()

@@ -70,11 +70,11 @@ pub fn faults(mean: Option<[f32; 3]>, deviation: Option<[f32; 3]>) -> Vec<BindEr
         faults.push(BindError::key("deviation", "must be above 0 for each channel"));
     } else if deviation.is_some_and(|deviation| !deviation.iter().all(|value| *value <= 1.0)) {
         // No values in 0..1 deviate by more than 0.5 from their mean; 1 leaves them as they are.
-        let fault = BindError::key("deviation", "must be at most 1 for each channel: it is of values in 0..1");
+        let fault = BindError::key("deviation", "must be at most 1 for each channel: it is of values from 0 to 1");
         faults.push(fault.help(divide));
     }
     if mean.is_some_and(|mean| !mean.iter().all(|value| (0.0..=1.0).contains(value))) {
-        faults.push(BindError::key("mean", "must be in 0..1 for each channel").help(divide));
+        faults.push(BindError::key("mean", "must be 0 to 1 for each channel").help(divide));
     }
     faults
 }

@@ -137,7 +137,8 @@ inputs = { features = "layers", labels = "images" }
         let mut errors = Vec::new();
         let columns = config.columns.unwrap_or_else(|| vectors_of(rows));
         if columns.is_empty() {
-            let error = BindError::input(FEATURES, "it has no column of vectors").help("`infer` and `hog` make some");
+            let error =
+                BindError::table(FEATURES, "has no column of vectors").help("`infer` and `hog` make stages that have one");
             errors.push(error);
         }
         let mut values = [0; 2];

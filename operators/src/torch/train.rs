@@ -124,12 +124,18 @@ epochs = 90
     type Config = Config;
     type Kernel = Box<dyn Whole>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        let settings = Settings::from(config.clone());
+        let mut faults = settings.faults();
+        faults.extend(normalisation::faults(settings.images.mean, settings.images.deviation));
+        faults
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let settings = Settings::from(config);
         let start = inputs.inputs.get(WEIGHTS);
         let mut faults = BindErrors::default();
-        faults.extend(settings.faults());
-        faults.extend(normalisation::faults(settings.images.mean, settings.images.deviation));
+        faults.extend(Self::faults(&config));
+        let settings = Settings::from(config);
         let normalisation = faults.keep(transfer::normalisation(&settings, start));
         let normalisation = normalisation.unwrap_or_else(|| settings.images.normalisation());
         let layout_of = |port: &str, schema: &SchemaRef| layout_of(&settings.images, normalisation, port, schema);

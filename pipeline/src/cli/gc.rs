@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::wait::{Wait, span};
-use super::{InFile, Output, session, summary};
+use super::{InFile, Namespace, Output, session, summary};
 use crate::ask::sql::output::Format;
 use crate::store::Store;
 use crate::store::gc::{self, Keep};
@@ -30,6 +30,8 @@ pub struct Gc {
     delete: bool,
     #[command(flatten)]
     wait: Wait,
+    #[command(flatten)]
+    namespace: Namespace,
     #[command(flatten)]
     output: Output,
 }
@@ -82,7 +84,7 @@ impl Keeping {
 
 impl Gc {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<()> {
-        let (store, stages) = session::store_of(&self.file)?;
+        let (store, stages) = session::store_of(&self.file, self.namespace.limit)?;
         if stages.is_none() {
             tell("note: the file has faults, so that all stages stay, whether it names them or not");
         }

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use super::Usage;
 use crate::ask::sql::limits::{Exceeded, Limits};
 use crate::ask::sql::planner::Planner;
+use crate::ask::sql::question::Question;
 use crate::ask::sql::streamed::Streamed;
 use crate::declare::faults::Faults;
 use crate::declare::file::{Override, PipelineFile};
@@ -30,7 +31,7 @@ use crate::watch::progress::{Reporter, tell};
 /// The pipeline file that a command is about.
 #[derive(Debug, Args)]
 pub struct InFile {
-    /// The pipeline file.
+    /// The pipeline file; where it is left out, the `pipeline.toml` of the working directory.
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub path: PathBuf,
     /// Another value for a key of a stage, of `pipeline` or of `sweep`; may be given several times.
@@ -191,12 +192,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Streamed::open`].
-    pub fn ask(&self, query: &str, limits: Limits, interrupt: &Interrupt) -> Result<Streamed> {
+    pub fn ask(&self, question: impl Into<Question>, limits: Limits, interrupt: &Interrupt) -> Result<Streamed> {
         let abandon = |why: Exceeded| {
             tell(format_args!("error: {why}"));
             leave(1);
         };
-        let asked = Streamed::open(self.runtime.handle(), &self.catalog, query, limits, interrupt, abandon);
+        let asked = Streamed::open(self.runtime.handle(), &self.catalog, question.into(), limits, interrupt, abandon);
         asked.map_err(|error| {
             if !self.made_alone {
                 return error;
@@ -230,18 +231,18 @@ pub fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A pipeline's store, and the names of the stages that its file has, if the file can be read that far.
+/// A pipeline's store, or that of a sample of its images, and the names of the stages that its file has, if the file can be read that far.
 ///
 /// # Errors
 /// The file cannot be read, or does not say where its store is.
-pub fn store_of(file: &InFile) -> Result<(Store, Option<BTreeSet<String>>)> {
+pub fn store_of(file: &InFile, limit: Option<u32>) -> Result<(Store, Option<BTreeSet<String>>)> {
     match PipelineFile::read(&file.path, &file.overrides) {
         Ok(read) if read.faults.is_empty() => {
             let names = read.stages.iter().map(|stage| stage.name.text.clone()).collect();
-            Ok((store(&read, None)?, Some(names)))
+            Ok((store(&read, limit)?, Some(names)))
         }
-        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
-        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
+        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, limit)?, None)),
+        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, limit)?, None)),
         Err(error) => Err(Usage(format!("{error:#}")).into()),
     }
 }

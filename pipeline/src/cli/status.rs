@@ -32,12 +32,13 @@ impl Status {
     pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<u8> {
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
+        let notes = meanwhile::of_each(&session.catalog)?;
         let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
         print_all(out, &rows.schema.clone(), &mut rows, self.output.format)?;
         if self.output.format == Format::Text {
             last_run(out, &session.catalog.store)?;
         }
-        tell_notes(&meanwhile::of_each(&session.catalog));
+        tell_notes(&notes);
         let damaged = session.catalog.damaged()?;
         out.flush()?;
         damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));

@@ -46,6 +46,16 @@ impl FileFormat {
         }
     }
 
+    /// Whether a writer goes from a file's beginning to its end, and could as well write to a pipe.
+    pub fn streams(self) -> bool {
+        matches!(self, Self::Parquet | Self::Arrow | Self::Csv)
+    }
+
+    /// Whether people can read it.
+    pub fn is_text(self) -> bool {
+        self == Self::Csv
+    }
+
     /// Writes rows as they come, with threads that compress. Returns how many there were.
     ///
     /// # Errors
