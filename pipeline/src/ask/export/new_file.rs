@@ -103,7 +103,11 @@ fn named(file: NamedTempFile, path: &Path, force: bool) -> Result<u64> {
     let close = || -> io::Result<u64> {
         file.as_file().sync_all()?;
         let bytes = file.as_file().metadata()?.len();
-        if force { file.persist(path)? } else { file.persist_noclobber(path)? };
+        if force {
+            file.persist(path)?
+        } else {
+            file.persist_noclobber(path)?
+        };
         File::open(folder(path))?.sync_all()?;
         Ok(bytes)
     };
