@@ -10,18 +10,21 @@
 //!
 //! What an answer follows from is in the key: the command line, the bytes of the program and of each file or folder that an argument or
 //! `files` names, and the values of the variables that `environment` names. Of the other variables a program gets `PATH`, `HOME`, `USER`,
-//! `LOGNAME` and `TMPDIR` alone, and `LANG`, `LC_ALL`, `PYTHONHASHSEED`, `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS` and `MKL_NUM_THREADS`
-//! with fixed values. No shell is between. What a program imports from elsewhere, or fetches, is not known: a file of `files` can say it.
+//! `LOGNAME` and `TMPDIR` alone, and `LANG`, `LC_ALL`, `PYTHONHASHSEED`, `PYTHONUNBUFFERED`, `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS` and
+//! `MKL_NUM_THREADS` with fixed values. No shell is between. What a program imports from elsewhere, or fetches, is not known: a file of
+//! `files` can say it, such as a lock file.
 
 mod content;
 mod frames;
+mod lines;
 mod process;
 mod rows;
+mod system;
 mod types;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,23 +53,24 @@ const PATIENCE_SECONDS: u64 = 600;
 #[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The program and its arguments, a text each, run in the pipeline file's folder without a shell. The bytes of the program, and of
-    /// each file or folder that an argument names, are part of the key.
+    /// The program and its arguments, a text each, run in the pipeline file's folder without a shell. With `input` (or `inputs = { rows = … }`,
+    /// or `images` for encoded bytes) it answers each batch by one of as many rows; with `inputs = { table = … }` it reads all rows before its
+    /// table is taken; without an input it is a source. Its bytes, and those of each file or folder that an argument names, are part of the key.
     command: Vec<String>,
-    /// The columns that the program writes, `{ name = "type", … }`: bool, int8 to int64, uint8 to uint64, float16 to float64, utf8, binary;
-    /// `float32[128]` and `uint8[64,64,3]` are arrays, and `utf8?` may be null.
+    /// The columns that the program writes, `{ name = "type", … }`: bool, int8 to int64, uint8 to uint64, float16 to float64, utf8,
+    /// binary; `float32[128]` and `uint8[64,64,3]` are arrays, and `utf8?` may be null.
     columns: BTreeMap<String, String>,
     /// The columns of the input that the program gets. Default: all but `image_id`; of a `table`, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<Vec<String>>,
     /// Columns of the input that the table has as well, untouched, such as labels; not of a `table`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     hand_on: Vec<String>,
     /// Further files and folders that the program uses, such as what it imports. Their bytes are part of the key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     files: Vec<PathBuf>,
     /// Variables that the program gets: `NAME` as it is set here, `NAME=value` with that value. Their values are part of the key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     environment: Vec<String>,
     /// What happens to a row that has an `error` in place of an answer, or whose file cannot be read.
     #[serde(default)]
@@ -99,7 +103,7 @@ fn has_content(field: &Field) -> bool {
 
 impl Config {
     /// What is wrong with it, whatever the stage reads.
-    fn faults(&self) -> Vec<BindError> {
+    fn faults(&self, base: &Path) -> Vec<BindError> {
         let mut faults = Vec::new();
         if self.columns.is_empty() {
             faults.push(
@@ -125,6 +129,12 @@ impl Config {
         }
         for (at, file) in self.files.iter().enumerate().filter(|(_, file)| file.as_os_str().is_empty()) {
             faults.push(BindError::key(&format!("files[{at}]"), format!("{file:?} names no file")));
+        }
+        for (at, file) in
+            self.files.iter().enumerate().filter(|(_, file)| !file.as_os_str().is_empty() && !base.join(file).exists())
+        {
+            let error = BindError::key(&format!("files[{at}]"), format!("`{}` does not exist", file.display()));
+            faults.push(error.help("a relative path starts from the pipeline file's folder"));
         }
         faults
     }
@@ -196,7 +206,7 @@ hand_on = ["label"]
     type Config = Config;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = config.faults();
+        let mut faults = config.faults(inputs.base);
         let given: Vec<&'static str> =
             [ROWS, IMAGES, TABLE].into_iter().filter(|name| inputs.inputs.get(name).is_some()).collect();
         if let [_, second, ..] = given[..] {

@@ -3,19 +3,18 @@
 //! One thread serves all three: while it writes to the program, it reads what the program answers, so that neither waits for a full pipe for
 //! ever. The program is the head of a process group of its own, which is ended as a whole, and by Linux with the thread that started it.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write as _};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::content::Content;
 use super::frames::{Came, Frames};
+use super::lines::Lines;
+use super::system::{die_with_parent, groups, has_ended, how, prepare, ready};
 use crate::operator::RunError;
 
-/// How many bytes a pipe is asked to hold, which is the most that Linux gives everybody.
-const PIPE_BYTES: i32 = 1 << 20;
 /// How often a waiting thread looks up.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a program may take to end once its streams are over.
@@ -24,16 +23,15 @@ const GRACE: Duration = Duration::from_secs(2);
 const LONG_GRACE: Duration = Duration::from_secs(60);
 /// Variables that a program gets as this process has them. They say where things are, not what is to be done.
 const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
-/// Variables that every program gets, whoever runs it: texts are UTF-8, numbers have points, and Python's sets one order.
-const FIXED: [(&str, &str); 3] = [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("PYTHONHASHSEED", "0")];
+/// Variables that every program gets, whoever runs it: texts are UTF-8, numbers have points, Python's sets have one order,
+/// and what Python writes of an answer does not wait for more.
+const FIXED: [(&str, &str); 4] =
+    [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("PYTHONHASHSEED", "0"), ("PYTHONUNBUFFERED", "1")];
 /// How many threads libraries of numbers start.
 const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"];
-/// Lines of stderr that are shown of a program that failed.
-const LAST_LINES: usize = 20;
-/// The longest line of stderr that is kept.
-const LINE_BYTES: usize = 500;
-/// Lines of stderr that may wait to be told.
-const WAITING_LINES: usize = 200;
+/// What a program that is waited for may lack.
+const ANSWERS: &str = ": it is to answer a batch, and flush its stdout, before it waits for the next (`inputs = { table = … }` is for a \
+                       program that reads all rows first)";
 
 /// How a program is run.
 #[derive(Debug, Clone)]
@@ -173,7 +171,8 @@ impl Program {
         if let Some(patience) = self.patience.filter(|patience| self.moved.elapsed() > *patience) {
             let seconds = patience.as_secs();
             let what = if bytes.is_empty() { "has written nothing" } else { "has read nothing of its input" };
-            return Err(self.fail(&format!("{what} for {seconds} s (`timeout_seconds`) and was ended")));
+            let hint = if bytes.is_empty() && self.input.is_some() { ANSWERS } else { "" };
+            return Err(self.fail(&format!("{what} for {seconds} s (`timeout_seconds`) and was ended{hint}")));
         }
         Ok(Round::Wrote(0))
     }
@@ -252,7 +251,7 @@ impl Program {
         self.input = None;
         match self.wait(LONG_GRACE) {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(self.told(&format!("{} after its last row", how(status)))),
+            Some(status) => Err(self.told(&how(status))),
             None => {
                 Err(self
                     .fail(&format!("has closed its stdout, did not end within {} s, and was ended", LONG_GRACE.as_secs())))
@@ -335,170 +334,7 @@ impl Drop for Program {
     }
 }
 
-/// The groups of programs that run. An interrupted run ends without waiting for its workers, and what programs have started themselves
-/// ends with it all the same.
-mod groups {
-    use std::collections::BTreeSet;
-    use std::sync::{Mutex, Once, PoisonError};
-
-    static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-    pub fn add(group: u32) {
-        static FIRST: Once = Once::new();
-        // SAFETY: the function lives as long as the process.
-        FIRST.call_once(|| {
-            let _ = unsafe { libc::atexit(end_all) };
-        });
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
-    }
-
-    pub fn remove(group: u32) {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
-    }
-
-    extern "C" fn end_all() {
-        // A thread that holds the lock at this very moment starts or ends a program, and does not live to see more.
-        let Ok(running) = RUNNING.try_lock() else { return };
-        for &group in running.iter() {
-            // SAFETY: a group is in the list until its head is waited for, so that the number is its own.
-            unsafe { libc::kill(-(group as i32), libc::SIGKILL) };
-        }
-    }
-}
-
 /// Whether to try again.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// Has Linux kill the program when the thread that starts it is gone, so that not even a killed process leaves it behind.
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    let parent = std::process::id() as i32;
-    let ask = move || {
-        // SAFETY: both calls are allowed between fork and exec, and touch no memory.
-        let (asked, is_orphan) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid() != parent) };
-        match (asked, is_orphan) {
-            (0, false) => Ok(()),
-            (0, true) => Err(std::io::Error::from(ErrorKind::NotConnected)),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(ask) };
-}
-
-/// Elsewhere it sees the end of its input.
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
-
-/// Has a pipe's end on our side never block, and the pipe hold more.
-fn prepare(pipe: RawFd) -> std::io::Result<()> {
-    // SAFETY: the descriptor is open, and the calls touch no memory.
-    unsafe {
-        let flags = libc::fcntl(pipe, libc::F_GETFL);
-        if flags < 0 || libc::fcntl(pipe, libc::F_SETFL, flags | libc::O_NONBLOCK) < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // A system that refuses gives its usual size.
-        #[cfg(target_os = "linux")]
-        libc::fcntl(pipe, libc::F_SETPIPE_SZ, PIPE_BYTES);
-    }
-    Ok(())
-}
-
-/// Waits until one of some pipes is ready for what is asked of it, or has an end; none of them may be.
-fn ready<const N: usize>(asked: [(Option<RawFd>, i16); N], wait: Duration) -> std::io::Result<[bool; N]> {
-    // A negative descriptor is passed over.
-    let mut pipes = asked.map(|(pipe, events)| libc::pollfd { fd: pipe.unwrap_or(-1), events, revents: 0 });
-    // SAFETY: the array is of that length.
-    let found = unsafe { libc::poll(pipes.as_mut_ptr(), N as libc::nfds_t, wait.as_millis() as i32) };
-    if found < 0 {
-        let error = std::io::Error::last_os_error();
-        return if error.kind() == ErrorKind::Interrupted { Ok([false; N]) } else { Err(error) };
-    }
-    Ok(pipes.map(|pipe| pipe.revents != 0))
-}
-
-/// Whether a child has ended, without waiting for it: its number stays its own.
-fn has_ended(child: &Child) -> bool {
-    // SAFETY: all zeros are a value of the structure, which the system fills.
-    unsafe {
-        let mut about: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        libc::waitid(libc::P_PID, child.id(), &raw mut about, options) != 0 || about.si_pid() != 0
-    }
-}
-
-/// How a program ended.
-fn how(status: ExitStatus) -> String {
-    const NAMES: [(i32, &str); 8] = [
-        (libc::SIGABRT, "SIGABRT"),
-        (libc::SIGBUS, "SIGBUS"),
-        (libc::SIGFPE, "SIGFPE"),
-        (libc::SIGILL, "SIGILL"),
-        (libc::SIGINT, "SIGINT"),
-        (libc::SIGKILL, "SIGKILL: somebody, or a system without memory, killed it"),
-        (libc::SIGSEGV, "SIGSEGV"),
-        (libc::SIGTERM, "SIGTERM"),
-    ];
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit status {code}"),
-        (None, Some(signal)) => {
-            let name = NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| format!(" ({name})"));
-            format!("was ended by signal {signal}{}", name.unwrap_or_default())
-        }
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-/// What a program writes to stderr, line by line.
-#[derive(Default)]
-struct Lines {
-    /// The line that is not ended yet.
-    open: Vec<u8>,
-    last: VecDeque<String>,
-    waiting: Vec<String>,
-    /// Lines for which there was no place.
-    lost: usize,
-}
-
-impl Lines {
-    fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            match byte {
-                // A bar that is drawn again and again ends its line by a return.
-                b'\n' | b'\r' => self.end_line(),
-                _ if self.open.len() < LINE_BYTES => self.open.push(byte),
-                _ => {}
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.open)).into_owned();
-        if self.last.len() == LAST_LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(line.clone());
-        if self.waiting.len() < WAITING_LINES { self.waiting.push(line) } else { self.lost += 1 }
-    }
-
-    fn take(&mut self) -> Vec<String> {
-        let lost = std::mem::take(&mut self.lost);
-        let mut lines = std::mem::take(&mut self.waiting);
-        if lost > 0 {
-            lines.push(format!("({lost} more lines)"));
-        }
-        lines
-    }
-
-    /// The last lines, each on one of its own.
-    fn last(&mut self) -> String {
-        self.end_line();
-        self.last.iter().map(|line| format!("\n    {line}")).collect()
-    }
 }

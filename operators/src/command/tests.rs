@@ -1,6 +1,5 @@
 //! Programs that do what they should, and all kinds of others. None needs more than what every system has.
 
-use std::path::Path;
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
@@ -10,9 +9,11 @@ use tempfile::TempDir;
 use tessera_schemas::features;
 
 use super::*;
-use crate::operator::{At, Inputs, Scope};
-use crate::spec::{Of, Spec};
-use crate::trial::{self, Memory, Record};
+use crate::operator::{Inputs, Scope};
+use crate::trial;
+
+mod keys;
+mod whole;
 
 /// Three rows with a vector, a number and a text.
 fn table() -> RecordBatch {
@@ -161,7 +162,9 @@ fn programs_that_misbehave_are_named_with_what_they_said() {
     told("kill -11 $$", &format!("was ended by signal 11 (SIGSEGV) before it had answered a batch; {none}"));
     let stderr = "print to stderr instead (in Python, `print(…, file=sys.stderr)`)";
     told("echo hello", &format!("wrote `hello` to stdout, where an Arrow stream is to come; {stderr}; {none}"));
-    told("sleep 100", &format!("has written nothing for 1 s (`timeout_seconds`) and was ended; {none}"));
+    let hint = "it is to answer a batch, and flush its stdout, before it waits for the next (`inputs = { table = … }` is for a \
+                program that reads all rows first)";
+    told("sleep 100", &format!("has written nothing for 1 s (`timeout_seconds`) and was ended: {hint}; {none}"));
     told("exec >&-; sleep 100", &format!("closed its stdout before it had answered a batch; {none}"));
     told("head -c 300", &format!("ended with exit status 0 in the middle of a message of its stream; {none}"));
     let all = "ended its stream before it had answered all batches: it is to write one for each that it reads";
@@ -247,76 +250,11 @@ fn a_program_gets_the_variables_that_are_told_and_no_others() {
     let told = message(config);
     let names: Vec<&str> = told.lines().skip(1).filter_map(|line| Some(line.trim().split_once('=')?.0)).collect();
     let shells = ["PWD", "OLDPWD", "SHLVL", "_"];
-    let known = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LC_ALL", "PYTHONHASHSEED", "COLOUR"];
+    let known =
+        ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LC_ALL", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "COLOUR"];
     let is_known = |name: &&str| known.contains(name) || shells.contains(name) || name.ends_with("_NUM_THREADS");
     assert!(names.iter().all(is_known) && names.contains(&"PATH"), "{names:?}");
     assert!(told.contains("COLOUR=dark red") && told.contains("LC_ALL=de") && told.contains("OMP_NUM_THREADS=1"), "{told}");
-}
-
-/// Runs a stage that reads the table, or none.
-fn whole(config: Value, input: Option<&'static str>) -> Result<Record, RunError> {
-    let context = Context { seed: 0, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = bind(config, input).unwrap().kernel(&context)? else { panic!("a whole kernel") };
-    let mut record = Record::default();
-    let tables =
-        Memory(input.map(|name| (name, vec![table(), table().slice(0, 0), table().slice(0, 1)])).into_iter().collect());
-    kernel.run(&tables, &mut record).map(|()| record)
-}
-
-#[test]
-fn a_whole_table_goes_through() {
-    let config = json!({ "command": ["cat"], "reads": ["n"], "columns": { "n": "int32" } });
-    let record = whole(config, Some(TABLE)).unwrap();
-    let rows: usize = record.batches.iter().map(RecordBatch::num_rows).sum();
-    assert_eq!((rows, record.batches[0].clone()), (4, table().project(&[2]).unwrap()));
-    assert_eq!(record.progress.last(), Some(&(4, 4)));
-    // `cat` reads nothing more than this, and that is its right.
-    let folder = tempfile::tempdir().unwrap();
-    let mut writer = StreamWriter::try_new(Vec::new(), &numbers(&[]).schema()).unwrap();
-    writer.write(&numbers(&[Some(5)])).unwrap();
-    std::fs::write(folder.path().join("answer"), writer.into_inner().unwrap()).unwrap();
-    let file = folder.path().join("answer").display().to_string();
-    for input in [Some(TABLE), None] {
-        let record = whole(json!({ "command": ["cat", file], "columns": { "n": "int32" } }), input).unwrap();
-        assert_eq!(record.batches, [numbers(&[Some(5)]).project(&[0]).map(|rows| declared(&rows)).unwrap()]);
-    }
-}
-
-/// The rows with columns that are not null.
-fn declared(rows: &RecordBatch) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable([("n", rows.column(0).clone(), false)]).unwrap()
-}
-
-#[test]
-fn a_table_that_is_not_whole_is_refused() {
-    let told = |config: Value| {
-        let told = whole(config, Some(TABLE)).map(|record| record.batches.len()).unwrap_err().to_string();
-        told.rsplit_once("` ").map_or(told.clone(), |(_, what)| what.to_owned()).replace("; it wrote nothing to stderr", "")
-    };
-    let folder = saved(&[numbers(&[Some(5)])]);
-    let file = folder.path().join("answer").display().to_string();
-    let open = whole(json!({ "command": ["cat", file], "columns": { "n": "int32" } }), Some(TABLE)).map(|_| ()).unwrap_err();
-    assert!(
-        open.to_string().contains("` has not ended its stream, and rows may be missing: close the writer (`with"),
-        "{open}"
-    );
-    let config = |script: &str| json!({ "command": shell(script), "reads": ["n", "image_id"], "columns": { "image_id": "utf8", "n": "int32" } });
-    assert_eq!(told(config("cat; exit 2")), "ended with exit status 2 after its last row");
-    let twice = whole(config("cat"), Some(TABLE)).map(|_| ()).unwrap_err().to_string();
-    assert!(twice.contains("` wrote a wrong row, number 3: the image_id `a` occurs for the second time"), "{twice}");
-    let trailing =
-        whole(config("head -c 0; exec sh -c 'cat answer 2>/dev/null; echo 3 rows'"), Some(TABLE)).map(|_| ()).unwrap_err();
-    assert!(trailing.to_string().contains("` wrote `3 rows` to stdout, where an Arrow stream is to come"), "{trailing}");
-}
-
-#[test]
-fn a_stopped_run_stops_its_program() {
-    let context = Context { seed: 0, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
-    let config = json!({ "command": ["sleep", "1000"], "columns": { "n": "int32" } });
-    let Kernel::Whole(kernel) = bind(config, None).unwrap().kernel(&context).unwrap() else { panic!("a whole kernel") };
-    let (start, mut record) = (Instant::now(), Record { cancel: true, ..Record::default() });
-    let error = kernel.run(&Memory(Default::default()), &mut record).unwrap_err();
-    assert!(matches!(error, RunError::Cancelled) && start.elapsed().as_secs() < 10, "{error}");
 }
 
 #[test]
@@ -327,97 +265,4 @@ fn files_that_change_meanwhile_are_found() {
     let script = format!("echo 2 > {}; exec cat", file.display());
     let config = json!({ "command": shell(&script), "reads": ["n"], "columns": { "n": "int32" }, "files": [file.display().to_string()] });
     assert_eq!(message(config), format!("{} changed while the stage ran; run again", file.display()));
-}
-
-#[test]
-fn the_key_has_what_an_answer_follows_from() {
-    let spec = Of::<Command>::new();
-    let key = |config: Value| {
-        let Value::Object(keys) = config else { panic!("an object") };
-        let inputs = Inputs([(ROWS.to_owned(), table().schema())].into_iter().collect());
-        let planner = crate::trial::NoQueries;
-        let files = tessera_datasets::local::LocalFiles;
-        let bound =
-            spec.bind(keys, &Binding { inputs: &inputs, base: Path::new(""), planner: &planner, files: &files }).unwrap();
-        (Value::Object(bound.config().clone()).to_string(), bound.content().unwrap())
-    };
-    let config = json!({ "command": ["cat"], "columns": { "n": "int32" } });
-    let with = |name: &str, value: Value| {
-        let mut config = config.clone();
-        config[name] = value;
-        key(config)
-    };
-    let plain = key(config.clone());
-    for (name, value) in [("processes", json!(1)), ("timeout_seconds", json!(9)), ("on_error", json!("drop"))] {
-        assert_eq!(with(name, value), plain, "{name}");
-    }
-    let others = [
-        ("command", json!(["cat", "-u"])),
-        ("command", json!(["tac"])),
-        ("columns", json!({ "n": "int32?" })),
-        ("reads", json!(["n"])),
-        ("files", json!(["src/command.rs"])),
-        ("environment", json!(["HOME"])),
-        ("environment", json!(["A=1"])),
-        ("hand_on", json!(["error"])),
-    ];
-    let mut all: std::collections::BTreeSet<_> = others.into_iter().map(|(name, value)| with(name, value)).collect();
-    all.insert(plain);
-    assert_eq!(all.len(), 9);
-}
-
-#[test]
-fn faults_are_named() {
-    let faults = |config: Value, input: Option<&'static str>| -> Vec<(At, String)> {
-        let errors = bind(config, input).map(|_| ()).unwrap_err();
-        errors.into_iter().map(|error| (error.at, error.message)).collect()
-    };
-    let at = |key: &str| At::Key(key.to_owned());
-    let found = faults(
-        json!({
-            "command": ["no-such-program"], "columns": { "angle": "float", "image_id": "utf8", "n": "int32" }, "reads": ["pixels", "n", "n"],
-            "hand_on": ["n", "image_id"], "environment": ["=1"], "processes": 0, "timeout_seconds": 0, "files": [""],
-        }),
-        Some(ROWS),
-    );
-    let places: Vec<&At> = found.iter().map(|(at, _)| at).collect();
-    let expected = [
-        at("processes"),
-        at("timeout_seconds"),
-        at("environment[0]"),
-        at("files[0]"),
-        at("columns.angle"),
-        at("reads[0]"),
-        at("reads[2]"),
-        at("hand_on[0]"),
-        at("hand_on[1]"),
-        at("columns.image_id"),
-        at("command"),
-    ];
-    assert_eq!(places, expected.iter().collect::<Vec<_>>(), "{found:?}");
-    assert_eq!(found[5].1, "the input has no column `pixels`");
-    assert_eq!(found[10].1, "the program `no-such-program` is in no folder of PATH");
-    let one = |config: Value, input: Option<&'static str>| {
-        let mut found = faults(config, input);
-        assert_eq!(found.len(), 1, "{found:?}");
-        found.pop().unwrap()
-    };
-    assert_eq!(
-        one(json!({ "command": [], "columns": { "n": "int8" } }), None),
-        (at("command"), "there is no program to run".to_owned())
-    );
-    assert_eq!(
-        one(json!({ "command": ["cat"], "columns": {} }), None),
-        (at("columns"), "the program writes no column".to_owned())
-    );
-    let id = json!({ "command": ["cat"], "columns": { "image_id": "int32" } });
-    assert_eq!(one(id, Some(TABLE)), (at("columns.image_id"), "`image_id` names a row, and its type is utf8".to_owned()));
-    let handed = json!({ "command": ["cat"], "columns": { "n": "int32" }, "hand_on": ["error"] });
-    assert_eq!(one(handed, Some(TABLE)).1, "only rows that are made one of one have something to hand on");
-    let both: Result<Command, _> = trial::bind(
-        json!({ "command": ["cat"], "columns": { "n": "int32" } }),
-        &[(ROWS, table().schema()), (TABLE, table().schema())],
-    );
-    let error = both.map(|_| ()).unwrap_err().remove(0);
-    assert_eq!((error.at, error.message.as_str()), (At::Input(TABLE.to_owned()), "a program reads one input"));
 }
