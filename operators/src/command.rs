@@ -320,5 +320,10 @@ hand_on = ["label"]
     }
 }
 
+/// Ends all programs that run, and what they have started.
+pub fn end_programs() {
+    system::groups::end_all();
+}
+
 #[cfg(test)]
 mod tests;

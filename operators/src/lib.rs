@@ -63,6 +63,11 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<torch::weights::Weights>::new(),
 ];
 
+/// Ends what operators have started beside this process. Whoever ends the process without waiting for its threads calls it before.
+pub fn leave() {
+    command::end_programs();
+}
+
 /// The operator of that name.
 pub fn find(name: &str) -> Option<&'static dyn Spec> {
     OPERATORS.iter().copied().find(|operator| operator.name() == name)

@@ -13,16 +13,11 @@ const PIPE_BYTES: i32 = 1 << 20;
 /// ends with it all the same.
 pub mod groups {
     use std::collections::BTreeSet;
-    use std::sync::{Mutex, Once, PoisonError};
+    use std::sync::{Mutex, PoisonError};
 
     static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
     pub fn add(group: u32) {
-        static FIRST: Once = Once::new();
-        // SAFETY: the function lives as long as the process.
-        FIRST.call_once(|| {
-            let _ = unsafe { libc::atexit(end_all) };
-        });
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
     }
 
@@ -30,7 +25,7 @@ pub mod groups {
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
     }
 
-    extern "C" fn end_all() {
+    pub fn end_all() {
         // A thread that holds the lock at this very moment starts or ends a program, and does not live to see more.
         let Ok(running) = RUNNING.try_lock() else { return };
         for &group in running.iter() {
