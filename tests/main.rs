@@ -27,10 +27,13 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+#[path = "../operators/src/tensor_file/made.rs"]
+mod made;
 mod making;
 mod masks;
 mod memory;
 mod models;
+mod mutations;
 mod pictures;
 mod pseudo_labels;
 mod recovery;
