@@ -194,6 +194,14 @@ mod tests {
     fn a_missing_key_is_named_once() {
         assert_eq!(faults("{}"), [(At::Stage, "missing field `k`".to_owned())]);
         assert_eq!(faults(r#"{"k": "many"}"#).len(), 1);
+        #[derive(Debug, Deserialize)]
+        struct Listed {
+            #[serde(rename = "words")]
+            _words: Vec<String>,
+        }
+        let Value::Object(keys) = serde_json::json!({ "words": ["a", 3] }) else { unreachable!() };
+        let errors = parse::<Listed>(keys, &[]).unwrap_err();
+        assert_eq!(errors.iter().map(|error| &error.at).collect::<Vec<_>>(), [&At::Key("words[1]".into())]);
     }
 
     #[test]

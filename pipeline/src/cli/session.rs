@@ -227,6 +227,7 @@ impl Session {
 
 /// Ends the process at once: a query that does not end by itself is not waited for, and neither is what libraries do at the end.
 pub fn leave(code: i32) -> ! {
+    tessera_operators::leave();
     // SAFETY: nothing of this process runs on.
     unsafe { libc::_exit(code) }
 }

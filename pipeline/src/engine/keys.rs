@@ -33,6 +33,7 @@ pub fn of_stage(catalog: &Catalog, node: usize, columns: impl Fn(usize) -> Optio
         let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
         files.push(key::short(&blake3::hash(&bytes)));
     }
+    files.extend(stage.content().map_err(|error| catalog.failed(node, error))?);
     Ok(parts(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
 }
 
