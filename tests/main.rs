@@ -35,6 +35,7 @@ mod masks;
 mod memory;
 mod models;
 mod mutations;
+mod pages;
 mod pictures;
 mod pseudo_labels;
 mod recovery;

@@ -5,5 +5,6 @@ pub mod export;
 pub mod means;
 pub mod meanwhile;
 pub mod news;
+pub mod page;
 pub mod show;
 pub mod sql;
