@@ -28,7 +28,7 @@ pub enum Format {
     Folder,
     /// A text file or a table of the paths of images.
     List,
-    /// Tars of images and what belongs to each, as WebDataset has them; or of a folder of images.
+    /// Tars of images and of the files that belong to each, as WebDataset writes them; or a folder of images in tars.
     #[serde(rename = "webdataset")]
     WebDataset,
     /// Images in a column of Parquet files, as Hugging Face's `datasets` writes them.
@@ -45,7 +45,7 @@ pub enum Format {
     Coco,
     /// A text file of boxes an image, as YOLO reads them.
     Yolo,
-    /// ImageNet's folders of classes, and what they are called.
+    /// ImageNet's folders of classes, with a file of the classes' names.
     #[serde(rename = "imagenet")]
     ImageNet,
     /// CIFAR-10's and CIFAR-100's files, binary or for Python.

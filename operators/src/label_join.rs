@@ -32,14 +32,14 @@ pub struct Config {
     /// The column, in both tables, by which rows find their label.
     #[serde(default = "on")]
     on: String,
-    /// The columns that are taken of `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table says
-    /// of files (`width` and so on).
+    /// The columns that are taken from `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table
+    /// says of files (`width` and so on).
     #[serde(default)]
     columns: Option<Vec<String>>,
     /// What happens to a row that `labels` has nothing for.
     #[serde(default)]
     unmatched: Unmatched,
-    /// Whether it is fine that no row finds a label. If it is not, the run fails: names are probably written in two ways.
+    /// Whether a run may go on when no row finds a label. Otherwise it fails, for names are then probably written in two ways.
     #[serde(default)]
     allow_no_match: bool,
 }
@@ -77,7 +77,7 @@ impl Operator for LabelJoin {
     const NAME: &'static str = "label_join";
     const SUMMARY: &'static str = "rows of a table, with the labels that another table has for them";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("each of images", "as it is"), ("each of columns", "from `labels`; null where it has nothing for the row")];
+        &[("each of images", "as it is"), ("each of columns", "from `labels`; null where `labels` has nothing for the row")];
     const EXAMPLE: &'static str = r#"
 [stage.labelled]
 op = "label_join"

@@ -44,20 +44,21 @@ pub struct Config {
     /// One layer's name, or a list of names. Required with weights; a TorchScript model has none.
     #[serde(default)]
     layer: Option<Layers>,
-    /// Pools each feature map to so many values a side of the result (not of the kernel); with 0, not at all.
+    /// The side of the pooled maps: each feature map, whatever its size, becomes `pool` x `pool` values. (It is not the side of the
+    /// pooling kernel.) With 0, maps are not pooled.
     #[serde(default)]
     pool: usize,
-    /// In place of `pool`: pools each layer's maps to as many values a side as leave its feature no more than that many. The paper's
-    /// probes are of maps of under 9,000 (tables 4 and 6). Default: no end.
+    /// In place of `pool`: the most values of a layer's feature. The maps of each layer are pooled to the largest side at which
+    /// channels x side x side is no more. (The paper probes features of under 9,000 values, tables 4 and 6.) Default: no limit.
     #[serde(default)]
     values: Option<usize>,
-    /// How it is pooled.
+    /// What is taken of the values that are pooled to one.
     #[serde(default)]
     pooling: Pooling,
     /// The mean to normalise images with: red, green, blue, in 0..1. Default: what the weights' table says.
     #[serde(default)]
     mean: Option<[f32; 3]>,
-    /// The standard deviation of the same. Default: what the weights' table says.
+    /// The standard deviation to normalise images with. Default: what the weights' table says.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
     /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor, or several. Default: none.
@@ -75,14 +76,14 @@ pub struct Config {
     device: Device,
 }
 
-/// How a feature map is pooled.
+/// What is taken of the values that are pooled to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// To maxima.
+    /// Their maximum.
     #[default]
     Max,
-    /// To means.
+    /// Their mean.
     Avg,
 }
 
@@ -119,7 +120,10 @@ impl Operator for Infer {
     const SUMMARY: &'static str = "a network's features of images";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", ""),
-        ("feature", "the layer's values after its ReLU, channel by channel; of a list of layers a column each, by its name"),
+        (
+            "feature",
+            "the layer's values after its ReLU, channel by channel; a list of layers makes a column for each, with the layer's name",
+        ),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.features]

@@ -38,20 +38,22 @@ pub struct Config {
     /// that has matrices or kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// The network whose tensors these are. Default: what the file says, as `tessera export` writes it; else `infer` must say it.
+    /// The network whose tensors these are. Default: the one that the file names, as `tessera export` writes it; if it names none,
+    /// `infer` must.
     #[serde(default)]
     network: Option<Name>,
-    /// Of random weights: how many classes the network names. Default: none, and it has those layers only that `infer` knows.
+    /// Of random weights: how many classes the network's last layer has. Default: the network has only the layers that `infer` knows.
     #[serde(default)]
     classes: Option<usize>,
-    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: what the file says, else not said.
+    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: what the file says, if it says something.
     #[serde(default)]
     mean: Option<[f32; 3]>,
-    /// The standard deviation of the same. Default: not said.
+    /// The standard deviation that images were normalised with. Default: what the file says, if it says something.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
-    /// In place of `mean` and `deviation`: `tile` or `tile-channel`, each image by its own mean and deviation, or `none`. Default: what
-    /// the file says, else not said.
+    /// In place of `mean` and `deviation`. With `tile`, an image is normalised by the mean and the deviation of its own values, as each
+    /// tile of a puzzle is; with `tile-channel`, each of its channels by its own; with `none`, images stay as they are. Default: what
+    /// the file says, if it says something.
     #[serde(default)]
     normalisation: Option<String>,
 }
