@@ -45,11 +45,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether it is in halves; none: as it looks, and in a
-    /// bucket it is not.
+    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether its folders are halves of the data set;
+    /// with `None` their names decide, and in a bucket they are not.
     ///
-    /// # Errors
-    /// It cannot be read, or a table beside the images is none.
+    /// # Errors It cannot be read, or a file beside the images that should be a table is not one.
     pub fn open(files: &dyn Files, root: &Path, naming: Naming, splits: Option<bool>) -> Result<Self, Error> {
         // A bucket is asked when it is listed: until then its folders are what they are said to be.
         let top = if as_url(root).is_some() { Top::default() } else { Top::of(files, root)? };

@@ -59,7 +59,7 @@ pub enum Format {
 pub struct Options {
     /// What paths say of images.
     pub naming: naming::Naming,
-    /// Whether a folder's folders are halves; none: as they are called.
+    /// Whether a folder's folders are halves of the data set; with `None` their names decide.
     pub splits: Option<bool>,
     /// The column of images, or of their paths.
     pub column: Option<String>,
@@ -161,8 +161,7 @@ impl Format {
 
     /// Opens a data set of the format.
     ///
-    /// # Errors
-    /// It is none of it; the message says what it lacks.
+    /// # Errors The data set is not of this format; the message says what it lacks.
     pub fn open(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
         let Some(folder) = &options.masks else { return self.open_images(files, path, options) };
         let opened = self.open_images(&Hiding::new(files, path.join(folder)), path, options)?;

@@ -14,7 +14,7 @@ pub struct Header {
     pub format: Option<&'static str>,
     /// Pixels a row, if that is known and not 0.
     pub width: Option<u32>,
-    /// Rows, likewise.
+    /// Rows of pixels, as they are stored.
     pub height: Option<u32>,
 }
 

@@ -109,7 +109,7 @@ pub struct Listed {
     pub files: Vec<Entry>,
     /// What cannot be listed, by path.
     pub left_out: Vec<LeftOut>,
-    /// How many files of each ending, in small letters, are none of the data set's.
+    /// How many files that are not part of the data set there are, by their ending in lower case.
     pub aside: BTreeMap<Box<str>, u64>,
 }
 

@@ -57,7 +57,7 @@ pub struct Reading {
     pub datasets: Datasets,
     /// What CSV files do not say.
     pub csv: CsvOptions,
-    /// Which rows of all files; none: all.
+    /// Which rows of all files are read; `None` for all.
     pub rows: Option<RowRange>,
     /// Threads that inflate what is compressed; of 0, as of 1, there are none beside the caller's.
     pub threads: usize,

@@ -64,7 +64,7 @@ fn on() -> String {
 /// The bound operator.
 pub struct LabelJoin {
     on: String,
-    /// Of `labels`.
+    /// The columns that are taken from `labels`.
     columns: Vec<String>,
     unmatched: Unmatched,
     allow_no_match: bool,

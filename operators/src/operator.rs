@@ -82,9 +82,9 @@ pub trait Operator: Sized + Send + Sync + 'static {
         None
     }
 
-    /// What of the table that its stage published last it starts from, such as `"centroids"`; none (the default): it always starts
-    /// afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would be another
-    /// key's start, and no run would ever rest: the manifest names it.
+    /// What it takes of the table that its stage published last, such as `"centroids"`, to start from; `None`, the default, if it
+    /// always starts afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would
+    /// be another key's start, and no run would ever rest: the manifest names it.
     fn goes_on_from(&self) -> Option<&'static str> {
         None
     }

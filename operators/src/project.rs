@@ -136,7 +136,7 @@ whiten = true
 
 struct Projector {
     operator: Project,
-    /// All workers', made by the first.
+    /// The components of all workers; the first worker makes them.
     directions: OnceLock<Arc<Directions>>,
 }
 

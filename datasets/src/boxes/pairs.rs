@@ -29,10 +29,9 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// Checks that each label file is about one image; `owner` says which file is about an image.
+/// Checks that each label file is about one image; `owner` names the label file of an image.
 ///
-/// # Errors
-/// One is about none, or about several. `wanted` says where the image of a label file would be.
+/// # Errors A label file is about no image, or about several. `wanted` says where the image of a label file would be.
 pub fn check<'a>(
     root: &Path,
     labels: impl IntoIterator<Item = &'a str>,

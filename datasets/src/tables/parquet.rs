@@ -81,7 +81,7 @@ fn counted<'a>(
     }))
 }
 
-/// The first rows of a column, up to that many; none if there are none. Reads little more than their pages.
+/// The first rows of a column, at most `rows`; `None` if the file has no rows. Reads little more than their pages.
 pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef>, Error> {
     let footer = footer(raw)?;
     let groups = footer.metadata().row_groups();

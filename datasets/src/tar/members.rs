@@ -45,7 +45,7 @@ pub enum Kind {
     File,
     /// It says that there is a folder.
     Folder,
-    /// It has none of its own, for this reason.
+    /// The member has no bytes of its own, for this reason.
     Odd(&'static str),
 }
 

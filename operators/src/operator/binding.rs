@@ -134,8 +134,7 @@ impl<T> Inputs<T> {
 
     /// A required input.
     ///
-    /// # Panics
-    /// There is none: the plan checks that before an operator sees its inputs.
+    /// # Panics The input is missing. The plan checks this before an operator sees its inputs, so it never happens.
     pub fn required(&self, name: &str) -> &T {
         self.get(name).unwrap_or_else(|| panic!("the plan lets no stage through without its input `{name}`"))
     }

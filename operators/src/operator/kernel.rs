@@ -75,7 +75,7 @@ pub trait Source: Send + Sync {
         Access::default()
     }
 
-    /// Of images: how many of the `rows` that were published last may be gone now that there are `rows_now`; none: any number.
+    /// For images: how many of the `rows` that were published last may be gone now that there are `rows_now`; `None` if any number may.
     fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
         let _ = (rows, rows_now);
         None

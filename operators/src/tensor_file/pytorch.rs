@@ -64,7 +64,7 @@ pub enum Fault {
     Object {
         /// Which class's.
         class: String,
-        /// Under which key; none if it is all there is.
+        /// The key that it lies under; `None` if the file has no other.
         key: Option<String>,
     },
     /// There are no tensors by name.

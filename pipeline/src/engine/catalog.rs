@@ -26,7 +26,7 @@ const PART_BYTES: usize = 2 << 20;
 /// A stage's table.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its snapshot; none for a view.
+    /// Its snapshot; `None` for a view.
     pub manifest: Option<Arc<Manifest>>,
     /// Its columns' fingerprints.
     pub columns: Columns,
@@ -40,7 +40,7 @@ pub struct Catalog {
     pub store: Store,
     /// What runs them.
     pub engine: Arc<Engine>,
-    /// How many files of a data set are looked at, where each makes a row; none: all.
+    /// How many files of a data set are looked at, where each file makes a row; `None` for all.
     pub limit: Option<usize>,
     tables: RwLock<Vec<Option<Table>>>,
     /// Stages whose snapshot cannot be read.
@@ -185,8 +185,7 @@ impl Catalog {
 
     /// A source stage's source.
     ///
-    /// # Errors
-    /// The stage is none, or its operator lacks something.
+    /// # Errors The stage is not a source, or its operator lacks something.
     pub fn source(&self, node: usize) -> Result<Arc<dyn Source>> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(source) = sources.get(&node) {
@@ -198,7 +197,7 @@ impl Catalog {
         Ok(source)
     }
 
-    /// The stage that a map reads row by row; none for what is no map.
+    /// The stage that a map reads row by row; `None` for a stage that is not a map.
     pub fn stream_of(&self, node: usize) -> Option<usize> {
         let edges = &self.plan.graph.nodes[node].edges;
         edges.iter().find(|edge| edge.port.kind == PortKind::Stream).map(|edge| edge.from)

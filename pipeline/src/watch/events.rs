@@ -67,7 +67,7 @@ pub enum Event {
         /// Rows of the part.
         rows: u64,
     },
-    /// What a stage counts goes on from there: what was done before took none of this run's time.
+    /// What a stage counts goes on from here: what was done before took no time of this run.
     GoesOn {
         /// Which.
         stage: String,

@@ -24,7 +24,7 @@ const LEAST: i32 = 149;
 /// Values with fewer bits than that above the unit are coarse: one in [`SHARE`] may be.
 const COARSE: i32 = 20;
 const SHARE: usize = 4096;
-/// Values with fewer bits than that are lost: none may be.
+/// A value that keeps fewer bits than this is lost, and no value may be lost.
 const LOST: i32 = 12;
 
 /// A row that joins or leaves a cluster.

@@ -24,7 +24,7 @@ impl Line {
         self.text[..self.cursor].iter().collect()
     }
 
-    /// Whether there is none.
+    /// Whether the line is empty.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }

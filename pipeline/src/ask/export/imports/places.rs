@@ -76,7 +76,7 @@ pub enum Places {
 }
 
 impl Places {
-    /// Those of a stage's table.
+    /// The places of the images of a stage's table.
     ///
     /// # Errors
     /// The table is of no images, or its rows do not say of which data set they are.
@@ -180,7 +180,7 @@ fn address(place: &Place, id: &str, path: &str, is_part: bool) -> Result<String>
     Ok(text.to_owned())
 }
 
-/// The folder that a path lies in; of a root, itself.
+/// The folder that a path lies in; a root itself for a root.
 pub fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }

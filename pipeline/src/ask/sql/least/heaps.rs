@@ -56,7 +56,7 @@ struct Held {
 }
 
 impl Heaps {
-    /// Of rows of that schema, none so far.
+    /// Holds no row yet; the rows that come have that schema.
     pub fn new(
         schema: &SchemaRef,
         groups: &[Arc<dyn PhysicalExpr>],
