@@ -115,7 +115,7 @@ impl Folder {
         let Some(first) = lacking.first() else { return Ok(()) };
         let more = lacking.len() - 1;
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Err(Error::format(self.root.join(about::NAME), format!("names the image `{first}`{more}, and there is none")))
+        Err(Error::format(self.root.join(about::NAME), format!("names the image `{first}`{more}, which is not there")))
     }
 }
 

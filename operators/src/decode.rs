@@ -88,7 +88,7 @@ pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
         errors.push(BindError::key("side", format!("side is {side}, and should be 1 to {MAX_SIDE} px")));
     }
     if max_megapixels == 0 {
-        errors.push(BindError::key("max_megapixels", "max_megapixels is 0, which no image satisfies"));
+        errors.push(BindError::key("max_megapixels", "max_megapixels is 0, so that every image is refused"));
     }
     errors
 }

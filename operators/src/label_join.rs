@@ -175,7 +175,7 @@ fn check_columns(columns: &[String], on: &str, labels: &SchemaRef) -> Vec<BindEr
         } else if name == on {
             errors.push(BindError::key(&key, format!("`{name}` is the key, which the table has anyway")));
         } else if IDENTITY.contains(&name.as_str()) {
-            let message = format!("`{name}` says which image a row is about, and no label can be called so");
+            let message = format!("`{name}` says which image a row is about, and a label cannot have that name");
             errors.push(BindError::key(&key, message).help("a `sql` stage can rename it"));
         } else if labels.field_with_name(name).is_err() {
             let message = format!("`{LABELS}` has no column `{name}`");
@@ -240,7 +240,7 @@ impl LabelJoin {
                  (SELECT count(*) AS n FROM {missing}) AS m WHERE i.n > 0 AND m.n = i.n",
                 none = text(&format!(" rows of `{IMAGES}` have a label, by {}: `", self.on)),
                 against = text("` against `"),
-                help = text("`; allow_no_match = true lets that be"),
+                help = text("`; allow_no_match = true permits it"),
             ));
         }
         if self.unmatched == Unmatched::Fail {
@@ -352,7 +352,7 @@ mod tests {
             (at("on"), "`labels` has no column `breeds`".to_owned()),
             (at("columns[1]"), "`labels` has no column `race`".to_owned()),
             (at("columns[2]"), "`label` is named twice".to_owned()),
-            (at("columns[3]"), "`source` says which image a row is about, and no label can be called so".to_owned()),
+            (at("columns[3]"), "`source` says which image a row is about, and a label cannot have that name".to_owned()),
             (at("columns[4]"), "`breeds` is the key, which the table has anyway".to_owned()),
         ];
         assert_eq!(found, expected);

@@ -17,7 +17,7 @@ impl<'a> Labels<'a> {
         let mut known = HashMap::new();
         for path in paths {
             if let Some(other) = known.insert(stem_of(path), path) {
-                return Err(Error::format(root.join(path), format!("{other} is about the same image: leave one of them")));
+                return Err(Error::format(root.join(path), format!("{other} is about the same image: remove one of them")));
             }
         }
         Ok(Self(known))

@@ -88,7 +88,7 @@ impl HeaderError {
             Self::Other(kind) => kind.to_weights(path),
             Self::Length { .. } => "fetch or write it anew: it was cut off on its way".to_owned(),
             Self::Malformed(_) => Kind::Unknown.to_weights(path),
-            Self::NoStates => "leave the key away".to_owned(),
+            Self::NoStates => "remove the key".to_owned(),
             Self::Pytorch(fault) => fault.help(path),
         }
     }

@@ -145,7 +145,7 @@ pool = 4
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = normalisation_faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
-            faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
+            faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("remove one of the two"));
         }
         let size = pixels::size(inputs.inputs.required(IMAGES))
             .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
@@ -156,7 +156,7 @@ pool = 4
         let bound = match (&config.model, weights) {
             (Some(_), Some(_)) => Err(vec![
                 BindError::key("model", "a TorchScript model has its own weights, and the stage has an input `weights`")
-                    .help("leave one of the two away"),
+                    .help("remove one of the two"),
             ]),
             (None, None) => Err(vec![
                 BindError::stage("has no network: neither an input `weights` nor a key `model`")
@@ -207,7 +207,7 @@ impl Infer {
         if config.output.is_some() {
             let fault =
                 BindError::key(output::KEY, "chooses among a TorchScript model's outputs, and the network is of weights");
-            faults.push(fault.help("leave the key away: `layer` says which of a network's layers is the feature"));
+            faults.push(fault.help("remove the key: `layer` says which of a network's layers is the feature"));
         }
         let said = weights::network(weights).unwrap_or_else(|error| {
             faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
@@ -251,10 +251,12 @@ impl Infer {
         let mut faults = Vec::new();
         if config.layer.is_some() {
             let fault = BindError::key("layer", "a TorchScript model has no named layers: its output is the feature");
-            faults.push(fault.help("leave the key away, and script a model that ends at that layer, or has it as one of its outputs: output = …"));
+            faults.push(fault.help(
+                "remove the key, and script a model that ends at that layer, or has it as one of its outputs: output = …",
+            ));
         }
         if config.network.is_some() {
-            faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
+            faults.push(BindError::key("network", "a TorchScript model is its own network").help("remove the key"));
         }
         faults.extend(unsaid(config, given, "a TorchScript model does not say"));
         let loaded = Script::load(file, config.output.clone(), size).and_then(|loaded| {
@@ -298,7 +300,7 @@ fn network_of(config: &Config, said: &weights::Network) -> Result<Name, BindErro
     match (config.network, said.name.as_deref()) {
         (Some(name), Some(said)) if said != name.text() => {
             let message = format!("the weights are of `{said}`, not of `{}`", name.text());
-            Err(BindError::key("network", message).help("leave the key away"))
+            Err(BindError::key("network", message).help("remove the key"))
         }
         (Some(name), _) => Ok(name),
         (None, Some(said)) => {

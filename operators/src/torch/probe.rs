@@ -254,7 +254,7 @@ fn target(label: Option<String>, classes: Option<Vec<String>>, labels: &SchemaRe
     };
     let mut errors = Vec::new();
     if label.is_some() {
-        errors.push(BindError::key("label", "`classes` takes its place: leave one of them out"));
+        errors.push(BindError::key("label", "`classes` takes its place: remove one of them"));
     }
     if classes.is_empty() {
         errors.push(BindError::key("classes", "should name one column or more"));

@@ -148,12 +148,12 @@ epochs = 90
             Content::Images { .. } => None,
         };
         if let Some(message) = unbalanced.filter(|_| config.sampling == Sampling::Classes) {
-            faults.push(BindError::key("sampling", message).help("leave it away"));
+            faults.push(BindError::key("sampling", message).help("remove it"));
         }
         if config.label_smoothing > 0.0 && matches!(layout.content, Content::Presence { .. }) {
             let fault =
                 BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
-            faults.push(fault.help("leave it away"));
+            faults.push(fault.help("remove it"));
         }
         let network = config.network.network();
         let mut form = match layout.content {

@@ -109,12 +109,12 @@ deviation = [0.229, 0.224, 0.225]
                 let fault = BindError::key("normalisation", format!("`{name}` is unknown"));
                 faults.push(fault.help("known: tile, tile-channel, none"));
             } else if config.mean.is_some() {
-                faults.push(BindError::key("normalisation", "says what `mean` says too").help("leave one of the two away"));
+                faults.push(BindError::key("normalisation", "says what `mean` says too").help("remove one of the two"));
             }
         }
         if config.state.is_some() && config.path.is_none() {
             let fault = BindError::key("state", "is for a file of several dictionaries of tensors, and there is no `path`");
-            faults.push(fault.help("leave the key away"));
+            faults.push(fault.help("remove the key"));
         }
         let origin = match (&config.path, config.network) {
             (Some(path), _) => of_file(inputs.resolve(path), config.state, config.classes),
@@ -180,7 +180,7 @@ deviation = [0.229, 0.224, 0.225]
 
 fn of_file(file: PathBuf, state: Option<String>, classes: Option<usize>) -> Result<Origin, BindError> {
     if classes.is_some() {
-        return Err(BindError::key("classes", "is for random weights: a file has what it has").help("leave the key away"));
+        return Err(BindError::key("classes", "is for random weights, and this stage reads a file").help("remove the key"));
     }
     if !file.is_file() {
         let fault = BindError::key("path", format!("there is no file {}", file.display()));

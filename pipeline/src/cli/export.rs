@@ -136,8 +136,8 @@ impl Export {
         let images = self.images.as_deref();
         let wrong = match program {
             None if images.is_some() && (self.output.is_some() || self.format.is_some() || !self.columns.is_empty()) => {
-                "--images writes images alone: --output, --format and --columns are of tables, and --format fiftyone or label-studio \
-                 of both"
+                "--images writes images alone: --output, --format and --columns are for tables, and --format fiftyone or label-studio \
+                 for both"
             }
             None if images.is_none() && self.by.is_some() => {
                 "--by names the class of images: it goes with --images, --format fiftyone or --format label-studio"

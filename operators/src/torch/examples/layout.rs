@@ -98,7 +98,7 @@ impl Layout {
         for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
             if given {
                 let message = "is for images, and the input is a table of puzzles, whose classes are their permutations";
-                return Err(Fault::key(key, message, "leave it away"));
+                return Err(Fault::key(key, message, "remove it"));
             }
         }
         let puzzles::Layout { grid, tile, permutations } = puzzles::layout(schema).map_err(unfit)?;
@@ -161,7 +161,7 @@ impl Layout {
                 }
                 if classes.is_some() {
                     let message = "is of one column, and each of several columns is a class";
-                    return Err(Fault::key("classes", message, "leave it away, or `target` one column"));
+                    return Err(Fault::key("classes", message, "remove it, or let `target` name one column"));
                 }
                 (targets.len(), Content::Presence { targets })
             }

@@ -81,7 +81,7 @@ impl Fault {
         let (key, help) = match &self {
             Self::Nothing(_) => (model, "script a model whose `forward` returns the feature"),
             Self::Several(_) => (model, "output = …, a number of a tuple's or a list's, or a dictionary's \"key\""),
-            Self::Single => (KEY, "leave the key away"),
+            Self::Single => (KEY, "remove the key"),
             Self::Unknown { .. } => (KEY, "output = …, one of these that is a tensor"),
         };
         BindError::key(key, self.to_string()).help(help)

@@ -219,11 +219,11 @@ impl Config {
         }
         if self.optimizer == Method::Adamw && self.momentum.is_some() {
             let fault = BindError::key("momentum", "is of `sgd`, and the optimizer is `adamw`");
-            faults.push(fault.help("leave it away: `adamw` has moments of its own, of 0.9 and 0.999"));
+            faults.push(fault.help("remove it: `adamw` has moments of its own, of 0.9 and 0.999"));
         }
         if self.schedule != Shape::Step && self.step_every.is_some() {
             let fault = BindError::key("step_every", "is of the schedule `step`, and the stage has another");
-            faults.push(fault.help("schedule = \"step\", or leave it away"));
+            faults.push(fault.help("schedule = \"step\", or remove it"));
         }
         if self.take == Some(Take::Frozen) && self.freeze.is_none() {
             let fault = BindError::key("take", "is `frozen`, and no layers are");

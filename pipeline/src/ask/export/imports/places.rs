@@ -137,9 +137,8 @@ impl Places {
                 let one = |id: Option<&str>| {
                     let id = id.context("a row has no image_id")?;
                     let found = all.iter().find_map(|paths| Some((paths, paths.find(id)?)));
-                    let (paths, (path, is_part)) = found.with_context(|| {
-                        format!("`{}` is no image of the data set: a row of it is made of one", printable(id))
-                    })?;
+                    let (paths, (path, is_part)) = found
+                        .with_context(|| format!("`{}` is not an image of the data set, but made of one", printable(id)))?;
                     address(&paths.place, id, path, is_part)
                 };
                 ids.iter().map(one).collect()
