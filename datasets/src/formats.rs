@@ -78,7 +78,7 @@ pub struct Opened {
     pub root: PathBuf,
     /// Whether a folder's folders are halves.
     pub in_splits: bool,
-    /// Of the images, if they are wanted.
+    /// The masks of the images, if they are wanted.
     masks: Option<Masks>,
 }
 
@@ -242,7 +242,7 @@ struct Seen {
 
 /// Files that tell a format.
 const OF_YOLO: [&str; 5] = ["data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names"];
-/// Those of Hugging Face's `Dataset.save_to_disk` and `DatasetDict.save_to_disk`.
+/// The files that Hugging Face's `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write beside the data.
 const OF_DATASETS: [&str; 2] = ["state.json", "dataset_dict.json"];
 const OF_IMAGENET: [&str; 3] = ["LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json"];
 

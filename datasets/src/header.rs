@@ -255,7 +255,7 @@ fn webp(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     }
 }
 
-/// Of the first directory; it may lie anywhere in the file.
+/// The size in the first directory of a TIFF, which may lie anywhere in the file.
 fn tiff(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     let [order, _, a, b] = at(file, 0)?;
     let little = order == b'I';

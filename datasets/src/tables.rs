@@ -66,7 +66,7 @@ pub struct Reading {
 /// Datasets of HDF5 files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Datasets {
-    /// Those in the root, a column each.
+    /// The datasets in the root, a column each.
     #[default]
     All,
     /// One, or those of a group.
@@ -80,7 +80,7 @@ struct Header {
     schema: SchemaRef,
     /// How many, if it says so.
     rows: Option<u64>,
-    /// Of CSV, whose types are guesses: what the columns' values are.
+    /// For CSV, where types are found by looking: the kinds of the columns' values.
     seen: Vec<csv::Seen>,
 }
 

@@ -286,7 +286,7 @@ struct Line {
     set: Set,
     /// From 1.
     number: usize,
-    /// Of a class.
+    /// What the line says of the class.
     value: Option<i32>,
 }
 

@@ -161,7 +161,7 @@ impl Map for Assigner {
 /// Centres and the numbers of their clusters, which rise.
 struct Numbered {
     numbers: Vec<i32>,
-    /// Those whose images are left out, and why.
+    /// The clusters whose images are left out, with the reason.
     refused: BTreeMap<i32, String>,
     centres: Centres<'static>,
 }

@@ -61,7 +61,7 @@ pub trait Operator: Sized + Send + Sync + 'static {
         port.columns.iter().map(|column| column.name.to_owned()).collect()
     }
 
-    /// Of a map: its output columns that are an input's, untouched.
+    /// For a map: the columns of its output that it hands on from its input untouched.
     fn passes(&self) -> Vec<String> {
         Vec::new()
     }

@@ -27,7 +27,7 @@ pub enum SchemaError {
         column: String,
         /// What the reader needs.
         expected: &'static str,
-        /// What it is.
+        /// What the reader found.
         found: String,
     },
     /// A field lacks metadata, or it is malformed.

@@ -34,7 +34,7 @@ pub(super) struct Reader<'a> {
 
 /// The images of a batch.
 struct Images<'a> {
-    /// Of a struct.
+    /// Which rows of the struct have a value, where the images are in one.
     outer: Option<Validity>,
     bytes: Leaf<'a>,
     path: Option<Leaf<'a>>,

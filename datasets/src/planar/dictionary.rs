@@ -167,7 +167,7 @@ impl Dictionary {
     }
 }
 
-/// What is said of an array whose bytes cannot be told from the text that they are in.
+/// The message for an array whose bytes were kept as a text from which they cannot be told.
 const TEXT: &str =
     "is an array whose bytes are kept as text, as Python 3 does for Python 2: write it with protocol 3 or later";
 

@@ -28,7 +28,7 @@ pub struct Incoming {
 pub struct Directions {
     /// Whether rows of zeros, which have no direction, are left out.
     pub drop: bool,
-    /// Those that were, and that nobody was told of.
+    /// Rows that were left out and not reported yet.
     pub dropped: Vec<Dropped>,
 }
 

@@ -65,12 +65,12 @@ pub trait Source: Send + Sync {
         Role::Beside
     }
 
-    /// Of images: what the rows of a [shard](Role::Shard) follow from that neither its own bytes nor the files beside it say.
+    /// For images: what the rows of a [shard](Role::Shard) depend on beside its own bytes and the files beside it.
     fn rule(&self) -> String {
         String::new()
     }
 
-    /// Of images: how their bytes are reached.
+    /// For images: how their bytes are reached.
     fn access(&self) -> Access {
         Access::default()
     }

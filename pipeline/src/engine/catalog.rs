@@ -151,8 +151,8 @@ impl Catalog {
         self.kernel_maker(node)?().map_err(|error| self.failed(node, error))
     }
 
-    /// The same on a thread of its own, for an operator may think long about it (`jigsaw` about its permutations) and nobody who stops
-    /// waiting, as ^C does, should be held up.
+    /// Makes a kernel on a thread of its own. An operator may take long for it (`jigsaw` for its permutations), and whoever stops
+    /// waiting, as ^C does, should not be held up.
     async fn kernel_aside(&self, node: usize) -> Result<Kernel> {
         let make = self.kernel_maker(node)?;
         aside(self.name(node), make).await?.map_err(|error| self.failed(node, error))

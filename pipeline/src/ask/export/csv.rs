@@ -97,7 +97,7 @@ pub fn check(schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// The same rows in plain columns.
+/// Rows with their vectors and structs spread over plain columns.
 fn spread(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut columns = Vec::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {

@@ -68,7 +68,7 @@ pub struct Written {
 struct Told {
     /// All that are read.
     schema: SchemaRef,
-    /// Those that are told as they are, in the table's order.
+    /// The columns that are written as they are, in the table's order.
     names: Vec<String>,
     /// The class.
     by: Option<String>,
