@@ -64,7 +64,7 @@ pub struct Weights {
     origin: Origin,
     /// Which network's the tensors are, and how its images are normalised.
     network: table::Network,
-    /// What the tensors' names begin with in the file, and is left away; tensors of other names are then left out.
+    /// The prefix of the tensors' names in the file, which is removed; tensors of other names are then left out.
     prefix: String,
     schema: SchemaRef,
 }
@@ -195,7 +195,7 @@ fn of_file(file: PathBuf, state: Option<String>, classes: Option<usize>) -> Resu
 }
 
 fn of_seed(network: Name, classes: Option<usize>) -> Result<Origin, BindError> {
-    /// Of the images that all networks here take; no tensor's shape depends on it.
+    /// The side of images that all networks here take; no tensor's shape depends on it.
     const SIDE: usize = 224;
     let parameters = match classes {
         Some(0) => return Err(BindError::key("classes", "must be at least 1, is 0")),

@@ -1,4 +1,4 @@
-//! What examples that are not learnt from say of the weights.
+//! Measures the weights by examples that are not learnt from.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::torch::examples::{Content, Steps};
 use crate::torch::forward::Mode;
 use crate::torch::score::{self, Score};
 
-/// What validation found.
+/// The numbers that validation found.
 pub(super) struct Unseen {
     /// Names and values for the table of metrics.
     pub values: Vec<(String, f64)>,

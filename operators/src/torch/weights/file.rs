@@ -94,7 +94,7 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
     notes
 }
 
-/// What those who made weights may have done with images: nobody else knows.
+/// The advice for weights whose normalisation is not known.
 pub const NORMALISATIONS: &str = "only who made the weights knows: torchvision's networks have mean = [0.485, 0.456, 0.406], \
     deviation = [0.229, 0.224, 0.225]; those that `train` made of puzzles have normalisation = \"tile\" in their stage `weights`";
 
@@ -109,7 +109,7 @@ fn told(network: &table::Network) -> String {
 
 /// The tensors that every form of a network has, whatever it was trained for.
 fn trunk(name: Name) -> Vec<Parameter> {
-    /// Of images that all networks here take; no tensor's shape depends on it.
+    /// The side of images that all networks here take; no tensor's shape depends on it.
     const SIDE: usize = 224;
     walk(&name.network().trunk, &[3, SIDE, SIDE]).map(|(_, parameters)| parameters).unwrap_or_default()
 }
