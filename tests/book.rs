@@ -153,11 +153,12 @@ fn the_pipelines_of_the_book_are_sound() {
                 piece
             } else {
                 let mut whole = first.clone();
+                whole.entry("sweep").or_insert_with(|| Toml::Table(Table::new()));
                 for (name, value) in own {
-                    match (whole.get_mut(&name).and_then(Toml::as_table_mut), value) {
-                        (Some(table), Toml::Table(more)) => table.extend(more),
-                        (_, value) => drop(whole.insert(name, value)),
-                    }
+                    let (Toml::Table(more), Some(Toml::Table(table))) = (value, whole.get_mut(&name)) else {
+                        panic!("{path}: [{name}] is not in the first hour's pipeline:\n{piece}");
+                    };
+                    table.extend(more);
                 }
                 whole.to_string()
             };
