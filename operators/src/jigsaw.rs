@@ -103,7 +103,8 @@ pub struct Config {
     /// The largest shift of each colour channel, in each direction, against chromatic aberration.
     #[serde(default = "channel_shift")]
     channel_shift: usize,
-    /// What a reader normalises by its own mean and deviation.
+    /// How a network that reads the puzzles normalises their tiles: which values it brings to mean 0 and deviation 1, by their own mean
+    /// and standard deviation.
     #[serde(default)]
     normalisation: Normalisation,
 }
@@ -112,23 +113,24 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Crop {
-    /// In the middle.
+    /// In the middle of the image.
     #[default]
     Center,
     /// Anywhere, drawn anew for each puzzle; the other image's cells lie there too.
     Random,
 }
 
-/// What a reader normalises by its own mean and deviation.
+/// How a network that reads the puzzles normalises their tiles: which values it brings to mean 0 and deviation 1, by their own mean and
+/// standard deviation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
-    /// Each tile, over its channels together.
+    /// The values of each tile, all channels together.
     #[default]
     Tile,
-    /// Each channel of each tile.
+    /// The values of each channel of each tile.
     TileChannel,
-    /// Nothing.
+    /// None: tiles stay as they are.
     None,
 }
 

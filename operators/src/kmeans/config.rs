@@ -27,8 +27,7 @@ pub struct Config {
     /// cluster.
     #[serde(default = "tolerance")]
     pub tolerance: f64,
-    /// How it starts, where no `centroids` are given: `"k-means++"`, `"random"`, or `"previous"`, from the centroids that this stage
-    /// found last, so that clusters keep their numbers.
+    /// What the first centroids are, where no `centroids` are given.
     #[serde(default)]
     pub init: Init,
     /// How many starts to try; the lowest objective wins. From previous centroids there is one start.
@@ -64,7 +63,8 @@ pub enum Init {
     /// Images, each with the same probability.
     #[serde(rename = "random")]
     Random,
-    /// The centroids of the stage's last table. If it has none, or none that fit, as `k-means++`.
+    /// The centroids that this stage found last, so that clusters keep their numbers. If there are none, or none that fit, as
+    /// `k-means++`.
     #[serde(rename = "previous")]
     Previous,
 }

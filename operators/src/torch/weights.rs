@@ -38,8 +38,8 @@ pub struct Config {
     /// that has matrices or kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// The network whose tensors these are. Default: the one that the file names, as `tessera export` writes it; if it names none,
-    /// `infer` must.
+    /// The network whose tensors these are. Default: the one that the file names, as `tessera export` writes it; if the file names
+    /// none, `infer` has to.
     #[serde(default)]
     network: Option<Name>,
     /// Of random weights: how many classes the network's last layer has. Default: the network has only the layers that `infer` knows.
