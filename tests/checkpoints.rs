@@ -1,37 +1,15 @@
 //! What `torch.save` writes, as weights: which dictionary of a file is read, and that its bytes and that choice are in the key.
 
-use std::io::Write as _;
-
-use rawzip::ZipArchiveWriter;
 use tessera_tests::Place;
+
+use crate::made;
 
 /// Writes a file of two dictionaries, `student` and `teacher`, each with a matrix `w` of a row of two numbers.
 fn checkpoint(place: &Place, student: [f32; 2], teacher: [f32; 2]) {
-    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
-    let dictionary = |key: &str| {
-        let storage = [text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(key), text("cpu"), b"K\x02tQ".to_vec()];
-        let tensor =
-            [&b"ctorch._utils\n_rebuild_tensor_v2\n(("[..], &storage.concat(), b"K\0K\x01K\x02\x86K\x02K\x01\x86\x89}tR"];
-        [&b"}"[..], &text("w"), &tensor.concat(), b"s"].concat()
-    };
-    let entries = [text("student"), dictionary("0"), text("teacher"), dictionary("1"), text("epoch"), b"K\x07".to_vec()];
-    let pickle = [&b"\x80\x02}("[..], &entries.concat(), b"u."].concat();
+    let matrix = |key| made::dictionary(&[("w", made::tensor("FloatStorage", key, 2, [&[0], &[1, 2], &[2, 1]]))]);
+    let words = made::dictionary(&[("student", matrix("0")), ("teacher", matrix("1")), ("epoch", b"K\x07".to_vec())]);
     let bytes = |numbers: [f32; 2]| numbers.map(f32::to_le_bytes).concat();
-    let (student, teacher) = (bytes(student), bytes(teacher));
-    archive(place, "w.pth", &[("w/data.pkl", &pickle), ("w/data/0", &student), ("w/data/1", &teacher)]);
-}
-
-/// Writes a zip archive of members that are stored as they are, as PyTorch's files are.
-pub fn archive(place: &Place, name: &str, members: &[(&str, &[u8])]) {
-    let mut archive = ZipArchiveWriter::new(std::fs::File::create(place.path(name)).unwrap());
-    for (name, data) in members {
-        let (mut entry, config) = archive.new_file(name).start().unwrap();
-        let mut writer = config.wrap(&mut entry);
-        writer.write_all(data).unwrap();
-        let (_, descriptor) = writer.finish().unwrap();
-        entry.finish(descriptor).unwrap();
-    }
-    archive.finish().unwrap();
+    place.write("w.pth", made::file(&words, &[("0", &bytes(student)), ("1", &bytes(teacher))]));
 }
 
 #[test]

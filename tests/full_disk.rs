@@ -3,36 +3,12 @@
 use std::fs;
 use std::process::Command;
 
-use tessera_tests::{Answer, Place, run};
+use tessera_tests::{Answer, Place, clustered, run};
 
 /// Many small parts: many writes.
-const FILE: &str = r#"
-[pipeline]
-part_rows = 2
-
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 24
-keep = true
-
-[stage.gradients]
-op = "hog"
-input = "decoded"
-
-[stage.clusters]
-op = "kmeans"
-input = "gradients"
-k = 3
-
-[stage.assigned]
-op = "assign"
-inputs = { features = "gradients", clusters = "clusters" }
-"#;
+fn file() -> String {
+    clustered(2, true)
+}
 
 fn faulty(place: &Place, fault: &str) -> Answer {
     let mut command = place.command("run", "pipeline.toml", &["-q"]);
@@ -42,7 +18,7 @@ fn faulty(place: &Place, fault: &str) -> Answer {
 
 /// A store of twelve images whose sizes and times never change, and what a run over more images gives.
 fn begun(place: &Place) {
-    place.images(12).write("pipeline.toml", FILE);
+    place.images(12).write("pipeline.toml", file());
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     fs::rename(place.path(".tessera"), place.path("begun")).unwrap();
     place.images(16);
@@ -112,7 +88,7 @@ fn every_write_that_fails() {
 #[test]
 fn a_wrong_fault_is_no_silent_one() {
     let place = Place::new();
-    place.images(3).write("pipeline.toml", FILE);
+    place.images(3).write("pipeline.toml", file());
     let answer = faulty(&place, "full:3");
     assert!(answer.code == 1 && answer.err.contains("TESSERA_FAULT should look like"), "{}", answer.err);
 }

@@ -23,6 +23,24 @@ const LIMIT_SECS: u64 = 180;
 /// Colours of the classes that [`Place::images`] makes.
 const CLASSES: [(&str, [u8; 3]); 3] = [("green", [40, 200, 60]), ("red", [220, 40, 40]), ("blue", [30, 60, 220])];
 
+/// From the folder `photos` to three clusters of gradients: parts are of so many rows, and pixels are kept if asked for.
+pub fn clustered(part_rows: usize, keep_pixels: bool) -> String {
+    let keep = if keep_pixels { ", keep = true" } else { "" };
+    format!(
+        r#"
+[pipeline]
+part_rows = {part_rows}
+
+[stage]
+images = {{ op = "images", path = "photos" }}
+decoded = {{ op = "decode", input = "images", side = 24{keep} }}
+gradients = {{ op = "hog", input = "decoded" }}
+clusters = {{ op = "kmeans", input = "gradients", k = 3 }}
+assigned = {{ op = "assign", inputs = {{ features = "gradients", clusters = "clusters" }} }}
+"#
+    )
+}
+
 /// A path of the checkout. Asked for at run time: a cache of built tests may be shared by several checkouts, and cargo takes theirs.
 pub fn checkout(path: &str) -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package of a test that it runs");

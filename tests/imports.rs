@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tessera_tests::Place;
+use tessera_tests::{Place, clustered};
 
 /// A name with what means something in a URL, in JSON or to a shell.
 const ODD: &str = "a b+#?&%25 ż\".png";
@@ -15,19 +15,7 @@ fn made() -> Place {
     let place = Place::new();
     place.images(9);
     fs::copy(place.path("photos/red/0001.png"), place.path("photos/red").join(ODD)).unwrap();
-    place.write(
-        "pipeline.toml",
-        r#"
-[pipeline]
-part_rows = 4
-
-[stage]
-images = { op = "images", path = "photos" }
-decoded = { op = "decode", input = "images", side = 24 }
-gradients = { op = "hog", input = "decoded" }
-clusters = { op = "kmeans", input = "gradients", k = 3 }
-assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
-
+    let scored = r#"
 [stage.scored]
 op = "sql"
 inputs = { images = "images", assigned = "assigned" }
@@ -35,8 +23,8 @@ query = '''
 SELECT i.image_id, i.source, i.label, i.modified, a.cluster, CAST('NaN' AS DOUBLE) AS score, a.cluster > 0 AS late,
        CASE WHEN a.cluster > 0 THEN CAST(a.cluster AS VARCHAR) END AS class, 5 AS tags
 FROM images i JOIN assigned a ON i.image_id = a.image_id'''
-"#,
-    );
+"#;
+    place.write("pipeline.toml", clustered(4, false) + scored);
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     place
 }

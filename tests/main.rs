@@ -27,6 +27,8 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+#[path = "../operators/src/tensor_file/made.rs"]
+mod made;
 mod making;
 mod masks;
 mod memory;

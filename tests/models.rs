@@ -4,7 +4,7 @@ use serde_json::json;
 use tch::{CModule, Device, Kind, Tensor};
 use tessera_tests::Place;
 
-use crate::checkpoints::archive;
+use crate::made;
 
 const FILE: &str = r#"
 [stage]
@@ -75,17 +75,8 @@ fn a_file_that_is_no_script_is_a_fault_of_the_pipeline() {
 #[test]
 fn one_of_a_script_s_outputs_is_the_feature_and_in_the_key() {
     let place = place();
-    let code = "class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n  training : bool\n  def forward(self: __torch__.M,\n    \
-                x: Tensor) -> Tuple[Tensor, Tensor]:\n    means = torch.mean(x, [2, 3])\n    return (means, torch.add(means, means))\n";
-    let object = b"\x80\x02c__torch__\nM\n)\x81}X\x08\0\0\0training\x89sb.";
-    let members: [(&str, &[u8]); 5] = [
-        ("m/data.pkl", object),
-        ("m/code/__torch__.py", code.as_bytes()),
-        ("m/constants.pkl", b"\x80\x02)."),
-        ("m/version", b"3\n"),
-        ("m/byteorder", b"little"),
-    ];
-    archive(&place, "model.pt", &members);
+    let forward = "x: Tensor) -> Tuple[Tensor, Tensor]:\n    means = torch.mean(x, [2, 3])\n    return (means, torch.add(means, means))";
+    place.write("model.pt", made::script(forward));
     let check = place.tessera("check", &[]);
     assert_eq!(check.code, 2, "{}", check.err);
     assert!(check.err.contains("yields several outputs, and it is not said which of them is the feature: 0 (2x3), 1 (2x3)"));

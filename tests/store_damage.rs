@@ -6,40 +6,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tessera_schemas::digest::TableDigest;
-use tessera_tests::{Answer, Place};
+use tessera_tests::{Answer, Place, clustered};
 
-const FILE: &str = r#"
-[pipeline]
-part_rows = 4
+fn file() -> String {
+    clustered(4, true)
+}
 
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 24
-keep = true
-
-[stage.gradients]
-op = "hog"
-input = "decoded"
-
-[stage.clusters]
-op = "kmeans"
-input = "gradients"
-k = 3
-
-[stage.assigned]
-op = "assign"
-inputs = { features = "gradients", clusters = "clusters" }
-"#;
 const TABLES: [&str; 5] = ["images", "decoded", "gradients", "clusters", "assigned"];
 
 fn made() -> Place {
     let place = Place::new();
-    place.images(12).write("pipeline.toml", FILE);
+    place.images(12).write("pipeline.toml", file());
     let run = place.tessera("run", &["-q"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     place
@@ -125,7 +102,7 @@ fn a_run_that_meets_a_damaged_part_makes_it_anew_and_goes_on() {
     damaged.iter().for_each(|part| flip(part));
     let more = "\n[stage.again]\nop = \"hog\"\ninput = \"decoded\"\ncell = 6\n\
                 [stage.counts]\nop = \"sql\"\ninput = \"images\"\nquery = \"SELECT label, count(*) AS n FROM images GROUP BY label\"\n";
-    place.write("pipeline.toml", format!("{FILE}{more}"));
+    place.write("pipeline.toml", file() + more);
     let run = place.tessera("run", &["--format", "json"]);
     for part in &damaged {
         let found = run.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name(part)));
@@ -137,7 +114,7 @@ fn a_run_that_meets_a_damaged_part_makes_it_anew_and_goes_on() {
     assert_eq!(stage("gradients")["action"], "reuse", "the same rows came out: {}", run.out);
 
     let fresh = Place::new();
-    fresh.images(12).write("pipeline.toml", format!("{FILE}{more}"));
+    fresh.images(12).write("pipeline.toml", file() + more);
     assert_eq!(fresh.tessera("run", &["-q"]).code, 0);
     // Files that are made twice have two times.
     let images = "(SELECT image_id, label, digest, width, height, format, bytes FROM images)";
@@ -287,11 +264,11 @@ fn a_damaged_note_is_named_and_its_part_made_anew() {
     let part = files(&place, "decoded/parts", "parquet").remove(0);
     let note = part.with_extension("json");
     fs::write(&note, "{\"seal\":\"0123").unwrap();
-    place.write("pipeline.toml", FILE.replace("side = 24", "side = 32"));
+    place.write("pipeline.toml", file().replace("side = 24", "side = 32"));
     let run = place.tessera("run", &["--format", "json"]);
     assert!(run.err.contains("warning: stage `decoded`: the note ") && run.err.contains(name(&note)), "{}", run.err);
     assert_eq!(run.stage("decoded")["rows_computed"], 12);
-    place.write("pipeline.toml", FILE);
+    place.write("pipeline.toml", file());
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     assert!(tables(&place) == whole);
 }

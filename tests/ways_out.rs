@@ -2,25 +2,12 @@
 
 use std::fs;
 
-use tessera_tests::Place;
+use tessera_tests::{Place, clustered};
 
 /// Nine images in three clusters.
 fn made() -> Place {
     let place = Place::new();
-    place.images(9).write(
-        "pipeline.toml",
-        r#"
-[pipeline]
-part_rows = 4
-
-[stage]
-images = { op = "images", path = "photos" }
-decoded = { op = "decode", input = "images", side = 24 }
-gradients = { op = "hog", input = "decoded" }
-clusters = { op = "kmeans", input = "gradients", k = 3 }
-assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
-"#,
-    );
+    place.images(9).write("pipeline.toml", clustered(4, false));
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     place
 }

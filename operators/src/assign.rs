@@ -5,24 +5,34 @@
 //! with the lower number comes first. A row with a NaN or an infinite value is an error.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, assignments, clusters, column, features, meta, text};
+use tessera_schemas::{IMAGE_ID, assignments, clusters, text};
 
 use crate::config::Limits;
 use crate::nearest::{self, Centres, Near, Nearest};
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, BindErrors, Binding, Column, ColumnKind, Context, Dropped, Inputs, Map, MapFn, Operator, Port, RunError,
+    Scope,
 };
+use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
 const CLUSTERS: &str = "clusters";
+/// What features are held against.
+const CENTROIDS: vectors::Side = vectors::Side {
+    port: CLUSTERS,
+    number: clusters::CLUSTER,
+    vector: clusters::CENTROID,
+    rows: "centroids",
+    help: "use clusters of the same features",
+};
 
 /// Keys of an `assign` stage.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
@@ -83,22 +93,12 @@ inputs = { features = "features", clusters = "clusters" }
     ];
     const LIMITS: Limits = &[("min_size", 1e12)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let (rows, centres) = (inputs.inputs.required(FEATURES), inputs.inputs.required(CLUSTERS));
-        let mut errors = Vec::new();
-        let of_rows = vectors::dimension(rows, &config.column).map_err(|error| errors.push(error)).ok();
-        let of_centres = features::dimension(centres, clusters::CENTROID)
-            .map_err(|error| errors.push(BindError::input(CLUSTERS, error.to_string())))
-            .ok();
-        let number = column::field(centres, clusters::CLUSTER).and_then(|field| meta::number(field, meta::CLASSES));
-        let k = number.map_err(|error| errors.push(BindError::input(CLUSTERS, error.to_string()))).ok();
-        if let (Some(rows), Some(centres)) = (of_rows, of_centres)
-            && rows != centres
-        {
-            let message = format!("centroids have {centres} dimensions, but `{}` has {rows}", config.column);
-            errors.push(BindError::input(CLUSTERS, message).help("use clusters of the same features"));
-        }
+        let mut errors = BindErrors::default();
+        let k = CENTROIDS.rows(inputs, FEATURES, &config.column, &mut errors);
+        let centres = inputs.inputs.required(CLUSTERS);
         let Config { column, min_size, small } = config;
         let counted = centres.field_with_name(clusters::SIZE).is_ok_and(|field| *field.data_type() == DataType::Int64);
         if min_size > 0 && !counted {
@@ -106,10 +106,7 @@ inputs = { features = "features", clusters = "clusters" }
                 BindError::key("min_size", "its clusters do not say how many images they have (`size`, whole numbers)");
             errors.push(fault.help("`kmeans` counts them"));
         }
-        match k {
-            Some(k) if errors.is_empty() => Ok(Self { column, min_size, small, schema: assignments::schema(k) }),
-            _ => Err(errors),
-        }
+        errors.or(k.map(|k| Self { column, min_size, small, schema: assignments::schema(k) }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -130,26 +127,21 @@ inputs = { features = "features", clusters = "clusters" }
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Assigner { assign: self, centres: OnceLock::new() })))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Assigner { assign: self, centres: Shared::default() }))
     }
 }
 
 struct Assigner {
     assign: Assign,
-    /// All workers', made by the first.
-    centres: OnceLock<Arc<Numbered>>,
+    centres: Shared<Arc<Numbered>>,
 }
 
 impl Map for Assigner {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let centres = match self.centres.get() {
-            Some(centres) => centres.clone(),
-            None => {
-                let centres = Numbered::of(sides.required(CLUSTERS), self.assign.min_size, self.assign.small)?;
-                self.centres.get_or_init(|| Arc::new(centres)).clone()
-            }
-        };
+        let Assign { min_size, small, .. } = self.assign;
+        let make = || Numbered::of(sides.required(CLUSTERS), min_size, small).map(Arc::new);
+        let centres = self.centres.handle(make, Arc::clone)?;
         Ok(Box::new(Worker { column: self.assign.column.clone(), schema: self.assign.schema.clone(), centres }))
     }
 
@@ -255,21 +247,14 @@ mod tests {
     }
 
     fn open(rows: &RecordBatch, centres: &[RecordBatch]) -> Result<Box<dyn MapFn>, RunError> {
-        let operator = bound(json!({}), rows, &centres[0]).unwrap();
-        let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
-        let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
-        map.open(&Inputs([(CLUSTERS.to_owned(), centres.to_vec())].into()))
-    }
-
-    fn call(worker: &mut dyn MapFn, rows: &RecordBatch) -> Result<RecordBatch, RunError> {
-        worker.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
+        trial::open(bound(json!({}), rows, &centres[0]).unwrap(), &[(CLUSTERS, centres.to_vec())])
     }
 
     #[test]
     fn the_nearest_and_the_next_come_with_their_distances() {
         let rows = features_table(&[("a", &[0.0, 0.0]), ("b", &[3.0, 5.0])]);
         let centres = clusters_table(&[3.0, 4.0, 0.0, 1.0], 2);
-        let found = call(&mut *open(&rows, &[centres]).unwrap(), &rows).unwrap();
+        let found = trial::call_worker(&mut *open(&rows, &[centres]).unwrap(), &rows).unwrap();
         let expected = [
             assignments::Nearest { cluster: 1, distance: 1.0, second: Some((0, 5.0)) },
             assignments::Nearest { cluster: 0, distance: 1.0, second: Some((1, 5.0)) },
@@ -282,7 +267,7 @@ mod tests {
     fn a_choice_of_clusters_in_any_order_keeps_their_numbers() {
         let rows = features_table(&[("a", &[0.0]), ("b", &[9.0])]);
         let all = clusters_table(&[0.0, 5.0, 9.0, 20.0], 1);
-        let found = call(&mut *open(&rows, &[all.slice(2, 2), all.slice(1, 1)]).unwrap(), &rows).unwrap();
+        let found = trial::call_worker(&mut *open(&rows, &[all.slice(2, 2), all.slice(1, 1)]).unwrap(), &rows).unwrap();
         assert_eq!(tessera_schemas::int32(&found, "cluster").unwrap().values(), &[1, 2]);
     }
 
@@ -292,12 +277,9 @@ mod tests {
         let centres = clusters::batch(&clusters::schema(3, 1), vec![10, 2, 3], vec![0.0, 5.0, 9.0]).unwrap();
         let of = |config| {
             let operator = bound(config, &rows, &centres).unwrap();
-            let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
-            let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
+            let mut worker = trial::open(operator, &[(CLUSTERS, vec![centres.clone()])])?;
             let mut dropped = Vec::new();
-            let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
-            let mut worker = map.open(&Inputs([(CLUSTERS.to_owned(), vec![centres.clone()])].into()))?;
-            let found = worker.call(&rows, &mut scope)?;
+            let found = worker.call(&rows, &mut trial::scope(&mut dropped))?;
             let dropped: Vec<_> = dropped.into_iter().map(|row| format!("{}: {}", row.image_id, row.reason)).collect();
             Ok::<_, RunError>((tessera_schemas::int32(&found, "cluster")?.values().to_vec(), dropped))
         };
@@ -312,7 +294,7 @@ mod tests {
     #[test]
     fn one_cluster_leaves_the_second_null() {
         let rows = features_table(&[("a", &[0.0])]);
-        let found = call(&mut *open(&rows, &[clusters_table(&[2.0], 1)]).unwrap(), &rows).unwrap();
+        let found = trial::call_worker(&mut *open(&rows, &[clusters_table(&[2.0], 1)]).unwrap(), &rows).unwrap();
         assert_eq!(found.column(3).null_count(), 1);
         assert_eq!(found.column(4).null_count(), 1);
     }
@@ -326,7 +308,7 @@ mod tests {
         assert_eq!(errors[0].at, crate::operator::At::Key("column".into()));
         assert_eq!(errors[0].help.as_deref(), Some("columns of vectors: feature"));
         let bad = features_table(&[("a", &[0.0, 1.0]), ("b/c.jpg", &[0.0, f32::NAN])]);
-        let error = call(&mut *open(&rows, &[clusters_table(&[1.0; 2], 2)]).unwrap(), &bad).unwrap_err();
+        let error = trial::call_worker(&mut *open(&rows, &[clusters_table(&[1.0; 2], 2)]).unwrap(), &bad).unwrap_err();
         assert!(matches!(&error, RunError::Row { image_id, .. } if image_id == "b/c.jpg"), "{error}");
         let error = open(&rows, &[clusters_table(&[1.0, f32::NAN], 2)]).err().unwrap();
         assert!(error.to_string().starts_with("the centroid of cluster 0 has NaN in dimension 1"), "{error}");
@@ -344,11 +326,11 @@ mod tests {
             let rows = features_table(&values.iter().map(|(id, v)| (id.as_str(), v.as_slice())).collect::<Vec<_>>());
             let centres = clusters_table(&(0..40).flat_map(|_| vector()).collect::<Vec<_>>(), 7);
             let mut worker = open(&rows, &[centres]).unwrap();
-            let whole = call(&mut *worker, &rows).unwrap();
+            let whole = trial::call_worker(&mut *worker, &rows).unwrap();
             let mut bounds: Vec<_> = cuts.into_iter().chain([0, 150]).collect();
             bounds.sort_unstable();
             for pair in bounds.windows(2) {
-                let part = call(&mut *worker, &rows.slice(pair[0], pair[1] - pair[0])).unwrap();
+                let part = trial::call_worker(&mut *worker, &rows.slice(pair[0], pair[1] - pair[0])).unwrap();
                 prop_assert_eq!(part, whole.slice(pair[0], pair[1] - pair[0]));
             }
         }

@@ -23,8 +23,9 @@ use tessera_schemas::{IMAGE_ID, column};
 
 use crate::config::Limits;
 use crate::decode::MAX_SIDE;
+use crate::luma::take_colours;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::random::Draw;
 use colour::Jitter;
@@ -150,6 +151,7 @@ brightness = 0.4
     const VIEW: bool = true;
     const LIMITS: Limits = &[("ratio", 1e3), ("brightness", 1e3), ("contrast", 1e3), ("saturation", 1e3)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = config.faults();
@@ -192,8 +194,8 @@ brightness = 0.4
         settled
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Views { augment: self, seed: context.seed })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Views { augment: self, seed: context.seed }))
     }
 }
 
@@ -206,7 +208,7 @@ impl Map for Views {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
         let Augment { config, side, masks, schema } = &self.augment;
         let (config, schema) = (config.clone(), schema.clone());
-        Ok(Box::new(Worker { config, side: *side, masks: *masks, schema, seed: self.seed, cropper: Cropper::new() }))
+        Ok(Box::new(Worker { config, side: *side, masks: *masks, schema, seed: self.seed, cropper: Cropper::default() }))
     }
 }
 
@@ -288,7 +290,7 @@ impl Plan {
             jitter.apply(view);
         }
         if self.gray {
-            colour::gray(view);
+            take_colours(view);
         }
     }
 }

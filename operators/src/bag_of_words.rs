@@ -19,7 +19,7 @@ use tessera_schemas::{IMAGE_ID, clusters, column, features, meta, text, whole_nu
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
+    BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole, read_all,
 };
 use crate::tile;
 
@@ -69,6 +69,7 @@ root = true
     const INPUTS: &'static [Port] = &[Port::scan(WORDS, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("words", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let Config { column: name, words, root } = config;
@@ -100,8 +101,8 @@ root = true
         vec![("words", self.words.into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(self))
     }
 }
 
@@ -109,16 +110,7 @@ impl Whole for BagOfWords {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         // Words and how often, by photo; most photos have few of them.
         let mut photos: BTreeMap<String, BTreeMap<u32, u32>> = BTreeMap::new();
-        let (expected, mut read) = (tables.rows(WORDS)?, 0);
-        for batch in tables.scan(WORDS, Order::Stored)? {
-            let batch = batch?;
-            self.count(&batch, &mut photos)?;
-            read += batch.num_rows();
-            sink.progress(read, expected, "counting words");
-            if sink.cancelled() {
-                return Err(RunError::Cancelled);
-            }
-        }
+        read_all(tables, WORDS, sink, "counting words", |batch, _| self.count(batch, &mut photos))?;
         let mut photos = photos.into_iter().peekable();
         while photos.peek().is_some() {
             let some: Vec<_> = photos.by_ref().take((VALUES / self.words).max(1)).collect();

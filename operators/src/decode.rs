@@ -22,7 +22,7 @@ use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Dropped, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::picture::{Decoder, MAX_MEGAPIXELS};
 
@@ -114,6 +114,7 @@ side = 256
     const NEUTRAL: &'static [&'static str] = &["on_error"];
     const LIMITS: Limits = &[("max_megapixels", 1e5)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let Config { side, on_error, max_megapixels, mask } = config;
@@ -154,8 +155,8 @@ side = 256
         self.on_error == OnError::Fail
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 

@@ -22,14 +22,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tessera_schemas::IMAGE_ID;
 use tessera_schemas::features::{self, FEATURE};
 use tessera_schemas::pixels::{self, PIXELS, Pixels};
-use tessera_schemas::{IMAGE_ID, column};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
+use crate::vectors;
 use histogram::{Bins, Histograms};
 
 const IMAGES: &str = "images";
@@ -157,6 +158,7 @@ input = "decoded"
         &[Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(PIXELS, ColumnKind::Octets)])];
     const LIMITS: Limits = &[("orientations", 360.0), ("cell", 8192.0), ("block", 8192.0)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = check(&config);
@@ -185,8 +187,8 @@ input = "decoded"
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 
@@ -217,8 +219,7 @@ impl MapFn for Worker {
         for (row, vector) in vectors.chunks_exact_mut(self.length).enumerate() {
             self.describe(images.row(row), vector);
         }
-        let columns = vec![column(batch, IMAGE_ID)?.clone(), features::array(vectors, self.length)];
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+        vectors::table(batch, &self.schema, [vectors])
     }
 }
 
@@ -301,9 +302,7 @@ mod tests {
         let ids = StringArray::from_iter_values((0..images.len()).map(|at| format!("{at}.png")));
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(ids), pixels::array(images.concat(), height, width)];
         let batch = RecordBatch::try_new(schema(height, width), columns).unwrap();
-        let mut dropped = Vec::new();
-        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
-        let made = operator.open(&Inputs::default()).unwrap().call(&batch, &mut scope).unwrap();
+        let made = trial::call_worker(&mut *operator.open(&Inputs::default()).unwrap(), &batch).unwrap();
         assert_eq!((made.schema(), made.num_rows()), (operator.schema(), images.len()));
         tessera_schemas::vector(&made, FEATURE).unwrap().0.to_vec()
     }

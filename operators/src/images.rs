@@ -38,7 +38,7 @@ use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, masks};
 
 use crate::config::Limits;
 use crate::decode::OnError;
-use crate::operator::{BindError, Binding, Context, Kernel, Loss, Operator, Port, RunError, Source};
+use crate::operator::{BindError, Binding, Context, Loss, Operator, Port, RunError, Source};
 use allowance::Allowance;
 
 mod allowance;
@@ -128,6 +128,7 @@ path = "photos"
     const NEUTRAL: &'static [&'static str] = &["path", "on_error", "max_removed"];
     const LIMITS: Limits = &[("max_removed", 1e12)];
     type Config = Config;
+    type Kernel = Box<dyn Source>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (format, opened) = open::open(&config, inputs)?;
@@ -154,9 +155,9 @@ path = "photos"
         self.on_error == OnError::Fail
     }
 
-    fn kernel(mut self, context: &Context) -> Result<Kernel, RunError> {
+    fn kernel(mut self, context: &Context) -> Result<Box<dyn Source>, RunError> {
         self.opened.layout.use_threads(context.threads);
-        Ok(Kernel::Source(Box::new(self)))
+        Ok(Box::new(self))
     }
 }
 

@@ -51,7 +51,7 @@ use tessera_schemas::{IMAGE_ID, PREVIOUS, text};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use cut::{Cutter, Plan};
 use wanted::{MOST_PERMUTATIONS, Wanted, wanted};
@@ -203,6 +203,7 @@ gray = 0.5
         ("channel_shift", 8192.0),
     ];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = check(&config);
@@ -256,11 +257,11 @@ gray = 0.5
         Ok(vec![format!("{count} permutations of {places} tiles; two differ in {mean:.3} places on average ({shares})")])
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
+    fn kernel(self, context: &Context) -> Result<Box<dyn Map>, RunError> {
         let permutations = self.wanted.permutations(self.cutter.places())?;
         let puzzler =
             Puzzler { seed: context.seed, config: self.config, cutter: self.cutter, schema: self.schema, permutations };
-        Ok(Kernel::Map(Box::new(Puzzles(Arc::new(puzzler)))))
+        Ok(Box::new(Puzzles(Arc::new(puzzler))))
     }
 }
 

@@ -35,7 +35,7 @@ use tessera_schemas::{IMAGE_ID, clusters, column, features, meta};
 use crate::config::Limits;
 use crate::decode::OnError;
 use crate::nearest;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Whole};
 use crate::vectors;
 use config::{Config, Init};
 
@@ -75,6 +75,7 @@ k = 2000
     const LIMITS: Limits =
         &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let given = inputs.inputs.get(CENTROIDS);
@@ -133,8 +134,8 @@ k = 2000
         previous::fits(last, self.k, self.dimension)
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(run::Run { context: context.clone(), operator: self })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(run::Run { context: context.clone(), operator: self }))
     }
 }
 

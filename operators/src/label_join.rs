@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tessera_schemas::{IMAGE_ID, images};
 
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, PortKind, Query, RunError};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, PortKind, Query, RunError};
 
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
@@ -90,6 +90,7 @@ columns = ["label"]
         Port { name: LABELS, kind: PortKind::Table, required: true, columns: &[] },
     ];
     type Config = Config;
+    type Kernel = Query;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (images, labels) = (inputs.inputs.required(IMAGES), inputs.inputs.required(LABELS));
@@ -132,8 +133,8 @@ columns = ["label"]
         vec![("columns", self.columns.clone().into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Query(self.query()))
+    fn kernel(self, _: &Context) -> Result<Query, RunError> {
+        Ok(self.query())
     }
 }
 

@@ -7,11 +7,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tessera_schemas::{IMAGE_ID, column, features};
+use tessera_schemas::{IMAGE_ID, features};
 
-use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
-};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError};
 use crate::vectors;
 
 const FEATURES: &str = "features";
@@ -28,6 +26,7 @@ pub struct Config {
 /// The bound operator.
 pub struct Normalize {
     column: String,
+    dimension: usize,
     schema: SchemaRef,
 }
 
@@ -44,12 +43,13 @@ input = "short"
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port::stream(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
         let dimension = dimension.map_err(|error| vec![error])?;
         let schema = features::schema([(config.column.as_str(), dimension)]);
-        Ok(Self { column: config.column, schema })
+        Ok(Self { column: config.column, dimension, schema })
     }
 
     fn schema(&self) -> SchemaRef {
@@ -64,31 +64,21 @@ input = "short"
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 
 impl Map for Normalize {
     fn open(&self, _: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        Ok(Box::new(Worker { column: self.column.clone(), schema: self.schema.clone() }))
-    }
-}
-
-struct Worker {
-    column: String,
-    schema: SchemaRef,
-}
-
-impl MapFn for Worker {
-    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (values, dimension) = vectors::of_images(batch, &self.column)?;
-        let mut values = values.into_owned();
-        for row in values.chunks_exact_mut(dimension) {
-            vectors::to_unit_length(row);
-        }
-        let columns = vec![column(batch, IMAGE_ID)?.clone(), features::array(values, dimension)];
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+        let dimension = self.dimension;
+        Ok(vectors::worker(&self.column, &self.schema, move |values| {
+            let mut values = values.into_owned();
+            for row in values.chunks_exact_mut(dimension) {
+                vectors::to_unit_length(row);
+            }
+            values
+        }))
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod binding;
 mod kernel;
+mod reading;
+mod shape;
 
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
@@ -10,10 +12,12 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Limits;
 
-pub use binding::{At, BindError, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
+pub use binding::{At, BindError, BindErrors, Binding, Column, ColumnKind, Inputs, Port, PortKind, QueryPlanner};
 pub use kernel::{
     Batches, Context, Dropped, Kernel, Loss, Map, MapFn, Order, Query, RunError, Scope, Sink, Source, Tables, Whole,
 };
+pub use reading::read_all;
+pub use shape::{Shape, ShapeName};
 
 /// What a stage does. One type, one file, one line in [`OPERATORS`](crate::OPERATORS).
 pub trait Operator: Sized + Send + Sync + 'static {
@@ -44,6 +48,8 @@ pub trait Operator: Sized + Send + Sync + 'static {
     const FILES: &'static [&'static str] = &[];
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.
     type Config: DeserializeOwned + Serialize + JsonSchema;
+    /// The shape in which it runs. [`INPUTS`](Self::INPUTS) must fit it: a map has one stream, a kernel that sees whole tables has scans.
+    type Kernel: Shape;
 
     /// Checks config and inputs against each other. Reads no image.
     ///
@@ -110,5 +116,5 @@ pub trait Operator: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// Something that it needs (a file, a device) is not there.
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError>;
+    fn kernel(self, context: &Context) -> Result<Self::Kernel, RunError>;
 }

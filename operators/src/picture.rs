@@ -6,42 +6,39 @@
 //! or XMP name is applied. A JPEG whose data are not exactly those of its picture is an error (`jpeg`); what is odd about
 //! its header, or lies behind its end, is not.
 //!
-//! What an image needs is known from its header. One that needs more than [`BYTES_PER_PIXEL`] for each of `max_megapixels` is
-//! refused, and all workers of the process share a [`Budget`].
+//! What an image needs is known from its header. One that needs more than its [`Limits`] is refused, and all workers of the process
+//! share a [`Budget`].
 //!
 //! Sizes and crops are those of torchvision's `Resize` and `CenterCrop` on Pillow images.
 
 mod budget;
 mod ifd;
 mod jpeg;
+mod limits;
 pub mod mask;
 mod orientation;
 mod raster;
+pub mod resize;
 mod upright;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 
 use budget::{Budget, Permit};
 use jpeg::Jpeg;
+use limits::Limits;
+pub use limits::MAX_MEGAPIXELS;
 use mask::{Mask, Stored};
 use raster::Raster;
+use resize::{Part, Resizer, centre, resized, within};
 use upright::{mirrors, transposes, turn};
 
-/// Pixels per image that are decoded unless config says otherwise, in millions: where Pillow, too, suspects a bomb.
-pub const MAX_MEGAPIXELS: u32 = 178;
-/// Bytes that an image may need to be decoded and resized, for each pixel that it may have: twice those of RGB.
-const BYTES_PER_PIXEL: u64 = 6;
-/// Bytes that any image may need, however few pixels it may have.
-const ALWAYS_BYTES: u64 = 256 << 20;
 /// Buffers that grew larger for one image are given back behind it.
 const KEPT_BYTES: usize = 64 << 20;
 
 /// A decoder with its buffers; one a worker.
 pub struct Decoder {
     resizer: Resizer,
-    max_pixels: u64,
+    limits: Limits,
     /// The decoded image, `height x width x 3`.
     pixels: Vec<u8>,
     jpeg: jpeg::Buffers,
@@ -132,10 +129,10 @@ impl Decoder {
     }
 
     fn within(max_megapixels: u32, budget: &'static Budget) -> Self {
-        let max_pixels = u64::from(max_megapixels) * 1_000_000;
+        let (resizer, limits) = (Resizer::default(), Limits::new(max_megapixels));
         let (pixels, jpeg) = (Vec::new(), jpeg::Buffers::default());
         let (turned, indices) = (Vec::new(), Vec::new());
-        Self { resizer: Resizer::new(), max_pixels, pixels, jpeg, turned, indices, budget, permit: None }
+        Self { resizer, limits, pixels, jpeg, turned, indices, budget, permit: None }
     }
 
     /// Decodes, resizes the short side to `side` with antialiasing, and crops the centre, into `side x side x 3` bytes. Only
@@ -157,7 +154,7 @@ impl Decoder {
     /// # Errors
     /// What is wrong with the bytes; or the mask has another size than the image.
     pub fn mask(&mut self, bytes: &[u8], image: Stored, side: usize, out: &mut [u8]) -> Result<(), String> {
-        let mask = Mask::of(bytes, self.max_bytes())?;
+        let mask = Mask::of(bytes, self.limits.bytes())?;
         if mask.size() != image.size {
             let ([width, height], [w, h]) = (mask.size(), image.size);
             return Err(format!("its mask is {width}x{height}, and the image, as it is stored, {w}x{h}"));
@@ -220,17 +217,11 @@ impl Decoder {
         let plain = decoded.orientation == Orientation::NoTransforms;
         let target: &mut [u8] = if plain { out } else { sized(&mut self.turned, size[0] * size[1] * 3) };
         let [width, height] = decoded.size;
-        let source = ImageRef::new(width as u32, height as u32, &self.pixels[..width * height * 3], PixelType::U8x3);
-        let source = source.map_err(|error| error.to_string())?;
-        let mut image = Image::from_slice_u8(size[0] as u32, size[1] as u32, target, PixelType::U8x3);
-        let image = image.as_mut().map_err(|error| error.to_string())?;
-        let [(left, width), (top, height)] = [0, 1].map(|axis| {
-            let per_pixel = decoded.covered[axis] / resized[axis] as f64;
-            span(offset[axis] as f64 * per_pixel, size[axis] as f64 * per_pixel, decoded.size[axis] as f64)
-        });
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        let options = options.crop(left, top, width, height);
-        self.resizer.resize(&source, image, &options).map_err(|error| error.to_string())?;
+        let per_pixel = [0, 1].map(|axis| decoded.covered[axis] / resized[axis] as f64);
+        let start = [0, 1].map(|axis| offset[axis] as f64 * per_pixel[axis]);
+        let ends = |axis: usize| within(start[axis], size[axis] as f64 * per_pixel[axis], decoded.size[axis] as f64);
+        let pixels = &self.pixels[..width * height * 3];
+        self.resizer.resize(&Part { pixels, size: decoded.size, start, length: [ends(0), ends(1)] }, size, target)?;
         if !plain {
             turn(&self.turned, size[0], size[1], decoded.orientation, out);
         }
@@ -249,17 +240,17 @@ impl Decoder {
         let jpeg = Jpeg::of(bytes, target.short())?;
         let full = jpeg.full();
         let decoded = Decoded { size: jpeg.size(), covered: jpeg.covered(), full, orientation: jpeg.orientation() };
-        self.check_size(full)?;
-        jpeg.check_scans(self.max_pixels)?;
+        self.limits.check_size(full)?;
+        jpeg.check_scans(self.limits.pixels)?;
         self.reserve(&decoded, target, jpeg.need())?;
         jpeg.decode(&mut self.jpeg, &mut self.pixels)?;
         Ok(decoded)
     }
 
     fn decode_raster(&mut self, bytes: &[u8], target: Target) -> Result<Decoded, String> {
-        let raster = Raster::of(bytes, self.max_bytes())?;
+        let raster = Raster::of(bytes, self.limits.bytes())?;
         let full = raster.size();
-        self.check_size(full)?;
+        self.limits.check_size(full)?;
         let covered = full.map(|length| length as f64);
         let decoded = Decoded { size: full, covered, full, orientation: raster.orientation() };
         self.reserve(&decoded, target, raster.need())?;
@@ -268,39 +259,14 @@ impl Decoder {
         Ok(decoded)
     }
 
-    fn check_size(&self, [width, height]: [usize; 2]) -> Result<(), String> {
-        let pixels = width as u64 * height as u64;
-        if pixels == 0 {
-            return Err(format!("the image is {width}x{height}"));
-        }
-        if pixels > self.max_pixels {
-            let limit = self.max_pixels / 1_000_000;
-            return Err(format!("{width}x{height} is more than max_megapixels = {limit}: maybe a decompression bomb"));
-        }
-        Ok(())
-    }
-
-    /// The most that an image may need.
-    fn max_bytes(&self) -> u64 {
-        (self.max_pixels * BYTES_PER_PIXEL).max(ALWAYS_BYTES)
-    }
-
     /// Waits for the memory that an image needs.
     fn reserve(&mut self, decoded: &Decoded, target: Target, need: u64) -> Result<(), String> {
         if let Target::Whole(Some(short)) = target {
             let [width, height] = decoded.resized(short);
-            self.check_size(if transposes(decoded.orientation) { [height, width] } else { [width, height] })?;
+            self.limits.check_size(if transposes(decoded.orientation) { [height, width] } else { [width, height] })?;
         }
-        let (need, limit) = (need + decoded.need(target), self.max_bytes());
-        if need > limit {
-            let [width, height] = decoded.full;
-            return Err(format!(
-                "{width}x{height} of its kind needs {} MB to decode, and at most {} MB are given to an image \
-                 ({BYTES_PER_PIXEL} bytes for each pixel of max_megapixels)",
-                need / 1_000_000,
-                limit / 1_000_000
-            ));
-        }
+        let need = need + decoded.need(target);
+        self.limits.check_need(decoded.full, need)?;
         self.permit = Some(self.budget.take(need));
         Ok(())
     }
@@ -313,9 +279,7 @@ impl Decoder {
                 *buffer = Vec::new();
             }
         }
-        if self.resizer.size_of_internal_buffers() > KEPT_BYTES {
-            self.resizer.reset_internal_buffers();
-        }
+        self.resizer.shrink(KEPT_BYTES);
         self.permit = None;
     }
 }
@@ -326,29 +290,6 @@ fn sized(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
         buffer.resize(length, 0);
     }
     &mut buffer[..length]
-}
-
-/// Columns and rows once the short side is resized to `short`, as torchvision's `Resize` counts them.
-fn resized(size: [usize; 2], short: usize) -> [usize; 2] {
-    let shortest = size[0].min(size[1]).max(1);
-    size.map(|length| if length == shortest { short } else { short * length / shortest })
-}
-
-/// Where a crop of `side` begins in the middle of `length`: torchvision's `CenterCrop`, which rounds halves to even.
-fn centre(length: usize, side: usize) -> usize {
-    ((length - side) as f64 / 2.0).round_ties_even() as usize
-}
-
-/// A span that ends within `limit`, whatever rounding made of it.
-fn span(start: f64, length: f64, limit: f64) -> (f64, f64) {
-    let mut length = length;
-    if start + length > limit {
-        length = limit - start;
-    }
-    while start + length > limit {
-        length = length.next_down();
-    }
-    (start, length)
 }
 
 #[cfg(test)]

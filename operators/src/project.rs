@@ -4,7 +4,7 @@
 //! one value a component: the place in its direction, from the mean on. Config: `components` (only the first so many), `whiten`
 //! (each is divided by its standard deviation), `column`. Sums are in f64, over padded blocks of rows: bit-exact for any batching.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,16 +12,25 @@ use gemm::Parallelism;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
-use tessera_schemas::{IMAGE_ID, column, features, meta};
+use tessera_schemas::{IMAGE_ID, features};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError,
 };
+use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
 const COMPONENTS: &str = "components";
+/// What features are held against.
+const DIRECTIONS: vectors::Side = vectors::Side {
+    port: COMPONENTS,
+    number: components::COMPONENT,
+    vector: components::DIRECTION,
+    rows: "components",
+    help: "use components of the same kind of features",
+};
 /// Rows that are multiplied at once.
 const BLOCK: usize = 64;
 /// A variance below this share of the largest is rounding: nothing is divided by it.
@@ -78,22 +87,11 @@ whiten = true
     ];
     const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = Vec::new();
-        let of_rows = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
-        let of_rows = of_rows.map_err(|error| errors.push(error)).ok();
-        let components = inputs.inputs.required(COMPONENTS);
-        let of_components = features::dimension(components, components::DIRECTION);
-        let of_components = of_components.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
-        let number = column::field(components, components::COMPONENT).and_then(|field| meta::number(field, meta::CLASSES));
-        let there: Option<usize> = number.map_err(|error| errors.push(BindError::input(COMPONENTS, error.to_string()))).ok();
-        if let (Some(rows), Some(directions)) = (of_rows, of_components)
-            && rows != directions
-        {
-            let message = format!("components have {directions} dimensions, but `{}` has {rows}", config.column);
-            errors.push(BindError::input(COMPONENTS, message).help("use components of the same kind of features"));
-        }
+        let mut errors = BindErrors::default();
+        let there = DIRECTIONS.rows(inputs, FEATURES, &config.column, &mut errors);
         let count = config.components.or(there);
         if let (Some(count), Some(there)) = (count, there)
             && !(1..=there).contains(&count)
@@ -101,13 +99,10 @@ whiten = true
             errors
                 .push(BindError::key("components", format!("{count} components of {there}")).help(format!("1 to {there}")));
         }
-        match count {
-            Some(count) if errors.is_empty() => {
-                let schema = features::schema([(config.column.as_str(), count)]);
-                Ok(Self { config, count, schema })
-            }
-            _ => Err(errors),
-        }
+        errors.or(count.map(|count| {
+            let schema = features::schema([(config.column.as_str(), count)]);
+            Self { config, count, schema }
+        }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -129,15 +124,14 @@ whiten = true
         vec![("components", self.count.into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(Projector { operator: self, directions: OnceLock::new() })))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(Projector { operator: self, directions: Shared::default() }))
     }
 }
 
 struct Projector {
     operator: Project,
-    /// The components of all workers; the first worker makes them.
-    directions: OnceLock<Arc<Directions>>,
+    directions: Shared<Arc<Directions>>,
 }
 
 /// What features are multiplied with.
@@ -152,15 +146,12 @@ struct Directions {
 impl Map for Projector {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
         let Project { config: Config { whiten, column, .. }, count, .. } = &self.operator;
-        let directions = match self.directions.get() {
-            Some(directions) => directions.clone(),
-            None => {
-                let found = Components::of(sides.required(COMPONENTS), Some(*count))?;
-                let directions = Arc::new(Directions::new(found, *count, *whiten)?);
-                self.directions.get_or_init(|| directions).clone()
-            }
+        let make = || {
+            let found = Components::of(sides.required(COMPONENTS), Some(*count))?;
+            Directions::new(found, *count, *whiten).map(Arc::new)
         };
-        Ok(Box::new(Worker { column: column.clone(), schema: self.operator.schema.clone(), directions }))
+        let directions = self.directions.handle(make, Arc::clone)?;
+        Ok(vectors::worker(column, &self.operator.schema, move |values| directions.of_all(&values)))
     }
 
     fn block(&self) -> usize {
@@ -186,6 +177,15 @@ impl Directions {
             offsets: found.offsets,
             dimension: found.dimension,
         })
+    }
+
+    /// Projects rows, `n x D` to `n x c`.
+    fn of_all(&self, values: &[f32]) -> Vec<f32> {
+        let (d, c) = (self.dimension, self.offsets.len());
+        let (mut block, mut product) = (vec![0.0; BLOCK * d], vec![0.0; BLOCK * c]);
+        let mut projected = Vec::with_capacity(values.len() / d * c);
+        values.chunks(BLOCK * d).for_each(|rows| self.project(rows, &mut block, &mut product, &mut projected));
+        projected
     }
 
     /// Projects up to [`BLOCK`] rows: `block` has room for that many in f64, and `product` for what they become.
@@ -223,26 +223,6 @@ impl Directions {
             let place = |((value, offset), scale): ((&f64, &f64), &f64)| ((value - offset) * scale) as f32;
             out.extend(row.iter().zip(&self.offsets).zip(&self.scales).map(place));
         }
-    }
-}
-
-struct Worker {
-    column: String,
-    schema: SchemaRef,
-    directions: Arc<Directions>,
-}
-
-impl MapFn for Worker {
-    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
-        let (values, dimension) = vectors::of_images(batch, &self.column)?;
-        let count = self.directions.offsets.len();
-        let (mut block, mut product) = (vec![0.0; BLOCK * dimension], vec![0.0; BLOCK * count]);
-        let mut projected = Vec::with_capacity(batch.num_rows() * count);
-        for rows in values.chunks(BLOCK * dimension) {
-            self.directions.project(rows, &mut block, &mut product, &mut projected);
-        }
-        let columns = vec![column(batch, IMAGE_ID)?.clone(), features::array(projected, count)];
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }
 
@@ -313,10 +293,8 @@ mod tests {
             let rows: Vec<_> = (0..200).map(|number| (format!("{number:03}"), values(d))).collect();
             let rows = trial::features(&rows.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
             let schema = features::schema([("feature", c)]);
-            let mut worker = Worker { column: "feature".into(), schema, directions };
-            let mut call = |rows: &RecordBatch| {
-                worker.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() }).unwrap()
-            };
+            let mut worker = vectors::worker("feature", &schema, move |values| directions.of_all(&values));
+            let mut call = |rows: &RecordBatch| trial::call_worker(&mut *worker, rows).unwrap();
             let whole = call(&rows);
             prop_assert_eq!(call(&rows.slice(0, cut)), whole.slice(0, cut));
             prop_assert_eq!(call(&rows.slice(cut, 200 - cut)), whole.slice(cut, 200 - cut));

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
 
 use crate::config;
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError};
+use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Shape, ShapeName};
 use crate::reference::{self, Key};
 
 /// An operator as the pipeline sees it.
@@ -85,8 +85,15 @@ pub trait Bound: Send + Sync {
 /// Erases one operator's type.
 pub(crate) struct Of<O>(pub(crate) std::marker::PhantomData<fn() -> O>);
 
-impl<O> Of<O> {
+impl<O: Operator> Of<O> {
     pub(crate) const fn new() -> Self {
+        const {
+            if let Some(fault) = <O::Kernel as Shape>::NAME.fault(O::INPUTS) {
+                panic!("{}", fault);
+            }
+            let is_map = matches!(<O::Kernel as Shape>::NAME, ShapeName::Map);
+            assert!(is_map || !(O::VIEW || O::LOOKS_BACK), "only maps are views, or look back");
+        }
         Self(std::marker::PhantomData)
     }
 }
@@ -187,6 +194,6 @@ impl<O: Operator> Bound for BoundTo<O> {
         self.operator.notes()
     }
     fn kernel(self: Box<Self>, context: &Context) -> Result<Kernel, RunError> {
-        self.operator.kernel(context)
+        self.operator.kernel(context).map(Into::into)
     }
 }

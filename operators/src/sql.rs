@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, PortKind, Query, RunError};
+use crate::operator::{BindError, Binding, Context, Operator, Port, PortKind, Query, RunError};
 
 /// Keys of a `sql` stage.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
@@ -39,6 +39,7 @@ query = "SELECT i.*, cluster FROM images i JOIN assigned USING (image_id) WHERE 
     const VERSION: u32 = 1;
     const INPUTS: &'static [Port] = &[Port { name: "*", kind: PortKind::Named, required: true, columns: &[] }];
     type Config = Config;
+    type Kernel = Query;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (schema, reads) =
@@ -54,7 +55,7 @@ query = "SELECT i.*, cluster FROM images i JOIN assigned USING (image_id) WHERE 
         self.reads.get(input).cloned().unwrap_or_default()
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Query(Query { sql: self.query, ..Query::default() }))
+    fn kernel(self, _: &Context) -> Result<Query, RunError> {
+        Ok(Query { sql: self.query, ..Query::default() })
     }
 }

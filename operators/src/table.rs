@@ -21,7 +21,7 @@ use tessera_datasets::layout::Found;
 use tessera_datasets::tables::{CsvOptions, Datasets, Reading, RowRange};
 use tessera_datasets::{Entry, Error, Files, Fingerprint, Listed, as_url, tables};
 
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
+use crate::operator::{BindError, Binding, Context, Operator, Port, RunError, Source};
 
 /// Keys of a `table` stage.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
@@ -83,6 +83,7 @@ path = "labels.csv"
     const INPUTS: &'static [Port] = &[];
     const NEUTRAL: &'static [&'static str] = &["path"];
     type Config = Config;
+    type Kernel = Box<dyn Source>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let csv = csv_options(&config)?;
@@ -137,9 +138,9 @@ path = "labels.csv"
         self.schema.clone()
     }
 
-    fn kernel(mut self, context: &Context) -> Result<Kernel, RunError> {
+    fn kernel(mut self, context: &Context) -> Result<Box<dyn Source>, RunError> {
         self.reading.threads = context.threads;
-        Ok(Kernel::Source(Box::new(self)))
+        Ok(Box::new(self))
     }
 }
 

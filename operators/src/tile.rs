@@ -17,7 +17,7 @@ use tessera_schemas::{BYTES, IMAGE_ID, bytes, column, images, pixels};
 use crate::config::Limits;
 use crate::decode::{OnError, check, labels, max_megapixels, refuse, unread};
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Inputs, Kernel, Map, MapFn, Operator, Port, RunError, Scope,
+    BindError, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
 use crate::picture::{Decoder, Photo};
 
@@ -76,6 +76,7 @@ scale = 256
     const NEUTRAL: &'static [&'static str] = &["on_error"];
     const LIMITS: Limits = &[("stride", 1e6), ("scale", 1e5), ("max_megapixels", 1e5)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = check(config.side, config.max_megapixels);
@@ -112,8 +113,8 @@ scale = 256
         vec![("stride", self.config.stride.unwrap_or(self.config.side).into())]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Map(Box::new(self)))
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
+        Ok(Box::new(self))
     }
 }
 
@@ -303,7 +304,7 @@ mod tests {
         let map = crate::trial::bind::<Tile>(json, &[("images", schema)]).unwrap();
         let mut worker = Map::open(&map, &Inputs::default()).unwrap();
         let (mut dropped, mut pieces) = (Vec::new(), Vec::new());
-        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
+        let mut scope = crate::trial::scope(&mut dropped);
         pieces.push(worker.call(&batch, &mut scope).unwrap());
         while !worker.is_done() {
             pieces.push(worker.go_on(&mut scope).unwrap());

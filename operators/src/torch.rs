@@ -5,6 +5,7 @@
 //! | [`network`] | networks as data: layers, their shapes and tensors |
 //! | `tensors` | named tensors: their initial values, and to and from weights tables |
 //! | `forward`, `response` | a pass through a network's steps, and back |
+//! | `normalisation` | how images are normalised: what keys and tables say of it |
 //! | `input` | bytes to normalised tensors, and tensors to vectors |
 //! | `examples` | a table's batches, cut to the examples of a step |
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
@@ -25,6 +26,7 @@ mod forward;
 pub mod infer;
 mod input;
 pub mod network;
+mod normalisation;
 mod optimizer;
 pub mod pca;
 mod precision;

@@ -11,8 +11,8 @@ use tessera_schemas::features;
 
 use crate::config;
 use crate::operator::{
-    Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Operator, Order, QueryPlanner, RunError, Scope, Sink,
-    Tables,
+    Batches, BindError, Binding, Context, Dropped, Inputs, Kernel, Map, MapFn, Operator, Order, QueryPlanner, RunError,
+    Scope, Sink, Tables,
 };
 use crate::spec::Spec;
 
@@ -26,12 +26,56 @@ impl QueryPlanner for NoQueries {
 
 /// Binds an operator to a config (an object) and the inputs' schemas.
 pub fn bind<O: Operator>(config: serde_json::Value, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
+    bind_in(Path::new(""), config, inputs)
+}
+
+/// The same where paths start from a folder.
+pub fn bind_in<O: Operator>(
+    base: &Path,
+    config: serde_json::Value,
+    inputs: &[(&str, SchemaRef)],
+) -> Result<O, Vec<BindError>> {
     let serde_json::Value::Object(keys) = config else { panic!("a config is an object") };
+    bind_to(base, config::parse(keys, O::LIMITS)?, inputs)
+}
+
+/// The same of a config whose numbers are not held against the operator's limits.
+pub fn bind_to<O: Operator>(base: &Path, config: O::Config, inputs: &[(&str, SchemaRef)]) -> Result<O, Vec<BindError>> {
     let inputs = Inputs(inputs.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect());
-    O::bind(
-        config::parse(keys, O::LIMITS)?,
-        &Binding { inputs: &inputs, base: Path::new(""), planner: &NoQueries, files: &LocalFiles },
-    )
+    O::bind(config, &Binding { inputs: &inputs, base, planner: &NoQueries, files: &LocalFiles })
+}
+
+/// What a run gives kernels.
+pub fn context(seed: u64, threads: usize) -> Context {
+    Context { seed, threads, base: "".into(), scratch: std::env::temp_dir() }
+}
+
+/// An operator's kernel.
+pub fn kernel<O: Operator>(operator: O, seed: u64, threads: usize) -> Result<O::Kernel, RunError> {
+    operator.kernel(&context(seed, threads))
+}
+
+/// Sides by their ports.
+pub fn sides(sides: &[(&str, Vec<RecordBatch>)]) -> Inputs<Vec<RecordBatch>> {
+    Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect())
+}
+
+/// One worker of a map.
+pub fn open<O: Operator<Kernel = Box<dyn Map>>>(
+    operator: O,
+    of: &[(&str, Vec<RecordBatch>)],
+) -> Result<Box<dyn MapFn>, RunError> {
+    kernel(operator, 0, 1)?.open(&sides(of))
+}
+
+/// What surrounds a batch outside training.
+pub fn scope(dropped: &mut Vec<Dropped>) -> Scope<'_> {
+    Scope { epoch: 0, lead: None, unread: &[], dropped }
+}
+
+/// What a worker makes of one batch.
+pub fn call_worker(worker: &mut dyn MapFn, rows: &RecordBatch) -> Result<RecordBatch, RunError> {
+    worker.call(rows, &mut scope(&mut Vec::new()))
 }
 
 /// A table of features.
@@ -55,15 +99,12 @@ pub fn weighted(values: &[f32]) -> f64 {
 }
 
 /// What a map makes of one batch.
-pub fn call<O: Operator>(
+pub fn call<O: Operator<Kernel = Box<dyn Map>>>(
     operator: O,
     sides: &[(&str, Vec<RecordBatch>)],
     rows: &RecordBatch,
 ) -> Result<RecordBatch, RunError> {
-    let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
-    let Kernel::Map(map) = operator.kernel(&context)? else { panic!("a map") };
-    let sides = Inputs(sides.iter().map(|(name, batches)| ((*name).to_owned(), batches.clone())).collect());
-    map.open(&sides)?.call(rows, &mut Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() })
+    call_worker(&mut *open(operator, sides)?, rows)
 }
 
 /// Runs any operator that reads rows: a map its first input's, with the others for its sides.
@@ -77,11 +118,10 @@ pub fn run(
     let bound = spec
         .bind(keys, &Binding { inputs: &schemas, base: Path::new(""), planner: &NoQueries, files: &LocalFiles })
         .unwrap();
-    match bound.kernel(&Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() })? {
+    match bound.kernel(&context(0, 1))? {
         Kernel::Map(map) => {
-            let sides = inputs[1..].iter().map(|(name, table)| ((*name).to_owned(), vec![table.clone()]));
-            let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut Vec::new() };
-            map.open(&Inputs(sides.collect()))?.call(&inputs[0].1, &mut scope).map(|made| vec![made])
+            let of: Vec<_> = inputs[1..].iter().map(|(name, table)| (*name, vec![table.clone()])).collect();
+            call_worker(&mut *map.open(&sides(&of))?, &inputs[0].1).map(|made| vec![made])
         }
         Kernel::Whole(whole) => {
             let mut record = Record::default();

@@ -1,12 +1,12 @@
-//! What operators on vectors share: which column, which values, and a vector's length.
+//! What operators on vectors share: which column, which values, a vector's length, and the workers of maps from vectors to vectors.
 
 use std::borrow::Cow;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use tessera_schemas::{IMAGE_ID, SchemaError, features, text, vector};
+use tessera_schemas::{IMAGE_ID, SchemaError, column, features, meta, text, vector};
 
-use crate::operator::{BindError, RunError};
+use crate::operator::{BindError, BindErrors, Binding, MapFn, RunError, Scope};
 
 /// The largest magnitude that a value may have: squares of differences then fit f32 in 2^20 dimensions.
 pub const LARGEST: f32 = 1e15;
@@ -62,6 +62,39 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
     Err(BindError::key("column", fault).help(help))
 }
 
+/// A side whose rows are numbered vectors that features are held against: centroids, or directions.
+pub struct Side {
+    /// Its port.
+    pub port: &'static str,
+    /// Its column of numbers, whose field says how many rows there are.
+    pub number: &'static str,
+    /// Its column of vectors.
+    pub vector: &'static str,
+    /// What its rows are called.
+    pub rows: &'static str,
+    /// What to do where its vectors are not of the features' length.
+    pub help: &'static str,
+}
+
+impl Side {
+    /// How many rows its schema says. Adds what is wrong with it, and with the `column` of the input `features`.
+    pub fn rows(&self, binding: &Binding<'_>, features: &str, column: &str, errors: &mut BindErrors) -> Option<usize> {
+        let (features, side) = (binding.inputs.required(features), binding.inputs.required(self.port));
+        let fault = |error: SchemaError| BindError::input(self.port, error.to_string());
+        let of_features = errors.keep(dimension(features, column));
+        let of_rows = errors.keep(features::dimension(side, self.vector).map_err(fault));
+        let number = column::field(side, self.number).and_then(|field| meta::number(field, meta::CLASSES));
+        let rows = errors.keep(number.map_err(fault));
+        if let (Some(of_features), Some(of_rows)) = (of_features, of_rows)
+            && of_features != of_rows
+        {
+            let message = format!("{} have {of_rows} dimensions, but `{column}` has {of_features}", self.rows);
+            errors.push(BindError::input(self.port, message).help(self.help));
+        }
+        rows
+    }
+}
+
 /// The values of a batch's column of vectors, `n x D`, and D.
 ///
 /// # Errors
@@ -80,6 +113,45 @@ pub fn of_images<'a>(batch: &'a RecordBatch, column: &str) -> Result<(Cow<'a, [f
     match check(&values, dimension) {
         Err(fault) => Err(refused(fault.row, format!("`{column}` {fault}"))),
         Ok(()) => Ok((values, dimension)),
+    }
+}
+
+/// A table of vectors with those values, a column each, for the images of a batch.
+///
+/// # Errors
+/// The batch names no images, or there are not that many values.
+pub fn table(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    columns: impl IntoIterator<Item = Vec<f32>>,
+) -> Result<RecordBatch, RunError> {
+    let mut arrays = vec![column(batch, IMAGE_ID)?.clone()];
+    for (field, values) in schema.fields()[1..].iter().zip(columns) {
+        arrays.push(features::array(values, features::dimension(schema, field.name())?));
+    }
+    Ok(RecordBatch::try_new(schema.clone(), arrays)?)
+}
+
+/// A worker that makes vectors of vectors: `make` gets the values of a batch's column, `n x D`, and gives as many rows of the schema's
+/// length.
+pub fn worker(
+    column: &str,
+    schema: &SchemaRef,
+    make: impl FnMut(Cow<'_, [f32]>) -> Vec<f32> + Send + 'static,
+) -> Box<dyn MapFn> {
+    Box::new(Worker { column: column.to_owned(), schema: schema.clone(), make })
+}
+
+struct Worker<F> {
+    column: String,
+    schema: SchemaRef,
+    make: F,
+}
+
+impl<F: FnMut(Cow<'_, [f32]>) -> Vec<f32> + Send> MapFn for Worker<F> {
+    fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
+        let (values, _) = of_images(batch, &self.column)?;
+        table(batch, &self.schema, [(self.make)(values)])
     }
 }
 

@@ -16,6 +16,12 @@ use tessera_schemas::{features, text, vector};
 use super::*;
 use crate::local::LocalFiles;
 
+/// Kilobytes that this process had in memory at most.
+pub(crate) fn peak() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
+}
+
 fn parquet_bytes(batch: &RecordBatch, group_rows: usize) -> Vec<u8> {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();

@@ -1,5 +1,6 @@
 //! Brightness, contrast, saturation and hue, as Pillow computes them on bytes and torchvision's `ColorJitter` asks for them.
 
+use crate::luma::luma;
 use crate::random::Draw;
 
 /// What is done to an image's colours, in order.
@@ -83,21 +84,10 @@ fn blend(from: u8, to: u8, factor: f32) -> u8 {
     (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
 }
 
-/// A pixel's gray by ITU-R 601-2, in Pillow's fixed point.
-fn luma([red, green, blue]: [u8; 3]) -> u8 {
-    ((u32::from(red) * 19_595 + u32::from(green) * 38_470 + u32::from(blue) * 7_471 + 0x8000) >> 16) as u8
-}
-
 /// The mean of all grays, rounded.
 fn mean_gray(pixels: &[[u8; 3]]) -> u8 {
     let sum: u64 = pixels.iter().map(|pixel| u64::from(luma(*pixel))).sum();
     (sum as f64 / pixels.len().max(1) as f64 + 0.5) as u8
-}
-
-/// Takes the colours away, in place.
-pub fn gray(pixels: &mut [u8]) {
-    let (pixels, _) = pixels.as_chunks_mut::<3>();
-    pixels.iter_mut().for_each(|pixel| *pixel = [luma(*pixel); 3]);
 }
 
 /// Hue, saturation, value, in Pillow's arithmetic (its `rgb2hsv_row`): f32, truncated.

@@ -1,9 +1,7 @@
 //! Crops of random size and shape, resized; mirror images.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::picture::mask::places;
+use crate::picture::resize::{Part, Resizer};
 use crate::random::Draw;
 
 /// Tries to find a crop within the image before its middle is taken (torchvision's number).
@@ -47,6 +45,7 @@ impl Window {
 }
 
 /// Crops and resizes; one a worker.
+#[derive(Default)]
 pub struct Cropper {
     resizer: Resizer,
     /// The crop, before it is resized: pixels around it have no part in it.
@@ -54,10 +53,6 @@ pub struct Cropper {
 }
 
 impl Cropper {
-    pub fn new() -> Self {
-        Self { resizer: Resizer::new(), crop: Vec::new() }
-    }
-
     /// Writes the window of an image, `width` pixels a row, as `side x side x 3` bytes.
     ///
     /// # Errors
@@ -71,12 +66,7 @@ impl Cropper {
         }
         self.crop.clear();
         rows.for_each(|row| self.crop.extend_from_slice(row));
-        let source = ImageRef::new(window.width as u32, window.height as u32, &self.crop, PixelType::U8x3);
-        let source = source.map_err(|error| error.to_string())?;
-        let mut target =
-            Image::from_slice_u8(side as u32, side as u32, out, PixelType::U8x3).map_err(|error| error.to_string())?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        self.resizer.resize(&source, &mut target, &options).map_err(|error| error.to_string())
+        self.resizer.resize(&Part::whole(&self.crop, [window.width, window.height]), [side, side], out)
     }
 }
 
@@ -143,7 +133,7 @@ mod tests {
         let window = Window { left: 0, top: 3, width: 8, height: 8 };
         for side in [4, 8, 20] {
             let mut out = vec![0; side * side * 3];
-            Cropper::new().resize(&image, 16, window, side, &mut out).unwrap();
+            Cropper::default().resize(&image, 16, window, side, &mut out).unwrap();
             assert!(out.iter().all(|&byte| byte == 100), "{side}: {out:?}");
         }
     }
@@ -152,15 +142,15 @@ mod tests {
     fn halves_are_means_with_a_triangles_weights() {
         let image: Vec<u8> = [0u8, 80, 160, 240].iter().flat_map(|&value| [value; 3]).collect();
         let mut out = vec![0; 3];
-        Cropper::new().resize(&image, 4, Window { left: 0, top: 0, width: 4, height: 1 }, 1, &mut out).unwrap();
+        Cropper::default().resize(&image, 4, Window { left: 0, top: 0, width: 4, height: 1 }, 1, &mut out).unwrap();
         assert_eq!(out, [120; 3]);
         let rows = image.repeat(4);
         let mut out = vec![0; 2 * 2 * 3];
-        Cropper::new().resize(&rows, 4, Window { left: 0, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
+        Cropper::default().resize(&rows, 4, Window { left: 0, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
         // Around 1 (in pixels) with a support of 2: weights 3, 3, 1 of 7 on 0, 80, 160.
         assert_eq!(out, [[57; 3], [183; 3], [57; 3], [183; 3]].concat());
         let columns: Vec<u8> = image.chunks(3).flat_map(|pixel| pixel.repeat(6)).collect();
-        Cropper::new().resize(&columns, 6, Window { left: 1, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
+        Cropper::default().resize(&columns, 6, Window { left: 1, top: 0, width: 4, height: 4 }, 2, &mut out).unwrap();
         assert_eq!(out, [[57; 3], [57; 3], [183; 3], [183; 3]].concat());
     }
 

@@ -31,13 +31,8 @@ fn bind(config: serde_json::Value) -> Result<Augment, Vec<BindError>> {
 }
 
 fn views(config: serde_json::Value, batch: &RecordBatch, seed: u64, epoch: u64) -> RecordBatch {
-    let kernel = bind(config)
-        .unwrap()
-        .kernel(&Context { seed, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() })
-        .unwrap();
-    let Kernel::Map(map) = kernel else { panic!("`augment` is a map") };
-    let mut scope = Scope { epoch, lead: None, unread: &[], dropped: &mut Vec::new() };
-    map.open(&Inputs::default()).unwrap().call(batch, &mut scope).unwrap()
+    let mut worker = trial::kernel(bind(config).unwrap(), seed, 1).unwrap().open(&Inputs::default()).unwrap();
+    worker.call(batch, &mut Scope { epoch, ..trial::scope(&mut Vec::new()) }).unwrap()
 }
 
 fn everything() -> serde_json::Value {
@@ -66,7 +61,7 @@ fn colours_are_pillows() {
         assert_eq!(found, expected.concat(), "{change:?}");
     }
     let mut found = COLOURS.concat();
-    colour::gray(&mut found);
+    take_colours(&mut found);
     assert_eq!(found, [82, 165, 29, 17, 225, 76].map(|gray| [gray; 3]).concat());
 }
 
@@ -84,7 +79,7 @@ fn all_colours_are_pillows() {
         assert_eq!(sum(&found), expected, "{change:?}");
     }
     let mut found = cube;
-    colour::gray(&mut found);
+    take_colours(&mut found);
     assert_eq!(sum(&found), GOLDEN_GRAY);
 }
 
@@ -94,7 +89,7 @@ fn crops_are_pillows() {
     let image: Vec<u8> = (0..24 * 20 * 3).map(|i| ((i * i * 31 + i * 17) % 251) as u8).collect();
     for (window, expected) in CROPS {
         let mut found = [0; 108];
-        Cropper::new().resize(&image, 24, window, 6, &mut found).unwrap();
+        Cropper::default().resize(&image, 24, window, 6, &mut found).unwrap();
         assert!(found.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1), "{window:?}: {found:?}, not {expected:?}");
     }
 }
@@ -231,7 +226,7 @@ fn speed() {
     let mut draw = Draw::new(4, "test", "bytes", "", 0);
     let image: Vec<u8> = (0..96 * 96 * 3).map(|_| draw.below(256) as u8).collect();
     let time = |name: &str, config: serde_json::Value| {
-        let (config, mut cropper, mut view) = (bind(config).unwrap().config, Cropper::new(), vec![0; 96 * 96 * 3]);
+        let (config, mut cropper, mut view) = (bind(config).unwrap().config, Cropper::default(), vec![0; 96 * 96 * 3]);
         let start = std::time::Instant::now();
         for row in 0..4000 {
             let plan = Plan::draw(&config, [96, 96], 1, &row.to_string(), 0);

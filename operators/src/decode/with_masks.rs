@@ -12,7 +12,7 @@ use tessera_schemas::pixels::{PIXELS, Pixels};
 use super::*;
 use crate::operator::At;
 use crate::picture::mask::tests::png;
-use crate::trial::bind;
+use crate::trial::{bind, scope};
 
 fn schema(mask: Field) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = images::schema().fields().to_vec();
@@ -77,8 +77,7 @@ fn each_row_has_its_own_mask() {
         let config = json!({"side": 4, "mask": true, "on_error": on_error});
         let decode: Decode = bind(config, &[("images", batch.schema())]).unwrap();
         let mut dropped = Vec::new();
-        let mut scope = Scope { epoch: 0, lead: None, unread: &[], dropped: &mut dropped };
-        let made = Map::open(&decode, &Inputs::default()).unwrap().call(batch, &mut scope);
+        let made = Map::open(&decode, &Inputs::default()).unwrap().call(batch, &mut scope(&mut dropped));
         (made, dropped)
     };
     let (table, dropped) = made("drop", &batch);

@@ -1,6 +1,7 @@
 //! How a puzzle is cut: what lengths fit, what is drawn for an image, and the tiles themselves.
 
 use super::{Config, Crop, Jigsaw, LARGEST_GRID};
+use crate::luma::luma;
 use crate::operator::{BindError, Operator};
 use crate::random::Draw;
 
@@ -99,11 +100,6 @@ impl Cutter {
             }
         }
     }
-}
-
-/// ITU-R 601, as Pillow rounds it.
-pub fn luma([r, g, b]: [u8; 3]) -> u8 {
-    ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
 }
 
 /// Where a tile is cut in its cell.

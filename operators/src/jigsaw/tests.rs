@@ -5,7 +5,6 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, UInt32Type};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::cut::luma;
 use super::*;
 use crate::operator::At;
 use crate::random::Draw;
@@ -34,13 +33,7 @@ fn bound(config: Value, size: (usize, usize)) -> Result<Jigsaw, Vec<BindError>> 
 }
 
 fn open(config: Value, side: usize) -> Box<dyn MapFn> {
-    let operator = bound(config, (side, side)).unwrap();
-    let Kernel::Map(map) =
-        operator.kernel(&Context { seed: 7, threads: 1, base: "".into(), scratch: std::env::temp_dir() }).unwrap()
-    else {
-        panic!("a map")
-    };
-    map.open(&Inputs::default()).unwrap()
+    trial::kernel(bound(config, (side, side)).unwrap(), 7, 1).unwrap().open(&Inputs::default()).unwrap()
 }
 
 fn call(worker: &mut dyn MapFn, batch: &RecordBatch, lead: Option<&RecordBatch>, epoch: u64) -> RecordBatch {
@@ -187,8 +180,6 @@ fn defaults_are_the_papers() {
     assert_eq!(puzzles::layout(&schema).unwrap(), Layout { grid: 3, tile: 64, permutations: 701 });
     let of_2016 = json!({"cell": 75, "tile": 64, "max_occluded": 0, "permutations": 1000, "gray": 0.3});
     assert_eq!(bound(of_2016, (256, 256)).unwrap().cutter.jitter, 9);
-    assert_eq!(luma([255, 255, 255]), 255);
-    assert_eq!(luma([10, 100, 200]), 84);
 }
 
 #[test]

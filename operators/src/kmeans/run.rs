@@ -12,7 +12,7 @@ use super::{CENTROIDS, FEATURES, Kmeans, mini_batch, start};
 use crate::decode::OnError;
 use crate::memory::Memory;
 use crate::nearest::CodedRows;
-use crate::operator::{Context, Operator, Order, RunError, Sink, Tables, Whole};
+use crate::operator::{Context, Operator, Order, RunError, Sink, Tables, Whole, read_all};
 use crate::random::Draw;
 use crate::vectors::{self, to_unit_length};
 
@@ -63,17 +63,11 @@ impl Whole for Run {
         let directions =
             config.spherical.then_some(Directions { drop: config.on_error == OnError::Drop, dropped: Vec::new() });
         let mut rows = Incoming::new(dimension, expected, directions, spill)?;
-        let mut read = 0;
-        for batch in tables.scan(FEATURES, Order::Stored)? {
-            let batch = batch?;
-            rows.add(&batch, &config.column)?;
+        read_all(tables, FEATURES, sink, "reading features", |batch, sink| {
+            rows.add(batch, &config.column)?;
             rows.dropped().for_each(|row| sink.leave_out(row));
-            read += batch.num_rows();
-            sink.progress(read, expected, "reading features");
-            if sink.cancelled() {
-                return Err(RunError::Cancelled);
-            }
-        }
+            Ok(())
+        })?;
         let folder = spill.map(|(folder, _)| folder);
         let rows = rows.finish(folder)?;
         enough(there, rows.count())?;

@@ -179,6 +179,39 @@ pub struct BindError {
     pub help: Option<String>,
 }
 
+/// Faults of a stage as they are found, so that all of them are told at once.
+#[derive(Debug, Default)]
+pub struct BindErrors(Vec<BindError>);
+
+impl BindErrors {
+    /// Adds a fault.
+    pub fn push(&mut self, fault: BindError) {
+        self.0.push(fault);
+    }
+
+    /// What was found, or nothing: then the fault is added.
+    pub fn keep<T>(&mut self, found: Result<T, BindError>) -> Option<T> {
+        found.map_err(|fault| self.0.push(fault)).ok()
+    }
+
+    /// The bound operator.
+    ///
+    /// # Errors
+    /// There were faults: without any, `bound` is there.
+    pub fn or<T>(self, bound: Option<T>) -> Result<T, Vec<BindError>> {
+        match bound {
+            Some(bound) if self.0.is_empty() => Ok(bound),
+            _ => Err(self.0),
+        }
+    }
+}
+
+impl Extend<BindError> for BindErrors {
+    fn extend<I: IntoIterator<Item = BindError>>(&mut self, faults: I) {
+        self.0.extend(faults);
+    }
+}
+
 /// A place in a stage of the pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {

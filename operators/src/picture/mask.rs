@@ -11,8 +11,9 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use png::{BitDepth, ColorType, Decoder, Limits, Reader, Transformations};
 
+use super::resize::{centre, resized};
+use super::sized;
 use super::upright::{origin, transposes};
-use super::{centre, resized, sized};
 
 /// How an image is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -161,15 +161,6 @@ fn an_uneven_crop_is_the_same_however_the_image_lies() {
 }
 
 #[test]
-fn spans_stay_within_the_image() {
-    assert_eq!(span(1.0, 2.0, 3.0), (1.0, 2.0));
-    for (start, length, limit) in [(0.1, 0.2, 0.3), (1e-9, 7.0, 7.0), (4.0 / 3.0, 5.0, 19.0 / 3.0)] {
-        let (start, length) = span(start, length, limit);
-        assert!(start + length <= limit && length > 0.0);
-    }
-}
-
-#[test]
 fn damage_gives_reasons_and_no_panics() {
     let image = DynamicImage::ImageRgb8(picture(40, 30));
     let mut files = vec![with_orientation(&jpeg(&image.to_rgb8()), 6)];

@@ -4,7 +4,7 @@ use tessera_schemas::text;
 
 use super::*;
 use crate::operator::At;
-use crate::trial::bind;
+use crate::trial::{bind, kernel};
 
 fn refused(path: &Path) -> BindError {
     let mut errors = bind::<Table>(json!({"path": path}), &[]).err().expect("it should not bind");
@@ -20,8 +20,7 @@ fn a_file_and_its_folder_are_the_same_table() {
     for path in [&file, dir.path()] {
         let table: Table = bind(json!({"path": path}), &[]).unwrap();
         let schema = table.schema();
-        let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
-        let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
+        let source = kernel(table, 0, 1).unwrap();
         let entries = source.list(&LocalFiles).unwrap().files;
         assert_eq!((source.root(), &*entries[0].path), (dir.path(), "t.csv"));
         let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
@@ -89,10 +88,9 @@ fn rows_are_a_range_of_the_table() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.csv");
     std::fs::write(&path, "word\nx\ny\nz\n").unwrap();
-    let context = Context { seed: 0, threads: 1, base: PathBuf::new(), scratch: std::env::temp_dir() };
     let found = |rows: &str| -> Result<Vec<String>, String> {
         let table: Table = bind(json!({"path": path, "rows": rows}), &[]).unwrap();
-        let Kernel::Source(source) = table.kernel(&context).unwrap() else { panic!("it is a source") };
+        let source = kernel(table, 0, 1).unwrap();
         let entries = source.list(&LocalFiles).unwrap().files;
         let prints: Vec<_> = entries.into_iter().map(|entry| Fingerprint { entry, ..Fingerprint::default() }).collect();
         let mut rows = Vec::new();

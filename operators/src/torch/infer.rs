@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
 use super::device::Device;
-use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, Step, dimensions, walk};
+use super::normalisation::{self, Normalisation};
 use super::tensors;
 use super::weights::NORMALISATIONS;
 use crate::config::Limits;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Map, Operator, Port, RunError};
 
 mod layers;
 mod output;
@@ -141,9 +141,10 @@ pool = 4
     const FILES: &'static [&'static str] = &["model"];
     const LIMITS: Limits = &[("pool", 1024.0), ("values", 1e7), ("deviation", 1e3)];
     type Config = Config;
+    type Kernel = Box<dyn Map>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = normalisation_faults(config.mean, config.deviation);
+        let mut faults = normalisation::faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
             faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("remove one of the two"));
         }
@@ -188,13 +189,13 @@ pool = 4
         vec![IMAGE_ID.to_owned()]
     }
 
-    fn kernel(self, _: &Context) -> Result<Kernel, RunError> {
+    fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
         let device = self.device.find()?;
         let mut plan = self.plan;
         if let Body::Script(script) = &mut plan.body {
             script.move_to(device)?;
         }
-        Ok(Kernel::Map(Box::new(Inference::new(plan, device, self.schema))))
+        Ok(Box::new(Inference::new(plan, device, self.schema)))
     }
 }
 

@@ -18,7 +18,7 @@ use tessera_schemas::components::{self, Components};
 
 use crate::config::Limits;
 use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Order, Port, RunError, Sink, Tables, Whole,
+    BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole, read_all,
 };
 use crate::torch::threads::Threads;
 use crate::vectors;
@@ -69,6 +69,7 @@ components = 256
     const INPUTS: &'static [Port] = &[Port::scan(FEATURES, &[Column::new(IMAGE_ID, ColumnKind::Text)])];
     const LIMITS: Limits = &[("components", 1e6)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let dimension = vectors::dimension(inputs.inputs.required(FEATURES), &config.column);
@@ -93,32 +94,25 @@ components = 256
         vec![("components", self.components.into())]
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(Self { threads: context.threads, ..self })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(Self { threads: context.threads, ..self }))
     }
 }
 
 impl Whole for Pca {
     fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
         let _threads = Threads::new(self.threads)?;
-        let expected = tables.rows(FEATURES)?;
         let mut moments = Moments::new(self.dimension)?;
-        for batch in tables.scan(FEATURES, Order::Stored)? {
-            let batch = batch?;
-            let (values, _) = vectors::of_images(&batch, &self.column)?;
-            moments.add(&values)?;
-            sink.progress(moments.count(), expected, "reading features");
-            if sink.cancelled() {
-                return Err(RunError::Cancelled);
-            }
-        }
+        read_all(tables, FEATURES, sink, "reading features", |batch, _| {
+            moments.add(&vectors::of_images(batch, &self.column)?.0)
+        })?;
         let images = moments.count();
         if images <= self.components {
             let n = images;
             let message = format!("{} components, but {n} images vary in at most {}", self.components, n.saturating_sub(1));
             return Err(RunError::Input(message));
         }
-        sink.progress(images, expected, "finding directions");
+        sink.progress(images, tables.rows(FEATURES)?, "finding directions");
         let (components, total) = moments.components(self.components)?;
         let kept: f64 = components.variances.iter().sum();
         sink.metric(0, 0, "images", images as f64);
@@ -226,8 +220,7 @@ mod tests {
 
     fn run(config: serde_json::Value, rows: &[arrow::array::RecordBatch]) -> Result<Record, RunError> {
         let operator: Pca = trial::bind(config, &[(FEATURES, rows[0].schema())]).unwrap();
-        let context = Context { seed: 0, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
-        let Kernel::Whole(kernel) = operator.kernel(&context)? else { panic!("whole") };
+        let kernel = trial::kernel(operator, 0, 2)?;
         let mut record = Record::default();
         kernel.run(&Memory([(FEATURES, rows.to_vec())].into()), &mut record)?;
         Ok(record)

@@ -22,33 +22,28 @@
 mod data;
 mod fit;
 mod labels;
+mod layer;
+mod lbfgs;
+mod read;
+mod run;
+mod table;
 
-use std::sync::Arc;
-
-use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features, presence};
 
 use crate::config::Limits;
 use crate::memory::Memory;
-use crate::operator::{
-    BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError, Sink, Tables, Whole,
-};
-use crate::torch::score;
-use crate::torch::threads::Threads;
+use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole};
 use crate::vectors;
-use data::{Examples, Split};
-use fit::Fitter;
+use run::Run;
 
 const FEATURES: &str = "features";
 const LABELS: &str = "labels";
 /// Bytes that an id takes, with what attaches to it: few take more.
 const ID: usize = 60;
-/// A layer's weaker regularisations are not tried any more when so many in a row were worse than the best: they take the longest.
-const PATIENCE: usize = 2;
-/// The column that features and labels both have.
+/// What they both have.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
 /// Keys of a `probe` stage.
@@ -139,6 +134,7 @@ inputs = { features = "layers", labels = "images" }
     const NEUTRAL: &'static [&'static str] = &["memory"];
     const LIMITS: Limits = &[("c", 1e12), ("iterations", 1e6), ("memory", 1e18)];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let (rows, labels) = (inputs.inputs.required(FEATURES), inputs.inputs.required(LABELS));
@@ -187,7 +183,7 @@ inputs = { features = "layers", labels = "images" }
     }
 
     fn schema(&self) -> SchemaRef {
-        schema()
+        table::schema()
     }
 
     fn reads(&self, input: &str, _: &'static Port) -> Vec<String> {
@@ -215,8 +211,8 @@ inputs = { features = "layers", labels = "images" }
         ]
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Whole(Box::new(Run { probe: self, context: context.clone() })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        Ok(Box::new(Run { probe: self, context: context.clone() }))
     }
 }
 
@@ -271,129 +267,6 @@ fn of_kind(labels: &SchemaRef, name: &str, fits: impl Fn(&DataType) -> bool, wha
         return Ok(());
     }
     Err(format!("`{name}` of `{LABELS}` should be {what}, found {}", field.data_type()))
-}
-
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("layer", DataType::Utf8, false),
-        Field::new("c", DataType::Float64, false),
-        Field::new("chosen", DataType::Boolean, false),
-        Field::new("split", DataType::Utf8, false),
-        Field::new("metric", DataType::Utf8, false),
-        Field::new("class", DataType::Utf8, true),
-        Field::new("value", DataType::Float64, false),
-        Field::new("images", DataType::Int64, false),
-    ]))
-}
-
-/// A number of the table.
-struct Row {
-    layer: String,
-    c: f64,
-    chosen: bool,
-    split: Split,
-    score: score::Score,
-}
-
-fn batch(rows: &[Row]) -> Result<RecordBatch, RunError> {
-    let text = |of: fn(&Row) -> &str| Arc::new(StringArray::from_iter_values(rows.iter().map(of)));
-    Ok(RecordBatch::try_new(
-        schema(),
-        vec![
-            text(|row| &row.layer),
-            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.c))),
-            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.chosen)))),
-            text(|row| row.split.name()),
-            text(|row| row.score.metric),
-            Arc::new(StringArray::from_iter(rows.iter().map(|row| row.score.class.as_deref()))),
-            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.score.value))),
-            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.score.images as i64))),
-        ],
-    )?)
-}
-
-/// What a strength gave.
-struct Fit {
-    c: f64,
-    /// On validation.
-    value: f64,
-    weights: tch::Tensor,
-}
-
-/// The place of the best, the first of several.
-fn chosen(path: &[Fit]) -> usize {
-    (0..path.len()).fold(0, |best, place| if path[place].value > path[best].value { place } else { best })
-}
-
-struct Run {
-    probe: Probe,
-    context: Context,
-}
-
-impl Whole for Run {
-    fn run(self: Box<Self>, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<(), RunError> {
-        let Self { probe, context } = *self;
-        let _threads = Threads::new(context.threads)?;
-        let _guard = tch::no_grad_guard();
-        let spill = probe.exceeds(tables, sink)?.map(|most| (context.scratch.as_path(), most));
-        let mut examples = Examples::read(&probe, tables, context.seed, spill, sink)?;
-        sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
-        if let Some(line) = examples.left_out() {
-            sink.say(&line);
-        }
-        if examples.measure_validation() {
-            sink.say(
-                "no images are for the test: those for validation are measured, and `c` is chosen by a fifth of the others",
-            );
-        }
-        let held_out = examples.hold_out();
-        let (total, mut rows) = (probe.columns.len() * (probe.strengths.len() + 1), Vec::new());
-        let mut layers = std::mem::take(&mut examples.values).into_iter();
-        for (place, layer) in probe.columns.iter().enumerate() {
-            let values = layers.next().expect("a layer for each column");
-            let mut fitter = Fitter::new(&values, &examples, &[Split::Train])?;
-            let (mut path, mut done) = (Vec::new(), place * (probe.strengths.len() + 1));
-            // From strong to weak: each fit starts from the one before.
-            for &c in &probe.strengths {
-                fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
-                let scores = fitter.scores(Split::Validation)?;
-                let value = scores[0].value;
-                path.push(Fit { c, value, weights: fitter.weights() });
-                let row = |score| Row { layer: layer.clone(), c, chosen: false, split: Split::Validation, score };
-                rows.extend(scores.into_iter().map(row));
-                done += 1;
-                sink.progress(done, total, &format!("{layer}: {value:.3} on validation with c = {c:e}"));
-                let most = path[chosen(&path)].value;
-                if path.len() > PATIENCE && path.iter().rev().take(PATIENCE).all(|fit| fit.value < most) {
-                    break;
-                }
-            }
-            let Fit { c, weights, .. } = path.swap_remove(chosen(&path));
-            rows.iter_mut().for_each(|row| row.chosen |= row.layer == *layer && row.c == c);
-            if examples.count(Split::Test) > 0 {
-                if held_out {
-                    fitter = Fitter::new(&values, &examples, &[Split::Train, Split::Validation])?;
-                    fitter.fit(c, probe.iterations, &|| sink.cancelled())?;
-                } else {
-                    fitter.take(weights);
-                }
-                let scores = fitter.scores(Split::Test)?;
-                if let Some(line) =
-                    score::unmeasured(&scores, &examples.classes).filter(|_| place == 0 && !examples.exclusive)
-                {
-                    sink.say(&line);
-                }
-                for score in scores {
-                    if score.class.is_none() {
-                        sink.metric(0, 0, &format!("{layer}_{}", score.metric), score.value);
-                    }
-                    rows.push(Row { layer: layer.clone(), c, chosen: true, split: Split::Test, score });
-                }
-            }
-            sink.progress((place + 1) * (probe.strengths.len() + 1), total, layer);
-        }
-        sink.write(batch(&rows)?)
-    }
 }
 
 #[cfg(test)]

@@ -30,12 +30,16 @@
 mod chance;
 mod checkpoint;
 mod config;
+mod keeper;
 mod mean;
+mod measure;
 mod pace;
 mod pass;
 mod probe;
 mod run;
+mod settings;
 mod state;
+mod step;
 mod transfer;
 mod validate;
 
@@ -46,14 +50,15 @@ pub use self::config::Config;
 use self::config::Sampling;
 use self::probe::Probe;
 use self::run::Training;
+use self::settings::{Images, Settings};
 use super::examples::{Content, Layout};
-use super::input::normalisation_faults;
-use super::network::{Form, Parameter};
+use super::network::{Form, Name, Parameter};
+use super::normalisation::{self, Normalisation};
 use super::precision::Precision;
 use super::tensors;
 use crate::config::Limits;
 use crate::names::Names;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, Operator, Port, RunError};
+use crate::operator::{BindError, BindErrors, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Whole};
 
 /// The port of examples.
 const EXAMPLES: &str = "examples";
@@ -69,7 +74,7 @@ const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 /// The bound operator.
 #[derive(Debug)]
 pub struct Train {
-    config: Config,
+    settings: Settings,
     layout: Layout,
     form: Form,
     parameters: Vec<Parameter>,
@@ -117,79 +122,42 @@ epochs = 90
         ("checkpoint_minutes", 1e6),
     ];
     type Config = Config;
+    type Kernel = Box<dyn Whole>;
 
-    fn bind(mut config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        config.settle();
-        let mut faults = config.faults();
-        faults.extend(normalisation_faults(config.mean, config.deviation));
-        let images = transfer::normalisation(&config, inputs.inputs.get(WEIGHTS)).unwrap_or_else(|fault| {
-            faults.push(fault);
-            config.normalisation()
-        });
-        let layout_of = |port: &str, schema: &SchemaRef| {
-            Layout::of(schema, config.target.as_ref(), config.classes, images).map_err(|fault| {
-                let error = match fault.key {
-                    Some(key) => BindError::key(key, fault.message),
-                    None => BindError::input(port, fault.message),
-                };
-                error.help(fault.help)
-            })
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let settings = Settings::from(config);
+        let start = inputs.inputs.get(WEIGHTS);
+        let mut faults = BindErrors::default();
+        faults.extend(settings.faults());
+        faults.extend(normalisation::faults(settings.images.mean, settings.images.deviation));
+        let normalisation = faults.keep(transfer::normalisation(&settings, start));
+        let normalisation = normalisation.unwrap_or_else(|| settings.images.normalisation());
+        let layout_of = |port: &str, schema: &SchemaRef| layout_of(&settings.images, normalisation, port, schema);
+        let Some(layout) = faults.keep(layout_of(EXAMPLES, inputs.inputs.required(EXAMPLES))) else {
+            return faults.or(None);
         };
-        let layout = match layout_of(EXAMPLES, inputs.inputs.required(EXAMPLES)) {
-            Ok(layout) => layout,
-            Err(fault) => {
-                faults.push(fault);
-                return Err(faults);
-            }
-        };
-        let unbalanced = match layout.content {
-            Content::Puzzles { .. } => Some("is of images, and the input is a table of puzzles: each has any permutation"),
-            Content::Presence { .. } => Some("is of images with one class each, and these have a column a class"),
-            Content::Images { .. } => None,
-        };
-        if let Some(message) = unbalanced.filter(|_| config.sampling == Sampling::Classes) {
-            faults.push(BindError::key("sampling", message).help("remove it"));
-        }
-        if config.label_smoothing > 0.0 && matches!(layout.content, Content::Presence { .. }) {
-            let fault =
-                BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
-            faults.push(fault.help("remove it"));
-        }
-        let network = config.network.network();
+        faults.extend(unfit(&settings, &layout.content));
+        let network = settings.network.network();
         let mut form = match layout.content {
             Content::Puzzles { .. } => network.puzzle(layout.pieces, layout.side[0], layout.classes),
             Content::Images { .. } | Content::Presence { .. } => network.classifier(layout.side, layout.classes),
         };
-        match transfer::frozen(&config, inputs.inputs.get(WEIGHTS)) {
-            Ok(frozen) => form.frozen = frozen,
-            Err(fault) => faults.push(fault),
+        form.frozen = faults.keep(transfer::frozen(&settings, start)).unwrap_or(form.frozen);
+        let parameters = faults.keep(parameters(&form, settings.network, &layout)).unwrap_or_default();
+        if let Some(schema) = inputs.inputs.get(VALIDATION)
+            && let Some(found) = faults.keep(layout_of(VALIDATION, schema))
+            && found != layout
+        {
+            let fault = BindError::input(VALIDATION, "its examples are not like those of `examples`");
+            faults.push(fault.help("make both by stages of the same keys, from images of one size"));
         }
-        let parameters = form.parameters().unwrap_or_else(|error| {
-            let (name, [height, width]) = (config.network.text(), layout.side);
-            let what =
-                if layout.pieces > 1 { format!("tiles of {height} px") } else { format!("images of {height}x{width} px") };
-            let fault = BindError::key("network", format!("`{name}` cannot take {what}: {error}"));
-            faults.push(fault.help("larger tiles or images, or a network with less pooling"));
-            Vec::new()
-        });
-        match inputs.inputs.get(VALIDATION).map(|schema| layout_of(VALIDATION, schema)) {
-            None => {}
-            Some(Ok(found)) if found == layout => {}
-            Some(Ok(_)) => {
-                let fault = BindError::input(VALIDATION, "its examples are not like those of `examples`");
-                faults.push(fault.help("make both by stages of the same keys, from images of one size"));
-            }
-            Some(Err(fault)) => faults.push(fault),
-        }
-        let probe = inputs.inputs.get(PROBE).map(|schema| Probe::bind(&config, schema, layout.normalisation)).transpose();
-        match probe {
-            Ok(probe) if faults.is_empty() => {
-                let (precision, schema) = (config.precision.on(config.device), schema(&config, &layout));
-                Ok(Self { config, layout, form, parameters, probe, precision, schema })
-            }
-            Ok(_) => Err(faults),
-            Err(more) => Err(faults.into_iter().chain(more).collect()),
-        }
+        let probe = inputs.inputs.get(PROBE).map(|schema| Probe::bind(&settings, schema, layout.normalisation));
+        let probe = probe.transpose().map_err(|more| faults.extend(more)).ok();
+        faults.or(probe.map(|probe| {
+            let precision = settings.learning.precision.on(settings.device);
+            let schema = schema(settings.network, &layout);
+            Self { settings, layout, form, parameters, probe, precision, schema }
+        }))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -211,35 +179,75 @@ epochs = 90
             Content::Images { target } => (Some(Names::One(target.clone())), Some(layout.classes)),
             Content::Presence { targets } => (Some(Names::Several(targets.clone())), None),
         };
-        let mut settled = self.config.settled();
+        let mut settled = self.settings.settled();
         settled.extend([("target", serde_json::json!(target)), ("classes", serde_json::json!(classes))]);
         settled.push(("precision", serde_json::json!(self.precision)));
         settled
     }
 
     fn device(&self) -> Option<String> {
-        Some(self.config.device.here())
+        Some(self.settings.device.here())
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        let device = self.config.device.find()?;
-        Ok(Kernel::Whole(Box::new(Training { train: self, device, seed: context.seed, threads: context.threads })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
+        let device = self.settings.device.find()?;
+        Ok(Box::new(Training { train: self, device, seed: context.seed, threads: context.threads }))
     }
 }
 
 impl Train {
     /// The column of classes that come equally often, if they do.
     fn balanced(&self) -> Option<&str> {
-        match (&self.layout.content, self.config.sampling) {
+        match (&self.layout.content, self.settings.images.sampling) {
             (Content::Images { target }, Sampling::Classes) => Some(target),
             _ => None,
         }
     }
 }
 
+/// What examples of a table are, with faults at the keys and at the input.
+fn layout_of(images: &Images, normalisation: Normalisation, port: &str, schema: &SchemaRef) -> Result<Layout, BindError> {
+    Layout::of(schema, images.target.as_ref(), images.classes, normalisation).map_err(|fault| {
+        let error = match fault.key {
+            Some(key) => BindError::key(key, fault.message),
+            None => BindError::input(port, fault.message),
+        };
+        error.help(fault.help)
+    })
+}
+
+/// Keys that do not go with such examples.
+fn unfit(settings: &Settings, content: &Content) -> Vec<BindError> {
+    let mut faults = Vec::new();
+    let unbalanced = match content {
+        Content::Puzzles { .. } => Some("is of images, and the input is a table of puzzles: each has any permutation"),
+        Content::Presence { .. } => Some("is of images with one class each, and these have a column a class"),
+        Content::Images { .. } => None,
+    };
+    if let Some(message) = unbalanced.filter(|_| settings.images.sampling == Sampling::Classes) {
+        faults.push(BindError::key("sampling", message).help("leave it away"));
+    }
+    if settings.learning.smoothing > 0.0 && matches!(content, Content::Presence { .. }) {
+        let fault = BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
+        faults.push(fault.help("leave it away"));
+    }
+    faults
+}
+
+/// The tensors of a network for such examples.
+fn parameters(form: &Form, network: Name, layout: &Layout) -> Result<Vec<Parameter>, BindError> {
+    form.parameters().map_err(|error| {
+        let (name, [height, width]) = (network.text(), layout.side);
+        let what =
+            if layout.pieces > 1 { format!("tiles of {height} px") } else { format!("images of {height}x{width} px") };
+        let fault = BindError::key("network", format!("`{name}` cannot take {what}: {error}"));
+        fault.help("larger tiles or images, or a network with less pooling")
+    })
+}
+
 /// The weights table of what learns from such examples.
-fn schema(config: &Config, layout: &Layout) -> SchemaRef {
-    let name = Some(config.network.text().to_owned());
+fn schema(network: Name, layout: &Layout) -> SchemaRef {
+    let name = Some(network.text().to_owned());
     weights::schema(&match &layout.content {
         Content::Puzzles { normalisation } => {
             weights::Network { name, normalisation: Some(normalisation.clone()), ..weights::Network::default() }

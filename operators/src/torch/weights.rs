@@ -19,11 +19,11 @@ use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
 pub use self::file::NORMALISATIONS;
-use super::input::{Normalisation, normalisation_faults};
 use super::network::{Name, Parameter, walk};
+use super::normalisation::{self, Normalisation};
 use super::tensors;
 use crate::config::Limits;
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Source};
+use crate::operator::{BindError, Binding, Context, Operator, Port, RunError, Source};
 use crate::tensor_file::{Entry, Header, TensorFile};
 
 /// Keys of a `weights` stage.
@@ -101,9 +101,10 @@ deviation = [0.229, 0.224, 0.225]
     const NEUTRAL: &'static [&'static str] = &["path"];
     const LIMITS: Limits = &[("classes", 1e6), ("deviation", 1e3)];
     type Config = Config;
+    type Kernel = Box<dyn Source>;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = normalisation_faults(config.mean, config.deviation);
+        let mut faults = normalisation::faults(config.mean, config.deviation);
         if let Some(name) = &config.normalisation {
             if Normalisation::of_tiles(name).is_none() {
                 let fault = BindError::key("normalisation", format!("`{name}` is unknown"));
@@ -173,8 +174,8 @@ deviation = [0.229, 0.224, 0.225]
         self.schema.clone()
     }
 
-    fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        Ok(Kernel::Source(Box::new(Tensors { weights: self, seed: context.seed, base: context.base.clone() })))
+    fn kernel(self, context: &Context) -> Result<Box<dyn Source>, RunError> {
+        Ok(Box::new(Tensors { weights: self, seed: context.seed, base: context.base.clone() }))
     }
 }
 

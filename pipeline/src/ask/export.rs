@@ -13,21 +13,23 @@ mod json;
 pub mod npy;
 pub mod safetensors;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{Schema, SchemaRef};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use parquet::arrow::ArrowWriter;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::engine::catalog::Catalog;
 use crate::engine::in_order::in_order;
 use crate::engine::operator_exec::ScanState;
 use crate::engine::request::Request;
-use crate::store::{DroppedRow, attempt, part};
+use crate::store::{DroppedRow, part};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::Bar;
 
@@ -110,8 +112,7 @@ pub fn columns(schema: &SchemaRef, names: &[String]) -> Result<SchemaRef> {
 /// A file that gets its name when it is whole; dropped before, it leaves nothing behind.
 pub struct NewFile {
     path: PathBuf,
-    temporary: PathBuf,
-    file: Option<File>,
+    file: NamedTempFile,
     force: bool,
 }
 
@@ -123,14 +124,19 @@ impl NewFile {
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         refuse_existing(path, force)?;
         let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.{}.tmp", attempt()));
-        let file = File::create_new(&temporary).with_context(|| format!("cannot write to {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), temporary, file: Some(file), force })
+        let file = Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".tmp")
+            // As the umask has it.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder(path))
+            .with_context(|| format!("cannot write to {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), file, force })
     }
 
     /// Where it lies until it is whole, for writers that open it themselves.
     pub fn temporary(&self) -> &Path {
-        &self.temporary
+        self.file.path()
     }
 
     /// The file.
@@ -138,38 +144,41 @@ impl NewFile {
     /// # Errors
     /// Its handle cannot be had twice.
     pub fn file(&self) -> Result<File> {
-        let file = self.file.as_ref().with_context(|| format!("{} is finished already", self.path.display()))?;
-        file.try_clone().with_context(|| format!("cannot write to {}", self.path.display()))
+        self.file.as_file().try_clone().with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
     /// Waits for the disk and gives the file its name. Returns its size in bytes.
     ///
     /// # Errors
     /// The disk says no, or another file took the name meanwhile.
-    pub fn finish(mut self) -> Result<u64> {
-        let file = self.file.take().with_context(|| format!("{} is finished already", self.path.display()))?;
+    pub fn finish(self) -> Result<u64> {
+        let Self { path, file, force } = self;
+        refuse_existing(&path, force)?;
         let close = || -> io::Result<u64> {
-            file.sync_all()?;
-            let bytes = file.metadata()?.len();
-            fs::rename(&self.temporary, &self.path)?;
-            File::open(std::path::absolute(&self.path)?.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+            file.as_file().sync_all()?;
+            let bytes = file.as_file().metadata()?.len();
+            if force {
+                file.persist(&path)?
+            } else {
+                file.persist_noclobber(&path)?
+            };
+            File::open(folder(&path))?.sync_all()?;
             Ok(bytes)
         };
-        let closed = refuse_existing(&self.path, self.force)
-            .and_then(|()| close().with_context(|| format!("cannot finish {}", self.path.display())));
-        if closed.is_err() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-        closed
+        close().map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => is_there(&path),
+            _ => Error::new(error).context(format!("cannot finish {}", path.display())),
+        })
     }
 }
 
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
+/// The folder of a path.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn is_there(path: &Path) -> Error {
+    anyhow!("{} is there already: --force overwrites it", path.display())
 }
 
 fn refuse_existing(path: &Path, force: bool) -> Result<()> {
@@ -177,10 +186,7 @@ fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         bail!("{} is no plain file: name another; `tessera sql --format csv` writes to a pipe", path.display());
     }
-    if !force && path.exists() {
-        bail!("{} is there already: --force overwrites it", path.display());
-    }
-    Ok(())
+    if force || !path.exists() { Ok(()) } else { Err(is_there(path)) }
 }
 
 /// Writes rows as Parquet: text and numbers compressed, vectors as they are. Returns how many there were.

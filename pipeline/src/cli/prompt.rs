@@ -1,15 +1,13 @@
 //! `tessera sql` on a terminal: one query after the other.
 //!
-//! Lines are edited here rather than by a line editor's library: those there are need other features of crates that the engine is built
-//! on. A statement ends with `;`, commands of the prompt begin with a point. An error or ^C ends a query, never the prompt.
+//! A statement ends with `;`, commands of the prompt begin with a point. An error or ^C ends a query, never the prompt.
 
-mod line;
-mod terminal;
+mod editor;
+mod statements;
 mod words;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Read as _, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -23,9 +21,9 @@ use crate::ask::sql::streamed::Streamed;
 use crate::declare::faults::{Faults, closest};
 use crate::watch::interrupt::Interrupt;
 use crate::watch::progress::{duration, tell};
-use line::{History, Line};
-use terminal::{Key, Raw, key};
-use words::{COMMANDS, Words, common, statements};
+use editor::{Entered, LineEditor};
+use statements::statements;
+use words::{COMMANDS, Words};
 
 /// Before a statement.
 const PROMPT: &str = "tessera> ";
@@ -34,7 +32,7 @@ const FURTHER: &str = "      -> ";
 /// Rows of an answer that are shown as text.
 const SHOWN: usize = 200;
 const HELP: &str = "\
-a statement ends with ;     Tab completes, the arrows bring earlier lines back
+a statement ends with ;     Tab completes; the arrows bring earlier lines back, ^R searches them
 .tables                     the tables there are            (\\d)
 .schema TABLE               a table's columns               (\\d TABLE)
 .format text|json|csv       how answers are printed
@@ -56,8 +54,9 @@ pub struct Prompt<'a> {
     format: Format,
     session: Session,
     interrupt: Interrupt,
-    words: Words,
-    history: History,
+    editor: LineEditor,
+    /// The beginning of a statement whose `;` has not come yet.
+    begun: String,
 }
 
 impl<'a> Prompt<'a> {
@@ -69,11 +68,8 @@ impl<'a> Prompt<'a> {
         let session = Session::reading(file, threads, limit)?;
         let interrupt = Interrupt::default();
         interrupt.install_asking()?;
-        let history = history_path().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-        let (words, history) = (Words::default(), History::read(&history));
-        let mut prompt = Self { file, threads, limit, bounds, format, session, interrupt, words, history };
-        prompt.words = prompt.names()?;
-        Ok(prompt)
+        let editor = LineEditor::new(names(&session, bounds, &interrupt)?)?;
+        Ok(Self { file, threads, limit, bounds, format, session, interrupt, editor, begun: String::new() })
     }
 
     /// Talks until the other side leaves.
@@ -81,96 +77,44 @@ impl<'a> Prompt<'a> {
     /// # Errors
     /// The terminal is gone.
     pub fn run(mut self, out: &mut dyn Write) -> Result<()> {
-        let name = &self.session.catalog.plan.graph.file.name;
-        let name = printable(name);
-        writeln!(out, "{name}: {} tables; .help says what can be done here", self.words.tables.len())?;
-        let mut text = String::new();
-        while let Some(line) = self.read(out, if text.trim().is_empty() { PROMPT } else { FURTHER })? {
-            let Some(line) = line else {
-                text.clear();
-                continue;
-            };
-            self.history.add(&line);
-            if text.trim().is_empty() && line.trim_start().starts_with(['.', '\\']) {
-                match self.command(out, line.trim()) {
-                    Ok(true) => break,
+        let name = printable(&self.session.catalog.plan.graph.file.name);
+        writeln!(out, "{name}: {} tables; .help says what can be done here", self.editor.words().tables.len())?;
+        loop {
+            out.flush()?;
+            let prompt = if self.begun.trim().is_empty() { PROMPT } else { FURTHER };
+            match self.editor.read(prompt)? {
+                Entered::Text(text) => match self.enter(out, &text) {
+                    Ok(true) => return Ok(()),
                     Ok(false) => {}
                     Err(error) => complain(&error),
+                },
+                Entered::Interrupt => self.begun.clear(),
+                Entered::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Does what a line says, or several that were pasted: commands, and statements that end in them. Returns whether to leave. An error
+    /// ends what was entered together.
+    fn enter(&mut self, out: &mut dyn Write, text: &str) -> Result<bool> {
+        for line in text.split('\n') {
+            if self.begun.trim().is_empty() && line.trim_start().starts_with(['.', '\\']) {
+                if self.command(out, line.trim())? {
+                    return Ok(true);
                 }
                 continue;
             }
-            text.push_str(&line);
-            text.push('\n');
-            let (done, rest) = statements(&text);
-            text = rest;
-            for statement in done {
-                if let Err(error) = self.answer(out, &statement) {
-                    complain(&error);
-                    break;
+            self.begun.push_str(line);
+            self.begun.push('\n');
+            if line.contains(';') {
+                let (done, rest) = statements(&self.begun);
+                self.begun = rest;
+                for statement in done {
+                    self.answer(out, &statement)?;
                 }
             }
         }
-        if let Some(path) = history_path() {
-            // Not to remember is no reason to fail.
-            let _ = path.parent().map(std::fs::create_dir_all);
-            let _ = std::fs::write(path, self.history.write());
-        }
-        Ok(())
-    }
-
-    /// Reads a line: none at the end, nothing of it after ^C.
-    fn read(&mut self, out: &mut dyn Write, prompt: &str) -> Result<Option<Option<String>>> {
-        out.flush()?;
-        let _raw = Raw::enter()?;
-        let (mut input, mut line) = (io::stdin().lock(), Line::default());
-        loop {
-            let columns = usize::from(console::Term::stdout().size().1).saturating_sub(prompt.len() + 1).max(10);
-            let (shown, cursor) = line.window(columns);
-            write!(out, "\r\x1b[K{prompt}{shown}\r\x1b[{}C", prompt.len() + cursor)?;
-            out.flush()?;
-            let Some(key) = key(&mut input.by_ref())? else { return Ok(None) };
-            match key {
-                Key::Enter => {
-                    writeln!(out, "\r\x1b[K{prompt}{}", line.text())?;
-                    return Ok(Some(Some(line.text())));
-                }
-                Key::Interrupt => {
-                    writeln!(out, "^C")?;
-                    return Ok(Some(None));
-                }
-                Key::EndOfInput if line.is_empty() => {
-                    writeln!(out)?;
-                    return Ok(None);
-                }
-                Key::Up => self.history.earlier(&mut line),
-                Key::Down => self.history.later(&mut line),
-                Key::Clear => write!(out, "\x1b[H\x1b[2J")?,
-                Key::Tab => self.complete(out, &mut line, columns)?,
-                key => line.edit(key),
-            }
-        }
-    }
-
-    fn complete(&self, out: &mut dyn Write, line: &mut Line, columns: usize) -> Result<()> {
-        let (typed, found) = self.words.complete(&line.before());
-        match &found[..] {
-            [] => {}
-            [one] => line.replace(typed, &if one.ends_with('(') { one.clone() } else { format!("{one} ") }),
-            several => {
-                let shared = common(several);
-                if shared.chars().count() > typed {
-                    line.replace(typed, &shared);
-                } else {
-                    let width = several.iter().map(|word| word.chars().count()).max().unwrap_or(0) + 2;
-                    writeln!(out)?;
-                    for row in several.chunks((columns / width).max(1)) {
-                        let row: String = row.iter().map(|word| format!("{word:width$}")).collect();
-                        writeln!(out, "{}", row.trim_end())?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Does what a command of the prompt says, and whether it says to leave.
@@ -187,8 +131,8 @@ impl<'a> Prompt<'a> {
             )?,
             (".schema", "") => bail!(".schema wants a table: {}", self.tables()),
             (".schema" | "\\d", table) => {
-                if !self.words.tables.contains_key(table) {
-                    let known: Vec<&str> = self.words.tables.keys().map(String::as_str).collect();
+                if !self.editor.words().tables.contains_key(table) {
+                    let known: Vec<&str> = self.editor.words().tables.keys().map(String::as_str).collect();
                     let hint = closest(table, &known).map(|close| format!("did you mean `{close}`? ")).unwrap_or_default();
                     bail!("unknown table `{table}`; {hint}tables: {}", self.tables());
                 }
@@ -208,14 +152,14 @@ impl<'a> Prompt<'a> {
     }
 
     fn tables(&self) -> String {
-        self.words.tables.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        self.editor.words().tables.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// Answers a query, unless ^C comes first.
     fn answer(&mut self, out: &mut dyn Write, query: &str) -> Result<()> {
         self.refresh()?;
         let start = Instant::now();
-        let mut answer = self.ask(query)?;
+        let mut answer = ask(&self.session, query, self.bounds, &self.interrupt)?;
         let schema = answer.schema.clone();
         if self.format == Format::Text {
             let (shown, rows) = head(&mut answer, SHOWN)?;
@@ -233,11 +177,6 @@ impl<'a> Prompt<'a> {
         Ok(())
     }
 
-    fn ask(&self, query: &str) -> Result<Streamed> {
-        self.interrupt.clear();
-        self.session.ask(query, self.bounds.limits(), &self.interrupt)
-    }
-
     /// Looks at the pipeline anew if a run made other tables meanwhile.
     fn refresh(&mut self) -> Result<()> {
         let catalog = &self.session.catalog;
@@ -248,27 +187,33 @@ impl<'a> Prompt<'a> {
         }
         if changed {
             self.session = Session::reading(self.file, self.threads, self.limit)?;
-            self.words = self.names()?;
+            self.editor.complete(names(&self.session, self.bounds, &self.interrupt)?);
         }
         Ok(())
     }
+}
 
-    /// Tables and their columns.
-    fn names(&self) -> Result<Words> {
-        let query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' \
-                     ORDER BY table_name, ordinal_position";
-        let mut words = Words::default();
-        for batch in self.ask(query)? {
-            let batch = batch?;
-            let (tables, columns) = (text(&batch, "table_name")?, text(&batch, "column_name")?);
-            for (table, column) in tables.iter().flatten().zip(columns.iter().flatten()) {
-                let columns = words.tables.entry(table.to_owned()).or_default();
-                // What is completed is written to the terminal as it is.
-                columns.extend(matches!(printable(column), Cow::Borrowed(_)).then(|| column.to_owned()));
-            }
+/// Starts a query that ^C ends.
+fn ask(session: &Session, query: &str, bounds: Bounds, interrupt: &Interrupt) -> Result<Streamed> {
+    interrupt.clear();
+    session.ask(query, bounds.limits(), interrupt)
+}
+
+/// The tables and their columns.
+fn names(session: &Session, bounds: Bounds, interrupt: &Interrupt) -> Result<Words> {
+    let query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' \
+                 ORDER BY table_name, ordinal_position";
+    let mut words = Words::default();
+    for batch in ask(session, query, bounds, interrupt)? {
+        let batch = batch?;
+        let (tables, columns) = (text(&batch, "table_name")?, text(&batch, "column_name")?);
+        for (table, column) in tables.iter().flatten().zip(columns.iter().flatten()) {
+            let columns = words.tables.entry(table.to_owned()).or_default();
+            // What is completed is written to the terminal as it is.
+            columns.extend(matches!(printable(column), Cow::Borrowed(_)).then(|| column.to_owned()));
         }
-        Ok(words)
     }
+    Ok(words)
 }
 
 /// The first rows, and how many there are.
@@ -292,11 +237,4 @@ fn complain(error: &anyhow::Error) {
         }
         None => tell(format_args!("error: {error:#}")),
     }
-}
-
-/// Where lines are remembered.
-fn history_path() -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
-    Some(state.join("tessera").join("sql_history"))
 }

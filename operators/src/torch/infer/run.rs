@@ -1,18 +1,20 @@
 //! Images through a network: workers, blocks, pooling.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tch::{TchError, Tensor};
+use tessera_schemas::features;
 use tessera_schemas::pixels::Pixels;
-use tessera_schemas::{IMAGE_ID, column, features};
 
 use super::{Body, Plan, Pooling, WEIGHTS};
 use crate::operator::{Inputs, Map, MapFn, RunError, Scope};
+use crate::shared::Shared;
 use crate::torch::forward::{self, Mode, Tape};
 use crate::torch::input::{append_rows, normalised};
 use crate::torch::tensors::Tensors;
+use crate::vectors;
 
 /// Images that go through the network at once.
 const BLOCK: usize = 32;
@@ -48,28 +50,23 @@ pub struct Inference {
     plan: Arc<Plan>,
     device: tch::Device,
     schema: SchemaRef,
-    /// The tensors, once the first worker has read them.
-    loaded: Mutex<Option<Tensors>>,
+    tensors: Shared<Tensors>,
 }
 
 impl Inference {
     /// Inference by a plan whose network is on the device already, unless it is in a table of weights.
     pub fn new(plan: Plan, device: tch::Device, schema: SchemaRef) -> Self {
-        Self { plan: Arc::new(plan), device, schema, loaded: Mutex::new(None) }
+        Self { plan: Arc::new(plan), device, schema, tensors: Shared::default() }
     }
 }
 
 impl Map for Inference {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let mut loaded = self.loaded.lock().expect("no worker panics while it reads tensors");
-        let tensors = match (&*loaded, &self.plan.body) {
-            (Some(tensors), _) => tensors.share(),
-            (None, Body::Script(_)) => Tensors::default(),
-            (None, Body::Steps { parameters, .. }) => {
-                let tensors = Tensors::read(sides.required(WEIGHTS), parameters, self.device)?;
-                loaded.insert(tensors).share()
-            }
+        let make = || match &self.plan.body {
+            Body::Script(_) => Ok(Tensors::default()),
+            Body::Steps { parameters, .. } => Tensors::read(sides.required(WEIGHTS), parameters, self.device),
         };
+        let tensors = self.tensors.handle(make, Tensors::share)?;
         let (plan, device, schema) = (self.plan.clone(), self.device, self.schema.clone());
         Ok(Box::new(Worker { plan, device, schema, tensors }))
     }
@@ -111,8 +108,6 @@ impl MapFn for Worker {
             let input = normalised(bytes, size, self.plan.normalisation, self.device)?;
             self.plan.run(&self.tensors, input, &mut |column, output| append_rows(output, real, &mut columns[column]))?;
         }
-        let vectors = columns.into_iter().zip(lengths).map(|(values, length)| features::array(values, length));
-        let ids: ArrayRef = column(batch, IMAGE_ID)?.clone();
-        Ok(RecordBatch::try_new(self.schema.clone(), std::iter::once(ids).chain(vectors).collect())?)
+        vectors::table(batch, &self.schema, columns)
     }
 }

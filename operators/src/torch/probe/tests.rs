@@ -1,7 +1,14 @@
-use arrow::array::{ArrayRef, AsArray as _, Int32Array};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray as _, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Schema};
 use serde_json::json;
 
+use super::data::{Examples, Split};
+use super::fit::Fitter;
+use super::read::read;
 use super::*;
+use crate::numbers::Numbers;
 use crate::operator::At;
 use crate::trial::{self, Memory, Record};
 
@@ -61,18 +68,17 @@ fn bound(config: serde_json::Value, labels: &RecordBatch) -> Result<Probe, Vec<B
 }
 
 fn run(config: serde_json::Value, labels: RecordBatch) -> Result<Record, RunError> {
-    let context = Context { seed: 1, threads: 2, base: "".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = bound(config, &labels).unwrap().kernel(&context)? else { panic!("whole") };
+    let kernel = trial::kernel(bound(config, &labels).unwrap(), 1, 2)?;
     let mut record = Record::default();
     let parts = vec![rows().slice(40, 50), rows().slice(0, 40)];
     kernel.run(&Memory([(FEATURES, parts), (LABELS, vec![labels])].into()), &mut record)?;
     Ok(record)
 }
 
-fn examples(config: serde_json::Value) -> Examples {
+fn examples(config: serde_json::Value) -> (Examples, Vec<Numbers<f32>>) {
     let probe = bound(config, &labels(true)).unwrap();
     let tables = Memory([(FEATURES, vec![rows()]), (LABELS, vec![labels(true)])].into());
-    Examples::read(&probe, &tables, 1, None, &mut Record::default()).unwrap()
+    read(&probe, &tables, 1, None, &mut Record::default()).unwrap()
 }
 
 fn close(found: &[f64], expected: &[f64]) {
@@ -87,8 +93,8 @@ fn weights(fitter: &Fitter<'_>) -> Vec<f64> {
 /// Coefficients, and then intercepts, of scikit-learn with a tolerance of 1e-10 (`tests/peers/golden/logistic.py`).
 #[test]
 fn weights_are_scikit_learns() {
-    let all = examples(json!({}));
-    let mut fitter = Fitter::new(&all.values[0], &all, &[Split::Train]).unwrap();
+    let (all, layers) = examples(json!({}));
+    let mut fitter = Fitter::new(&layers[0], &all, &[Split::Train]).unwrap();
     fitter.fit(0.01, 500, &|| false).unwrap();
     let strong = [
         -0.12016, 0.01035, 0.10981, -0.04282, 0.00459, 0.03823, 0.05735, 0.14092, -0.19827, 0.03792, 0.0009, -0.03883,
@@ -108,8 +114,8 @@ fn weights_are_scikit_learns() {
 /// The same, of a fit for each class by itself, to the images that count for it.
 #[test]
 fn what_is_difficult_is_not_learnt_from() {
-    let all = examples(json!({"classes": ["a", "b"]}));
-    let mut fitter = Fitter::new(&all.values[0], &all, &[Split::Train]).unwrap();
+    let (all, layers) = examples(json!({"classes": ["a", "b"]}));
+    let mut fitter = Fitter::new(&layers[0], &all, &[Split::Train]).unwrap();
     fitter.fit(0.5, 500, &|| false).unwrap();
     let expected = [-1.20746, 1.14853, -0.26647, 0.3396, 0.1991, 0.12049, 0.21826, -0.38686, -1.0952, 0.46311];
     close(&weights(&fitter), &expected);
@@ -246,9 +252,9 @@ fn files_hold_what_memory_holds() {
 fn pieces_add_up_to_the_whole() {
     let all = examples(json!({}));
     let mut pieces = examples(json!({}));
-    pieces.in_files = true;
-    let fit = |examples: &Examples| {
-        let mut fitter = Fitter::new(&examples.values[0], examples, &[Split::Train]).unwrap();
+    pieces.0.in_files = true;
+    let fit = |(examples, layers): &(Examples, Vec<Numbers<f32>>)| {
+        let mut fitter = Fitter::new(&layers[0], examples, &[Split::Train]).unwrap();
         fitter.piecewise(7);
         fitter.fit(0.5, 500, &|| false).unwrap();
         (weights(&fitter), fitter.scores(Split::Test).unwrap())
@@ -269,8 +275,8 @@ fn a_columns_offset_takes_no_precision() {
         let rows = trial::features(&all.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
         let tables = Memory([(FEATURES, vec![rows]), (LABELS, vec![labels(true)])].into());
         let probe = bound(json!({}), &labels(true)).unwrap();
-        let examples = Examples::read(&probe, &tables, 1, None, &mut Record::default()).unwrap();
-        let mut fitter = Fitter::new(&examples.values[0], &examples, &[Split::Train]).unwrap();
+        let (examples, layers) = read(&probe, &tables, 1, None, &mut Record::default()).unwrap();
+        let mut fitter = Fitter::new(&layers[0], &examples, &[Split::Train]).unwrap();
         fitter.fit(0.5, 500, &|| false).unwrap();
         weights(&fitter)
     };

@@ -1,17 +1,15 @@
-//! The keys of a `train` stage, and what is wrong with them whatever the inputs.
+//! The keys of a `train` stage, as its file has them. What a run works with are [`Settings`](super::settings::Settings): the same by what
+//! they are of.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::names::Names;
-use crate::operator::BindError;
 use crate::torch::device::Device;
-use crate::torch::input::{IMAGENET, Normalisation};
 use crate::torch::network::Name;
-use crate::torch::optimizer::{Method, Rule};
+use crate::torch::optimizer::Method;
 use crate::torch::precision::Precision;
-use crate::torch::schedule::{Schedule, Shape};
+use crate::torch::schedule::Shape;
 
 /// Keys of a `train` stage.
 #[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
@@ -149,119 +147,5 @@ mod defaults {
     }
     pub fn checkpoint_minutes() -> f64 {
         5.0
-    }
-}
-
-impl Config {
-    /// The config with the defaults that depend on the optimizer.
-    pub fn settle(&mut self) {
-        let (rate, decay) = match self.optimizer {
-            Method::Sgd => (0.05, 5e-4),
-            Method::Adamw => (0.001, 0.01),
-        };
-        self.learning_rate.get_or_insert(rate);
-        self.weight_decay.get_or_insert(decay);
-        if self.optimizer == Method::Sgd {
-            self.momentum.get_or_insert(0.9);
-        }
-        if self.freeze.is_some() {
-            self.take.get_or_insert(Take::Frozen);
-        }
-        if self.schedule == Shape::Step {
-            self.step_every.get_or_insert((self.epochs as f64 - self.warmup) / 3.0);
-        }
-    }
-
-    /// The fields that [`settle`](Self::settle) sets.
-    pub fn settled(&self) -> Vec<(&'static str, Value)> {
-        let number = |value: Option<f64>| value.map_or(Value::Null, Value::from);
-        let mut settled = vec![
-            ("learning_rate", number(self.learning_rate)),
-            ("weight_decay", number(self.weight_decay)),
-            ("momentum", number(self.momentum)),
-            ("step_every", number(self.step_every)),
-        ];
-        settled.extend(self.take.map(|take| ("take", serde_json::json!(take))));
-        settled
-    }
-
-    /// Everything that is wrong, whatever the inputs. The config is settled.
-    pub fn faults(&self) -> Vec<BindError> {
-        let counts = [
-            ("epochs", self.epochs, 1),
-            ("batch", self.batch, 2),
-            ("classes", self.classes.unwrap_or(2), 2),
-            ("metrics_every", self.metrics_every, 1),
-            ("probe_every", self.probe_every, 1),
-        ];
-        let few = counts.into_iter().filter(|(_, value, least)| value < least);
-        let fault = |(key, value, least)| BindError::key(key, format!("must be at least {least}, is {value}"));
-        let mut faults: Vec<_> = few.map(fault).collect();
-        let mut within = |key, value: f64, fits: fn(f64) -> bool, range: &str| {
-            if !fits(value) {
-                faults.push(BindError::key(key, format!("must be {range}, is {value}")));
-            }
-        };
-        let positive = |value: f64| value > 0.0 && value.is_finite();
-        let share = |value: f64| (0.0..1.0).contains(&value);
-        let rule = self.rule();
-        within("learning_rate", self.rate(), positive, "above 0");
-        within("momentum", rule.momentum, share, "at least 0 and below 1");
-        within("weight_decay", rule.decay, share, "at least 0 and below 1");
-        within("clip", rule.clip.unwrap_or(1.0), positive, "above 0");
-        within("label_smoothing", self.label_smoothing, share, "at least 0 and below 1");
-        within("step_every", self.step_every.unwrap_or(1.0), positive, "above 0");
-        within("step_factor", self.step_factor, |value| value > 0.0 && value <= 1.0, "above 0 and at most 1");
-        within("checkpoint_minutes", self.checkpoint_minutes, |value| value >= 0.0, "at least 0");
-        if !(self.warmup >= 0.0 && self.warmup < self.epochs.max(1) as f64) {
-            let message = format!("must be at least 0 and below `epochs` = {}, is {}", self.epochs, self.warmup);
-            faults.push(BindError::key("warmup", message));
-        }
-        if self.optimizer == Method::Adamw && self.momentum.is_some() {
-            let fault = BindError::key("momentum", "is of `sgd`, and the optimizer is `adamw`");
-            faults.push(fault.help("remove it: `adamw` has moments of its own, of 0.9 and 0.999"));
-        }
-        if self.schedule != Shape::Step && self.step_every.is_some() {
-            let fault = BindError::key("step_every", "is of the schedule `step`, and the stage has another");
-            faults.push(fault.help("schedule = \"step\", or remove it"));
-        }
-        if self.take == Some(Take::Frozen) && self.freeze.is_none() {
-            let fault = BindError::key("take", "is `frozen`, and no layers are");
-            faults.push(fault.help("freeze = \"conv3\", say, or take = \"all\""));
-        }
-        faults
-    }
-
-    /// The learning rate.
-    pub fn rate(&self) -> f64 {
-        self.learning_rate.unwrap_or_default()
-    }
-
-    /// What the optimizer does.
-    pub fn rule(&self) -> Rule {
-        Rule {
-            method: self.optimizer,
-            momentum: self.momentum.unwrap_or_default(),
-            decay: self.weight_decay.unwrap_or_default(),
-            clip: self.clip,
-        }
-    }
-
-    /// Mean and deviation that images are normalised with.
-    pub fn normalisation(&self) -> Normalisation {
-        Normalisation::Fixed { mean: self.mean.unwrap_or(IMAGENET.0), deviation: self.deviation.unwrap_or(IMAGENET.1) }
-    }
-
-    /// The learning rates, for epochs of so many steps.
-    pub fn rates(&self, epoch: usize) -> Schedule {
-        let steps = |epochs: f64| (epochs * epoch as f64).round() as usize;
-        Schedule {
-            shape: self.schedule,
-            rate: self.rate(),
-            steps: self.epochs * epoch,
-            warmup: steps(self.warmup),
-            every: steps(self.step_every.unwrap_or_default()).max(1),
-            factor: self.step_factor,
-        }
     }
 }

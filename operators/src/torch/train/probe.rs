@@ -14,11 +14,12 @@ use tessera_schemas::column;
 use tessera_schemas::pixels::{self, Pixels};
 
 use super::PROBE;
-use super::config::Config;
+use super::settings::Settings;
 use crate::operator::{BindError, Order, RunError, Tables};
 use crate::torch::forward::{self, Mode, Tape};
-use crate::torch::input::{Normalisation, normalised};
+use crate::torch::input::normalised;
 use crate::torch::network::{Step, walk};
+use crate::torch::normalisation::Normalisation;
 use crate::torch::tensors::Tensors;
 
 /// Neighbours that vote.
@@ -43,20 +44,20 @@ impl Probe {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn bind(config: &Config, schema: &SchemaRef, normalisation: Normalisation) -> Result<Self, Vec<BindError>> {
+    pub fn bind(settings: &Settings, schema: &SchemaRef, normalisation: Normalisation) -> Result<Self, Vec<BindError>> {
         let mut faults = Vec::new();
-        let network = config.network.network();
+        let network = settings.network.network();
         let layers = network.layers();
-        let layer = match &config.probe_layer {
+        let layer = match &settings.probing.layer {
             Some(layer) if layers.contains(&layer.as_str()) => layer.clone(),
             Some(layer) => {
-                let fault = BindError::key("probe_layer", format!("`{layer}` is no layer of `{}`", config.network.text()));
+                let fault = BindError::key("probe_layer", format!("`{layer}` is no layer of `{}`", settings.network.text()));
                 faults.push(fault.help(format!("known: {}", layers.join(", "))));
                 String::new()
             }
             None => layers.last().map(|&layer| layer.to_owned()).unwrap_or_default(),
         };
-        let label = config.probe_label.clone();
+        let label = settings.probing.label.clone();
         let is_label = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::Int32 | DataType::Int64);
         match column::field(schema, &label) {
             Ok(field) if is_label(field.data_type()) => {}

@@ -1,13 +1,15 @@
-//! The state of a training run: where it starts or goes on, and when it is kept.
+//! The state of a training run: where it starts or goes on, and what a step adds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::chance::Tally;
 use super::checkpoint::{self, Position};
 use super::mean::Mean;
 use super::run::Training;
+use super::step::Answered;
 use super::{EXAMPLES, transfer};
 use crate::operator::{RunError, Sink, Tables};
+use crate::torch::examples::{Content, Examples};
 use crate::torch::optimizer::Optimizer;
 use crate::torch::tensors::Tensors;
 
@@ -33,9 +35,6 @@ pub(super) struct State {
     pub tally: Tally,
     /// The steps since the last row of metrics.
     pub recent: Mean,
-    /// When it was last kept, or else when the run began: not when the epoch did, for many epochs may be shorter than the time between
-    /// two checkpoints.
-    kept: Instant,
 }
 
 impl State {
@@ -48,7 +47,7 @@ impl State {
             match Self::resumed(training, &bytes, tables)? {
                 Ok(state) => {
                     // Behind the last epoch only the table is left to be written.
-                    let epoch = (state.epoch + 1).min(training.train.config.epochs);
+                    let epoch = (state.epoch + 1).min(training.train.settings.learning.epochs);
                     sink.say(&format!("resumed at epoch {epoch}, step {}", state.step));
                     return Ok(state);
                 }
@@ -56,7 +55,7 @@ impl State {
             }
         }
         let state = Self::before(training, 0)?;
-        transfer::start(&training.train.config, &training.train.form, &state.tensors, tables, sink)?;
+        transfer::start(&training.train.settings, &training.train.form, &state.tensors, tables, sink)?;
         Ok(state)
     }
 
@@ -85,7 +84,7 @@ impl State {
     fn before(training: &Training, step: usize) -> Result<Self, RunError> {
         let Training { train, device, seed, .. } = training;
         let tensors = Tensors::initial(&train.parameters, *seed, *device)?;
-        let optimizer = Optimizer::new(train.config.rule(), tensors.trained(), step)?;
+        let optimizer = Optimizer::new(train.settings.learning.rule(), tensors.trained(), step)?;
         Ok(Self {
             tensors,
             optimizer,
@@ -96,44 +95,16 @@ impl State {
             whole: Mean::new(),
             tally: Tally::default(),
             recent: Mean::new(),
-            kept: Instant::now(),
         })
     }
 
-    /// Writes a checkpoint.
-    ///
-    /// # Errors
-    /// It cannot be written, or the state has values that are no numbers: it is not kept, and the run is at its end.
-    pub fn keep(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
-        self.check()?;
-        let position = Position {
-            epoch: self.epoch,
-            step: self.step,
-            last: self.last.clone(),
-            first: self.first,
-            whole: self.whole.sums(),
-            tally: self.tally.clone(),
-            recent: self.recent.sums(),
-        };
-        sink.checkpoint(checkpoint::write(&position, &self.tensors, &self.optimizer)?)?;
-        self.kept = Instant::now();
-        Ok(())
-    }
-
-    /// Writes a checkpoint, if the last one is so old.
-    ///
-    /// # Errors
-    /// As [`keep`](Self::keep).
-    pub fn keep_if_older(&mut self, than: Duration, sink: &mut dyn Sink) -> Result<(), RunError> {
-        if self.kept.elapsed() >= than { self.keep(sink) } else { Ok(()) }
-    }
-
-    /// Keeps the state of a run that was interrupted, and ends it.
-    ///
-    /// # Errors
-    /// Always: [`RunError::Cancelled`], unless the state cannot be kept.
-    pub fn interrupted(&mut self, sink: &mut dyn Sink) -> RunError {
-        self.keep(sink).err().unwrap_or(RunError::Cancelled)
+    /// Adds what a step's examples gave, and how long it took.
+    pub fn add(&mut self, answered: Answered, examples: Examples, content: &Content, took: Duration) {
+        let Answered { loss, right, answers } = answered;
+        self.whole.add(loss, examples.count, right, answers, took);
+        self.recent.add(loss, examples.count, right, answers, took);
+        self.tally.add(content, &examples.classes);
+        self.last = Some(examples.last);
     }
 
     /// Looks whether all weights, and what the optimizer remembers, are finite numbers.

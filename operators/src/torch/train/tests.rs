@@ -1,6 +1,5 @@
 //! Data is generated.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +10,18 @@ use serde_json::{Value, json};
 use tessera_schemas::puzzles::{self, Layout as PuzzleLayout};
 
 use super::*;
-use crate::operator::{At, Batches, Dropped, Inputs, Order, QueryPlanner, Sink, Tables};
+use crate::operator::{At, Batches, Dropped, Order, Sink, Tables};
 use crate::random::Draw;
 use crate::torch::examples::tests::table;
+use crate::trial;
 
 mod course;
 mod pictures;
 mod resume;
 mod steps;
 
-struct NoPlanner;
-
-impl QueryPlanner for NoPlanner {
-    fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
-        Err("no query here".to_owned())
-    }
-}
-
 fn bind(config: Value, schema: SchemaRef) -> Result<Train, Vec<BindError>> {
-    let inputs = Inputs([(EXAMPLES.to_owned(), schema)].into());
-    let binding = Binding {
-        inputs: &inputs,
-        base: Path::new("/nowhere"),
-        planner: &NoPlanner,
-        files: &tessera_datasets::local::LocalFiles,
-    };
-    Train::bind(serde_json::from_value(config).unwrap(), &binding)
+    trial::bind_to(Path::new(""), serde_json::from_value(config).unwrap(), &[(EXAMPLES, schema)])
 }
 
 /// A table in memory that comes in batches of some rows, in another order each epoch.
@@ -161,16 +146,14 @@ fn run_on(
     record: &mut Record,
 ) -> Result<(), RunError> {
     let train = bind(config.clone(), table.schema()).unwrap();
-    let context = Context { seed, threads, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    let kernel = trial::kernel(train, seed, threads).unwrap();
     kernel.run(&Memory::new(table.clone(), rows), record)
 }
 
 /// Trains on those tables, with one thread.
 fn run_with(config: &Value, tables: &Memory, record: &mut Record) -> Result<(), RunError> {
     let train = bind(config.clone(), tables.table.schema()).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    let kernel = trial::kernel(train, 1, 1).unwrap();
     kernel.run(tables, record)
 }
 
@@ -235,8 +218,7 @@ fn validation_is_measured_and_changes_nothing() {
     let table = table(48, 4);
     let trained = |validates: bool, record: &mut Record| {
         let train = bind(config(json!({"epochs": 2})), table.schema()).unwrap();
-        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         kernel.run(&Memory { validates, ..Memory::new(table.clone(), 10) }, record)
     };
     let [mut alone, mut validated] = [Record::default(), Record::default()];

@@ -3,8 +3,8 @@
 
 use tessera_schemas::weights as table;
 
-use super::super::input::Normalisation;
 use super::super::network::{Name, Parameter, dimensions, walk};
+use super::super::normalisation::Normalisation;
 use crate::operator::BindError;
 use crate::tensor_file::{self, Header};
 

@@ -2,22 +2,14 @@
 
 mod saved;
 
-use std::collections::BTreeMap;
-
 use arrow::array::RecordBatch;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::json;
 
 use super::*;
-use crate::operator::{At, Inputs, QueryPlanner};
+use crate::operator::At;
 use crate::tensor_file::{Layout, Tensor, entries};
-
-struct NoPlanner;
-impl QueryPlanner for NoPlanner {
-    fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {
-        Err("no query here".to_owned())
-    }
-}
+use crate::trial;
 
 struct Disk;
 impl Files for Disk {
@@ -33,16 +25,11 @@ impl Files for Disk {
 }
 
 fn bind(base: &Path, config: serde_json::Value) -> Result<Weights, Vec<BindError>> {
-    let binding =
-        Binding { inputs: &Inputs(BTreeMap::new()), base, planner: &NoPlanner, files: &tessera_datasets::local::LocalFiles };
-    Weights::bind(serde_json::from_value(config).unwrap(), &binding)
+    trial::bind_in(base, config, &[])
 }
 
 fn source(weights: Weights, seed: u64) -> Box<dyn Source> {
-    match weights.kernel(&Context { seed, threads: 1, base: "/base".into(), scratch: std::env::temp_dir() }).unwrap() {
-        Kernel::Source(source) => source,
-        _ => panic!("`weights` is a source"),
-    }
+    weights.kernel(&Context { base: "/base".into(), ..trial::context(seed, 1) }).unwrap()
 }
 
 fn read(source: &dyn Source) -> Result<Vec<RecordBatch>, RunError> {

@@ -1,6 +1,6 @@
 //! Files that queries spill to. They have no name: the system removes them with the process, however that ends.
 
-use std::fs::{File, OpenOptions, remove_file};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
@@ -40,17 +40,8 @@ impl TempFileFactory for Files {
 
 /// A new file without a name.
 fn nameless() -> io::Result<File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let name = format!("tessera-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-            // It is there as long as it is open.
-            Ok(file) => return remove_file(&path).map(|()| file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
-        }
-    }
+    let folder = std::env::temp_dir();
+    tempfile::tempfile_in(&folder).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
 }
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What can be written at a place: keywords, tables, columns; and where a statement ends.
+//! What can be written at a place: keywords, tables, columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,94 +77,63 @@ impl Words {
         self.tables.iter().filter(|(table, _)| !table.contains('@'))
     }
 
-    /// How many characters before the cursor are the beginning of a word, and what the word can be.
-    pub fn complete(&self, before: &str) -> (usize, Vec<String>) {
-        let start = before
-            .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-        let word = &before[start..];
-        if before.trim_start().starts_with('.') {
-            return self.command(before.trim_start());
+    /// Where the word before the cursor begins, in bytes, and what the word can be.
+    pub fn fitting(&self, before: &str) -> (usize, Vec<String>) {
+        let start = word_start(before);
+        let (ahead, word) = before.split_at(start);
+        let command = before.trim_start();
+        if command.starts_with('.') {
+            let (word, found) = self.of_command(command);
+            return (before.len() - word.len(), found);
         }
-        let ahead = before[..start].trim_end();
-        let fitting = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
-            let lower = word.to_lowercase();
-            let found: BTreeSet<String> =
-                names.filter(|name| name.to_lowercase().starts_with(&lower)).map(str::to_owned).collect();
-            found.into_iter().collect()
-        };
-        let length = word.chars().count();
-        if let Some(table) = before[..start].strip_suffix('.') {
-            let from = table.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |at| at + 1);
-            let columns = table.get(from..).and_then(|table| self.tables.get(table));
-            let all = self.tables.values().flatten();
-            // What stands before the point may be an alias.
-            let names: Vec<&str> =
-                columns.map_or_else(|| all.map(String::as_str).collect(), |c| c.iter().map(String::as_str).collect());
-            return (length, fitting(&mut names.into_iter()));
+        if let Some(table) = ahead.strip_suffix('.') {
+            let found = match self.tables.get(&table[word_start(table)..]) {
+                Some(columns) => beginning(word, columns.iter().map(String::as_str)),
+                // What stands before the point may be an alias.
+                None => beginning(word, self.tables.values().flatten().map(String::as_str)),
+            };
+            return (start, found);
         }
-        let last = ahead.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default().to_uppercase();
-        if last == "FROM" || last == "JOIN" {
-            let names = self.plain().map(|(table, _)| table.as_str()).chain(["snapshot("]);
-            return (length, fitting(&mut { names }));
+        let last = ahead.trim_end().rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default();
+        if ["FROM", "JOIN"].iter().any(|keyword| last.eq_ignore_ascii_case(keyword)) {
+            return (start, beginning(word, self.plain().map(|(table, _)| table.as_str()).chain(["snapshot("])));
         }
         if word.is_empty() {
-            return (0, Vec::new());
+            return (start, Vec::new());
         }
         let names = self.plain().flat_map(|(table, columns)| std::iter::once(table).chain(columns)).map(String::as_str);
-        let mut found = fitting(&mut names.chain(FUNCTIONS.iter().copied()));
+        let mut found = beginning(word, names.chain(FUNCTIONS.iter().copied()));
         let small = word.chars().all(|c| !c.is_uppercase());
-        let keywords = KEYWORDS.iter().filter(|keyword| keyword.to_lowercase().starts_with(&word.to_lowercase()));
-        found.extend(keywords.map(|keyword| if small { keyword.to_lowercase() } else { (*keyword).to_owned() }));
+        let keywords = beginning(word, KEYWORDS.iter().copied());
+        found.extend(keywords.into_iter().map(|keyword| if small { keyword.to_lowercase() } else { keyword }));
         found.dedup();
-        (length, found)
+        (start, found)
     }
 
-    fn command(&self, line: &str) -> (usize, Vec<String>) {
-        let fitting = |names: Vec<&str>, word: &str| -> (usize, Vec<String>) {
-            let found = names.into_iter().filter(|name| name.starts_with(word)).map(str::to_owned).collect();
-            (word.chars().count(), found)
+    /// The word that a command of the prompt ends with so far, and what it can be.
+    fn of_command<'a>(&self, line: &'a str) -> (&'a str, Vec<String>) {
+        let fitting = |names: &mut dyn Iterator<Item = &str>, word: &'a str| {
+            (word, names.filter(|name| name.starts_with(word)).map(str::to_owned).collect())
         };
         match line.split_once(' ') {
-            None => fitting(COMMANDS.to_vec(), line),
-            Some((".schema", table)) => fitting(self.tables.keys().map(String::as_str).collect(), table.trim_start()),
-            Some((".format", format)) => fitting(vec!["csv", "json", "text"], format.trim_start()),
-            Some(_) => (0, Vec::new()),
+            None => fitting(&mut COMMANDS.iter().copied(), line),
+            Some((".schema", table)) => fitting(&mut self.tables.keys().map(String::as_str), table.trim_start()),
+            Some((".format", format)) => fitting(&mut ["csv", "json", "text"].into_iter(), format.trim_start()),
+            Some(_) => ("", Vec::new()),
         }
     }
 }
 
-/// What all words begin with.
-pub fn common(words: &[String]) -> String {
-    let Some((first, rest)) = words.split_first() else { return String::new() };
-    let shared = |prefix: &str, word: &String| {
-        prefix.chars().zip(word.chars()).take_while(|(a, b)| a == b).map(|(char, _)| char).collect::<String>()
-    };
-    rest.iter().fold(first.clone(), |prefix, word| shared(&prefix, word))
+/// Where the letters, digits and `_` at a text's end begin.
+fn word_start(text: &str) -> usize {
+    text.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len()
 }
 
-/// The statements that end in `;`, and what stands behind the last of them. Quotes and comments keep their `;`.
-pub fn statements(text: &str) -> (Vec<String>, String) {
-    let (mut done, mut start, mut chars) = (Vec::new(), 0, text.char_indices().peekable());
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '\'' | '"' => {
-                chars.by_ref().find(|(_, end)| *end == char);
-            }
-            '-' if chars.peek().is_some_and(|(_, next)| *next == '-') => {
-                chars.by_ref().find(|(_, end)| *end == '\n');
-            }
-            ';' => {
-                let statement = text[start..at].trim();
-                if !statement.is_empty() {
-                    done.push(statement.to_owned());
-                }
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    (done, text[start..].to_owned())
+/// The names that begin with a word, whatever their case, in order and each once.
+fn beginning<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let word = word.to_lowercase();
+    let found: BTreeSet<&str> = names.filter(|name| name.to_lowercase().starts_with(&word)).collect();
+    found.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -180,7 +149,12 @@ mod tests {
 
     #[track_caller]
     fn completes(before: &str, length: usize, expected: &[&str]) {
-        assert_eq!(words().complete(before), (length, expected.iter().map(|name| (*name).to_owned()).collect()), "{before}");
+        let (start, found) = words().fitting(before);
+        assert_eq!(
+            (before.len() - start, found),
+            (length, expected.iter().map(|name| (*name).to_owned()).collect()),
+            "{before}"
+        );
     }
 
     #[test]
@@ -198,18 +172,7 @@ mod tests {
         completes(".schema i", 1, &["images"]);
         completes(".format ", 0, &["csv", "json", "text"]);
         completes("日本 sel", 3, &["select"]);
-        assert_eq!(common(&["image_id".into(), "images".into()]), "image");
-        assert_eq!(common(&[]), "");
-    }
-
-    #[test]
-    fn statements_end_outside_quotes() {
-        let split = |text: &str| statements(text);
-        assert_eq!(split("select 1"), (vec![], "select 1".into()));
-        assert_eq!(split("select ';' ;"), (vec!["select ';'".into()], String::new()));
-        assert_eq!(split("select 1; select\n2; x"), (vec!["select 1".into(), "select\n2".into()], " x".into()));
-        assert_eq!(split("select 1 -- not; yet\n"), (vec![], "select 1 -- not; yet\n".into()));
-        assert_eq!(split("select 'it''s;'"), (vec![], "select 'it''s;'".into()));
-        assert_eq!(split(";;"), (vec![], String::new()));
+        completes("  .schema im", 2, &["images"]);
+        completes("select 日本.cl", 2, &["cluster"]);
     }
 }

@@ -4,17 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::super::super::tests::folder;
+use super::super::super::tests::{folder, peak};
 use super::super::super::{self as tables, Reading};
 use super::super::{ColumnType, CsvOptions};
 use crate::local::LocalFiles;
 use crate::{Error, Files as _, Fingerprint};
-
-/// Kilobytes that this process had in memory at most.
-fn peak() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
-}
 
 /// `TESSERA_TABLE` names a table file to read in place of a CSV file of a million rows that is made.
 #[test]

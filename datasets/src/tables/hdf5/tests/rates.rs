@@ -6,12 +6,7 @@ use tessera_schemas::features;
 
 use super::*;
 use crate::tables::hdf5::write::Writer;
-
-/// Kilobytes that this process had in memory at most.
-fn peak() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
-}
+use crate::tables::tests::peak;
 
 /// `TESSERA_HDF5` names a file with a dataset `features` to read in place of one that is made, of `TESSERA_HDF5_MB`.
 #[test]

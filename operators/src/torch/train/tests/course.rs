@@ -145,8 +145,7 @@ fn who_learns_what_holds_for_no_other_is_told() {
     }
     let tables = Two(Memory::new(learnt.clone(), 40), Memory { validates: true, ..Memory::new(others, 40) });
     let train = bind(config(json!({"epochs": 30})), learnt.schema()).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    let kernel = trial::kernel(train, 1, 1).unwrap();
     let mut record = Record::default();
     kernel.run(&tables, &mut record).unwrap();
     let [line] = &record.warnings[..] else { panic!("{:?} {:?}", record.warnings, of(&record, "epoch_accuracy")) };

@@ -22,8 +22,7 @@ fn it_learns_classes_of_images() {
     // Of more than five classes, the five that score highest count too.
     let mut record = Record::default();
     let train = bind(config(json!({"classes": 6})), table.schema()).unwrap();
-    let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-    let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+    let kernel = trial::kernel(train, 1, 1).unwrap();
     kernel.run(&Memory { validates: true, ..Memory::new(table, 40) }, &mut record).unwrap();
     let of = |name: &str| record.metrics.iter().filter(|metric| metric.2 == name).map(|metric| metric.3).collect::<Vec<_>>();
     let (first, five) = (of("validation_accuracy"), of("validation_top5"));
@@ -55,8 +54,7 @@ fn it_learns_which_classes_images_show() {
     let learnt = |columns: Vec<ArrayRef>, record: &mut Record| {
         let table = RecordBatch::try_new(schema.clone(), columns).unwrap();
         let train = bind(config(json!({"metrics_every": 1})), schema.clone()).unwrap();
-        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         kernel.run(&Memory { validates: true, ..Memory::new(table, 40) }, record)
     };
     let mut record = Record::default();
@@ -92,23 +90,10 @@ fn it_learns_which_classes_images_show() {
 fn the_probe_measures_features_and_changes_nothing() {
     let table = pictures(96, 3);
     let trained = |probes: bool| {
-        let config = serde_json::from_value(config(json!({"classes": 3, "probe_every": 4}))).unwrap();
-        let mut inputs = Inputs([(EXAMPLES.to_owned(), table.schema())].into());
-        if probes {
-            inputs.0.insert(PROBE.to_owned(), table.schema());
-        }
-        let binding = Binding {
-            inputs: &inputs,
-            base: Path::new("/nowhere"),
-            planner: &NoPlanner,
-            files: &tessera_datasets::local::LocalFiles,
-        };
-        let train = Train::bind(config, &binding).unwrap();
-        let Kernel::Whole(kernel) =
-            train.kernel(&Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() }).unwrap()
-        else {
-            panic!("`train` sees whole tables")
-        };
+        let inputs = [EXAMPLES, PROBE].map(|input| (input, table.schema()));
+        let inputs = if probes { &inputs[..] } else { &inputs[..1] };
+        let train: Train = trial::bind(config(json!({"classes": 3, "probe_every": 4})), inputs).unwrap();
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         let mut record = Record::default();
         kernel.run(&Memory::new(table.clone(), 40), &mut record).unwrap();
         record

@@ -105,7 +105,7 @@ fn state(last: Option<&str>, value: f64, network: &str) -> Vec<u8> {
     let train = bind(config(json!({"network": network})), table(40, 3).schema()).unwrap();
     let tensors = Tensors::initial(&train.parameters, 1, tch::Device::Cpu).unwrap();
     tch::no_grad(|| tensors.trained().iter().for_each(|tensor| drop(tensor.shallow_clone().fill_(value))));
-    let optimizer = Optimizer::new(train.config.rule(), tensors.trained(), 1).unwrap();
+    let optimizer = Optimizer::new(train.settings.learning.rule(), tensors.trained(), 1).unwrap();
     let position = Position {
         epoch: 0,
         step: 1,
@@ -159,17 +159,9 @@ fn what_is_no_number_is_never_kept() {
 fn an_interrupted_probe_leaves_no_number_twice() {
     let table = pictures(96, 3);
     let trained = |record: &mut Record| {
-        let config = serde_json::from_value(config(json!({"classes": 3, "epochs": 2}))).unwrap();
-        let inputs = Inputs([EXAMPLES, PROBE].map(|input| (input.to_owned(), table.schema())).into());
-        let binding = Binding {
-            inputs: &inputs,
-            base: Path::new("/nowhere"),
-            planner: &NoPlanner,
-            files: &tessera_datasets::local::LocalFiles,
-        };
-        let context = Context { seed: 1, threads: 1, base: "/nowhere".into(), scratch: std::env::temp_dir() };
-        let train = Train::bind(config, &binding).unwrap();
-        let Kernel::Whole(kernel) = train.kernel(&context).unwrap() else { panic!("`train` sees whole tables") };
+        let inputs = [EXAMPLES, PROBE].map(|input| (input, table.schema()));
+        let train: Train = trial::bind(config(json!({"classes": 3, "epochs": 2})), &inputs).unwrap();
+        let kernel = trial::kernel(train, 1, 1).unwrap();
         kernel.run(&Memory::new(table.clone(), 40), record)
     };
     let mut whole = Record::default();

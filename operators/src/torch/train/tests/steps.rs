@@ -6,8 +6,8 @@ use super::super::pass::Pass;
 use crate::torch::by_formula;
 use crate::torch::examples::{Content, Examples, Layout};
 use crate::torch::forward::Mode;
-use crate::torch::input::Normalisation;
 use crate::torch::network::{Form, Layer, Name, Network, PuzzleHead};
+use crate::torch::normalisation::Normalisation;
 use crate::torch::optimizer::{Method, Optimizer, Rule};
 use crate::torch::tensors::Tensors;
 
