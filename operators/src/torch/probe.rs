@@ -43,7 +43,7 @@ const FEATURES: &str = "features";
 const LABELS: &str = "labels";
 /// Bytes that an id takes, with what attaches to it: few take more.
 const ID: usize = 60;
-/// What they both have.
+/// The column that features and labels both have.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
 /// Keys of a `probe` stage.
