@@ -18,6 +18,7 @@ decoded = { op = "decode", input = "images", side = 32, keep = true, on_error = 
 small = { op = "decode", input = "images", side = 24, on_error = "drop" }
 gradients = { op = "hog", input = "small" }
 unit = { op = "normalize", input = "gradients" }
+echoed = { op = "command", input = "gradients", command = ["cat"], columns = { feature = "float32[81]" } }
 random = { op = "weights", network = "small", normalisation = "tile" }
 features = { op = "infer", inputs = { images = "decoded", weights = "random" }, layer = "conv2", pool = 1 }
 still = { op = "images", path = "still" }
@@ -90,7 +91,7 @@ fn as_if_made_at_once(place: &Place) {
     }
 }
 
-const MAPS: [&str; 6] = ["decoded", "gradients", "unit", "features", "assigned", "short"];
+const MAPS: [&str; 7] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short"];
 
 fn computed(run: &Answer, expected: u64) {
     for stage in MAPS {

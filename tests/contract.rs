@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 use tessera_operators::OPERATORS;
-use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kernel, PortKind, Scope};
+use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kernel, Port, PortKind, Scope};
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::ask::sql::planner::Planner;
 use tessera_pipeline::engine::files::AnyFiles;
@@ -36,6 +36,10 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
             let word = meta::with(Field::new("cluster", DataType::Int32, false), meta::CLASSES, "3");
             let schema = Schema::new(vec![Field::new(IMAGE_ID, DataType::Utf8, false), word]);
             (json!({}), vec![("words", Arc::new(schema))])
+        }
+        "command" => {
+            let keys = json!({ "command": ["cat"], "reads": ["pixels"], "columns": { "pixels": "uint8[48,48,3]" }, "hand_on": ["label"] });
+            (keys, vec![("rows", decoded())])
         }
         "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
         "hog" => (json!({}), vec![("images", decoded())]),
@@ -145,7 +149,10 @@ fn examples_name_keys_and_inputs_that_there_are() {
         assert_eq!((stages.len(), keys.remove("op").unwrap().as_str()), (1, Some(name)));
         let required: BTreeSet<&str> = spec.inputs().iter().filter(|port| port.required).map(|port| port.name).collect();
         match (keys.remove("input"), keys.remove("inputs")) {
-            (Some(_), None) => assert_eq!(required.len(), 1, "`{name}`"),
+            (Some(_), None) => {
+                let is_any = required.is_empty() && !spec.inputs().is_empty();
+                assert!(required.len() == 1 || is_any, "`{name}`");
+            }
             (None, Some(inputs)) if !required.contains("*") => {
                 let named: BTreeSet<&str> = inputs.as_table().unwrap().keys().map(String::as_str).collect();
                 let known: BTreeSet<&str> = spec.inputs().iter().map(|port| port.name).collect();
@@ -168,9 +175,17 @@ fn ports_fit_the_shape_of_the_kernel() {
         let of_kind = |kind| ports.iter().filter(|port| port.kind == kind).count();
         let names: BTreeSet<&str> = ports.iter().map(|port| port.name).collect();
         assert_eq!(names.len(), ports.len(), "`{name}` has two ports of one name");
+        // One that takes one of several inputs has a port of each shape.
+        let takes_one_of = ports.len() > 1 && ports.iter().all(|port| !port.required);
         let (streams, named, tables) = (of_kind(PortKind::Stream), of_kind(PortKind::Named), of_kind(PortKind::Table));
         match ground.bind(*spec, keys(*spec)).kernel(&context).unwrap() {
             Kernel::Source(_) => assert!(ports.is_empty(), "`{name}` is a source and reads stages"),
+            Kernel::Map(_) if takes_one_of => {
+                let has_id = |port: &Port| port.columns.iter().any(|column| column.name == IMAGE_ID);
+                assert!(streams > 0 && named + tables == 0, "`{name}` is a map");
+                let mut streams = ports.iter().filter(|port| port.kind == PortKind::Stream);
+                assert!(streams.all(has_id), "`{name}` reads rows without a name");
+            }
             Kernel::Map(_) => {
                 assert_eq!((streams, named + tables), (1, 0), "`{name}` is a map");
                 let stream = ports.iter().find(|port| port.kind == PortKind::Stream).unwrap();
@@ -183,7 +198,7 @@ fn ports_fit_the_shape_of_the_kernel() {
                 assert!(any || tables == ports.len() && tables > 0, "`{name}` is a query");
             }
         }
-        assert!(streams == 1 || !(spec.view() || spec.looks_back()), "`{name}`: only maps are views, or look back");
+        assert!(streams >= 1 || !(spec.view() || spec.looks_back()), "`{name}`: only maps are views, or look back");
     }
 }
 

@@ -6,6 +6,7 @@ mod bounds;
 mod buckets;
 mod checkpoints;
 mod cluster_numbers;
+mod command;
 mod command_line;
 mod content;
 mod contract;

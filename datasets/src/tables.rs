@@ -22,6 +22,7 @@ pub use csv::{ColumnType, CsvOptions};
 pub(crate) use file::guard;
 use file::{File, KINDS, Kind};
 use ids::Ids;
+pub use ipc::lengths::check as check_lengths;
 pub(crate) use parquet::{check_pages, rows as parquet_rows};
 use rows::ALL;
 pub use rows::RowRange;

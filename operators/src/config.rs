@@ -83,7 +83,8 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) 
             continue;
         }
         // Nothing left to take away: a key is missing, unless it was taken away just now for its wrong value.
-        let faulted = |error: &BindError| matches!(&error.at, At::Key(at) if message.contains(&format!("`{at}`")));
+        let key = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
+        let faulted = |error: &BindError| matches!(&error.at, At::Key(at) if message.contains(&format!("`{}`", key(at))));
         if !errors.iter().any(faulted) {
             errors.push(BindError::stage(message));
         }
@@ -169,6 +170,14 @@ mod tests {
     fn a_missing_key_is_named_once() {
         assert_eq!(faults("{}"), [(At::Stage, "missing field `k`".to_owned())]);
         assert_eq!(faults(r#"{"k": "many"}"#).len(), 1);
+        #[derive(Debug, Deserialize)]
+        struct Listed {
+            #[serde(rename = "words")]
+            _words: Vec<String>,
+        }
+        let Value::Object(keys) = serde_json::json!({ "words": ["a", 3] }) else { unreachable!() };
+        let errors = parse::<Listed>(keys, &[]).unwrap_err();
+        assert_eq!(errors.iter().map(|error| &error.at).collect::<Vec<_>>(), [&At::Key("words[1]".into())]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod tensor_file;
 mod assign;
 mod augment;
 mod bag_of_words;
+mod command;
 mod decode;
 mod hog;
 mod images;
@@ -45,6 +46,7 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<assign::Assign>::new(),
     &Of::<augment::Augment>::new(),
     &Of::<bag_of_words::BagOfWords>::new(),
+    &Of::<command::Command>::new(),
     &Of::<decode::Decode>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),

@@ -67,6 +67,21 @@ pub trait Operator: Sized + Send + Sync + 'static {
         port.columns.iter().map(|column| column.name.to_owned()).collect()
     }
 
+    /// Of a map: whether what it computes of a row follows from the row's `image_id` as well, as what is drawn at random does. Else a row of
+    /// the same content under another id is taken for the same.
+    fn reads_ids(&self) -> bool {
+        Self::SEEDED
+    }
+
+    /// What its result follows from beside its config, the [files](Self::FILES) that this names, and its inputs: digests, each with the name
+    /// of what it is of behind it (`"5bd1… rotate.py"`), in an order of their own. They are part of its key.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    fn content(&self) -> Result<Vec<String>, RunError> {
+        Ok(Vec::new())
+    }
+
     /// For a map: the columns of its output that it hands on from its input untouched.
     fn passes(&self) -> Vec<String> {
         Vec::new()

@@ -53,6 +53,13 @@ pub trait Bound: Send + Sync {
     fn schema(&self) -> SchemaRef;
     /// [`Operator::reads`].
     fn reads(&self, input: &str, port: &'static Port) -> Vec<String>;
+    /// [`Operator::reads_ids`].
+    fn reads_ids(&self) -> bool;
+    /// [`Operator::content`].
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    fn content(&self) -> Result<Vec<String>, RunError>;
     /// [`Operator::passes`].
     fn passes(&self) -> Vec<String>;
     /// [`Operator::refuses_drops`].
@@ -80,6 +87,16 @@ pub trait Bound: Send + Sync {
     /// # Errors
     /// Something that it needs is not there.
     fn kernel(self: Box<Self>, context: &Context) -> Result<Kernel, RunError>;
+}
+
+/// Refuses [content](Operator::content) that is not what it was.
+///
+/// # Errors
+/// Something is another by now; the message names it.
+pub fn same_content(was: &[String], is: &[String]) -> Result<(), RunError> {
+    let other = is.iter().find(|entry| !was.contains(entry)).or_else(|| was.iter().find(|entry| !is.contains(entry)));
+    let name = |entry: &String| entry.split_once(' ').map_or_else(|| entry.clone(), |(_, name)| name.to_owned());
+    other.map_or(Ok(()), |entry| Err(RunError::Input(format!("{} changed while the stage ran; run again", name(entry)))))
 }
 
 /// Erases one operator's type.
@@ -168,6 +185,12 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn reads(&self, input: &str, port: &'static Port) -> Vec<String> {
         self.operator.reads(input, port)
+    }
+    fn reads_ids(&self) -> bool {
+        self.operator.reads_ids()
+    }
+    fn content(&self) -> Result<Vec<String>, RunError> {
+        self.operator.content()
     }
     fn passes(&self) -> Vec<String> {
         self.operator.passes()

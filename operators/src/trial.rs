@@ -16,7 +16,8 @@ use crate::operator::{
 };
 use crate::spec::Spec;
 
-struct NoQueries;
+/// Answers no query.
+pub struct NoQueries;
 
 impl QueryPlanner for NoQueries {
     fn plan(&self, _: &str, _: &Inputs<SchemaRef>) -> Result<(SchemaRef, BTreeMap<String, Vec<String>>), String> {

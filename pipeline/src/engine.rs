@@ -47,6 +47,8 @@ pub struct Engine {
     pub context: SessionContext,
     /// Rows computed so far, by stage.
     pub computed: Counters,
+    /// What operators have to say.
+    pub said: Said,
     /// Whether somebody wants the work to stop.
     pub interrupt: Interrupt,
     /// Files whose bytes were not those that were listed: stages that may have listed them, and paths.
@@ -69,6 +71,7 @@ impl Engine {
             unpacked,
             context: SessionContext::new_with_config(config(threads)),
             computed: Counters::default(),
+            said: Said::default(),
             interrupt: Interrupt::default(),
             voided: Mutex::default(),
             keeps: AtomicBool::new(false),
@@ -92,6 +95,27 @@ pub fn config(threads: usize) -> SessionConfig {
     // The generic dialect takes `, cluster` for the end of a list.
     options.sql_parser.dialect = Dialect::PostgreSQL;
     config
+}
+
+/// Lines for the user that operators came up with, until somebody tells them; of many, the first.
+#[derive(Debug, Default)]
+pub struct Said(Mutex<Vec<String>>);
+
+impl Said {
+    /// Lines that may wait.
+    const MOST: usize = 1000;
+
+    /// Adds lines.
+    pub fn add(&self, lines: Vec<String>) {
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let room = Self::MOST.saturating_sub(all.len());
+        all.extend(lines.into_iter().take(room));
+    }
+
+    /// Takes those that wait.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
 }
 
 /// Rows by stage.

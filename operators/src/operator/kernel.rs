@@ -140,6 +140,11 @@ pub trait MapFn: Send {
     /// A row cannot be handled (and may not be dropped), or the work failed.
     fn call(&mut self, batch: &RecordBatch, scope: &mut Scope<'_>) -> Result<RecordBatch, RunError>;
 
+    /// Lines for the user that came up since this was asked last.
+    fn heard(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether all rows of the last batch are out. A map that makes many rows of one may yield them in pieces, and the engine
     /// asks this worker for the others when there is room for them.
     fn is_done(&self) -> bool {

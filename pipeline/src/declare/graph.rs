@@ -315,6 +315,8 @@ fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, fau
             (Some(input), _) => (ports.iter().find(|port| port.name == input.text), input.text.clone()),
             (None, _) => match required.as_slice() {
                 [port] => (Some(*port), port.name.to_owned()),
+                // Where none has to be there, the first is what is mostly meant.
+                [] => ports.first().map_or((None, String::new()), |port| (Some(port), port.name.to_owned())),
                 _ => (None, String::new()),
             },
         };

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context as _, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use tessera_datasets::Files;
-use tessera_operators::operator::{Binding, ColumnKind, Inputs, QueryPlanner};
-use tessera_operators::spec::Bound;
+use tessera_operators::operator::{Binding, ColumnKind, Inputs, QueryPlanner, RunError};
+use tessera_operators::spec::{Bound, same_content};
 use tessera_schemas::meta;
 
 use crate::declare::faults::{Fault, Faults};
@@ -36,10 +36,14 @@ pub struct BoundStage {
     pub config: Map<String, Value>,
     /// Files whose bytes are part of its key.
     pub files: Vec<PathBuf>,
+    /// Whether its rows follow from their `image_id` as well.
+    pub reads_ids: bool,
     /// Whether bad rows fail it.
     pub refuses_drops: bool,
     /// What it takes of its last published table to start from, if it does.
     pub goes_on_from: Option<&'static str>,
+    /// What of it beside config and inputs its key has, once that was asked for.
+    pub content: OnceLock<Vec<String>>,
     /// Whether it is known by its snapshot alone, as of a stage that the file does not declare: then nothing of it can be made.
     pub recorded: bool,
     /// The operator, until its kernel is made.
@@ -94,6 +98,32 @@ impl Plan {
 }
 
 impl BoundStage {
+    /// What its result follows from beside its config, the files that this names, and its inputs, as it was when this was asked first: all
+    /// keys of a run have the same.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn content(&self) -> Result<Vec<String>, RunError> {
+        if let Some(content) = self.content.get() {
+            return Ok(content.clone());
+        }
+        let operator = self.operator.lock().expect("nothing panics while it holds an operator");
+        let content = operator.as_ref().map_or(Ok(Vec::new()), |operator| operator.content())?;
+        Ok(self.content.get_or_init(|| content).clone())
+    }
+
+    /// Refuses what that is by now, if it is something else. Says nothing once the stage's kernel was made.
+    ///
+    /// # Errors
+    /// A file changed, or cannot be read any more.
+    pub fn unchanged(&self) -> Result<(), RunError> {
+        let operator = self.operator.lock().expect("nothing panics while it holds an operator");
+        match (operator.as_ref(), self.content.get()) {
+            (Some(operator), Some(content)) => same_content(content, &operator.content()?),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether an earlier table of the stage, of that schema, is one to start from.
     ///
     /// # Errors
@@ -133,8 +163,10 @@ fn bind(
             passes: bound.passes().into_iter().collect(),
             config: bound.config().clone(),
             files: bound.files().to_vec(),
+            reads_ids: bound.reads_ids(),
             refuses_drops: bound.refuses_drops(),
             goes_on_from: bound.goes_on_from(),
+            content: OnceLock::new(),
             recorded: false,
             operator: Mutex::new(Some(bound)),
         }),

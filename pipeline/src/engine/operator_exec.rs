@@ -256,11 +256,13 @@ impl Worker {
             let _timing = time.timer();
             work(&step, &batch, &unread).map(|piece| {
                 let rest = piece.rest.map(|worker| Rest { worker, batch, unread });
-                (piece.rows, piece.dropped, rest)
+                (piece.rows, piece.dropped, piece.heard, rest)
             })
         };
         let result = self.engine.pool.run(work).await;
-        let (out, dropped, rest) = result.map_err(|error| fail(RunError::Engine(error.to_string())))?.map_err(fail)?;
+        let (out, dropped, heard, rest) =
+            result.map_err(|error| fail(RunError::Engine(error.to_string())))?.map_err(fail)?;
+        self.engine.said.add(heard);
         if let (Some(log), false) = (self.scan.dropped.get(self.partition), dropped.is_empty()) {
             log.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
         }

@@ -1,7 +1,7 @@
 //! Stages as the store has them: for a reader whose pipeline file cannot be bound, or names them no more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::datatypes::Schema;
 use tessera_operators::operator::PortKind;
@@ -59,8 +59,10 @@ fn add(plan: &mut Plan, manifest: &Manifest) {
         passes: BTreeSet::new(),
         config: parts.config.clone(),
         files: Vec::new(),
+        reads_ids: false,
         refuses_drops: false,
         goes_on_from: None,
+        content: OnceLock::new(),
         recorded: true,
         operator: Mutex::new(None),
     });

@@ -38,6 +38,8 @@ pub struct Piece {
     pub rows: RecordBatch,
     /// Rows of the batch that were left out.
     pub dropped: Vec<DroppedRow>,
+    /// Lines for the user.
+    pub heard: Vec<String>,
     /// The worker, if it has more rows of the batch.
     pub rest: Option<Box<dyn MapFn>>,
 }
@@ -118,13 +120,14 @@ impl Step {
             error => error,
         })?;
         let dropped = if dropped.is_empty() { Vec::new() } else { self.locate(batch, dropped)? };
+        let heard = worker.heard();
         let rest = if worker.is_done() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
             None
         } else {
             Some(worker)
         };
-        Ok(Piece { rows, dropped, rest })
+        Ok(Piece { rows, dropped, heard, rest })
     }
 
     /// Adds the paths of dropped images, where their rows have any.

@@ -1,7 +1,7 @@
 //! Rows that hold: of a part that is to be made anew, only the rows whose content is new are computed; the others are copied from
 //! parts that have them, wherever they lie, under whatever `image_id` they had.
 //!
-//! What a map computes of a row follows from the columns that it reads and, if it draws random numbers, from the `image_id`. So a row of a
+//! What a map computes of a row follows from the columns that it reads and, if it says so, from the `image_id`. So a row of a
 //! renamed or copied image is that of its content, and the columns that the map hands on untouched (the id, labels, where the bytes
 //! lie) come from the row that is wanted now. Looked through are the parts of the current snapshot, then those of earlier ones that are
 //! still in the store, newest first, until nothing is missing or [`SEARCHED_BYTES`] were read for it.

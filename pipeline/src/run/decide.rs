@@ -296,6 +296,7 @@ fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
         let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
         files.push(key::short(&blake3::hash(&bytes)));
     }
+    files.extend(stage.content().map_err(|error| catalog.failed(node, error))?);
     Ok(keys::parts(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
 }
 

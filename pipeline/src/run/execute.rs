@@ -18,6 +18,7 @@ use super::decide::Decision;
 use super::make::{Maker, Pace};
 use super::recipe::{Recipe, WorkRow};
 use super::{query, source};
+use crate::engine::Said;
 use crate::engine::catalog::Catalog;
 use crate::engine::convert;
 use crate::engine::part::Writing;
@@ -69,8 +70,11 @@ pub(super) async fn execute(
         read = Some(rows);
         parts
     } else if maps {
-        run_map(catalog, node, &key, decision, bar).await?
+        let parts = run_map(catalog, node, &key, decision, bar).await?;
+        catalog.plan.stages[node].unchanged().map_err(|error| catalog.failed(node, error))?;
+        parts
     } else {
+        catalog.plan.stages[node].unchanged().map_err(|error| catalog.failed(node, error))?;
         match catalog.kernel(node)? {
             Kernel::Whole(kernel) => {
                 let last = decision.last.take();
@@ -156,7 +160,7 @@ async fn run_map(catalog: &Arc<Catalog>, node: usize, key: &str, decision: Decis
         }
     };
     let running = futures::stream::iter(rows).map(one).buffered(engine.threads);
-    for (at, part) in watched(running, &pace.done, total, bar, |(_, part)| part).await? {
+    for (at, part) in watched(running, (&pace.done, &engine.said), total, bar, |(_, part)| part).await? {
         done[at] = Some(part);
     }
     Ok(done.into_iter().flatten().collect())
@@ -183,7 +187,7 @@ async fn run_in_order(catalog: &Arc<Catalog>, node: usize, stream: usize, key: &
     };
     let partitions = scan.plan.output_partitioning().partition_count();
     let running = futures::stream::iter(0..partitions).map(one).buffered(engine.threads);
-    let made: Vec<Part> = watched(running, &scan.state.done, scan.rows, bar, |part| part).await?;
+    let made: Vec<Part> = watched(running, (&scan.state.done, &engine.said), scan.rows, bar, |part| part).await?;
     made.iter().for_each(|part| store.wrote(part));
     Ok(made)
 }
@@ -191,7 +195,7 @@ async fn run_in_order(catalog: &Arc<Catalog>, node: usize, stream: usize, key: &
 /// Waits for all parts, in their order, and tells how far they are.
 async fn watched<T>(
     running: impl Stream<Item = Result<T>>,
-    done: &AtomicU64,
+    (done, said): (&AtomicU64, &Said),
     rows: u64,
     bar: &Bar,
     part: impl Fn(&T) -> &Part,
@@ -207,9 +211,15 @@ async fn watched<T>(
                     bar.part(part(&one).rows);
                     made.push(one);
                 }
-                None => return Ok(made),
+                None => {
+                    said.take().iter().for_each(|line| bar.say(line));
+                    return Ok(made);
+                }
             },
-            _ = ticks.tick() => bar.at(done.load(Ordering::Relaxed), rows, ""),
+            _ = ticks.tick() => {
+                said.take().iter().for_each(|line| bar.say(line));
+                bar.at(done.load(Ordering::Relaxed), rows, "");
+            }
         }
     }
 }

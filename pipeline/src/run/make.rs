@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::future::BoxFuture;
 use tessera_operators::operator::{Binding, Context, Inputs, Kernel, QueryPlanner, RunError};
+use tessera_operators::spec::same_content;
 use tokio::sync::OnceCell;
 
 use super::recipe::{Copies, Recipe, Side, StepRecipe, WorkRow};
@@ -215,6 +216,8 @@ impl Maker {
                     failed(RunError::Engine(said.join("; ")))
                 })?
             };
+            // What the parts are made by is what their keys say.
+            bound.content().and_then(|now| same_content(&step.content, &now)).map_err(failed)?;
             let context = Context {
                 seed: step.seed,
                 threads: self.engine.threads,

@@ -44,6 +44,8 @@ pub struct StepRecipe {
     pub version: u32,
     /// The stage's keys, as the file has them.
     pub config: Map<String, Value>,
+    /// What it uses beside its config and its inputs, by digests: what the stage's key has of that.
+    pub content: Vec<String>,
     /// The columns of its inputs.
     pub inputs: BTreeMap<String, TextSchema>,
     /// Tables that it reads whole.
@@ -164,6 +166,7 @@ impl StepRecipe {
             operator: this.spec.name().to_owned(),
             version: this.spec.version(),
             config: graph.file.stages[this.declared].config.clone(),
+            content: stage.content()?,
             inputs,
             sides,
             reads,

@@ -25,7 +25,7 @@ pub struct KeyParts {
     pub config: Map<String, Value>,
     /// The seed, where it matters.
     pub seed: Option<u64>,
-    /// Digests of the files that the config names, by their order.
+    /// Digests of the files that the config names, by their order, and of what else its operator uses, with the names of that.
     pub files: Vec<String>,
     /// Digests of what it reads: input to column to fingerprint.
     pub inputs: BTreeMap<String, Columns>,
@@ -48,7 +48,7 @@ impl KeyParts {
         }
         let mut changes = self.changes_of_config(old);
         if self.files != old.files {
-            changes.push(Change::File);
+            changes.push(Change::Files(self.files_since(old)));
         }
         for (input, columns) in &self.inputs {
             match old.inputs.get(input) {
@@ -67,6 +67,12 @@ impl KeyParts {
             changes.push(Change::Listing);
         }
         changes
+    }
+
+    /// The names of the files that differ, or are new, where digests have names behind them.
+    fn files_since(&self, old: &Self) -> Vec<String> {
+        let other = self.files.iter().filter(|entry| !old.files.contains(entry));
+        other.filter_map(|entry| Some(entry.split_once(' ')?.1.to_owned())).collect()
     }
 
     /// What differs in the operator's version, its config and its seed.
@@ -101,8 +107,8 @@ pub enum Change {
     Key { operator: String, key: String, was: Option<Value>, is: Option<Value> },
     /// The seed.
     Seed { was: Option<u64>, is: Option<u64> },
-    /// The bytes of a file that the config names.
-    File,
+    /// The bytes of files that the config names, by their names as far as those are known.
+    Files(Vec<String>),
     /// An input that it did not read.
     NewInput(String),
     /// Columns of an input.
@@ -123,7 +129,8 @@ impl fmt::Display for Change {
             Self::Version { operator, was, is } => write!(f, "{operator} version {was} -> {is}"),
             Self::Key { operator, key, was, is } => write!(f, "{operator}.{key} {} -> {}", value(was), value(is)),
             Self::Seed { was, is } => write!(f, "seed {} -> {}", seed(was), seed(is)),
-            Self::File => f.write_str("a file that it names changed"),
+            Self::Files(names) if names.is_empty() => f.write_str("a file that it names changed"),
+            Self::Files(names) => write!(f, "{} changed", names.join(", ")),
             Self::NewInput(input) => write!(f, "new input {input}"),
             Self::Input { input, columns } => write!(f, "input {input} changed ({})", columns.join(", ")),
             Self::NoInput(input) => write!(f, "without input {input}"),

@@ -13,8 +13,11 @@ const STORED: i64 = -1;
 /// Rows of a batch: columns without a value have no bytes that could tell.
 const MOST_ROWS: i64 = i32::MAX as i64;
 
-/// Says what is wrong with the lengths of a message.
-pub(crate) fn check(message: &Message<'_>, body: &[u8]) -> Result<(), String> {
+/// Holds the lengths that a message claims against its body.
+///
+/// # Errors
+/// They are wrong; the message says what is, as a fragment.
+pub fn check(message: &Message<'_>, body: &[u8]) -> Result<(), String> {
     let batch = match message.header_type() {
         MessageHeader::RecordBatch => message.header_as_record_batch(),
         MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),

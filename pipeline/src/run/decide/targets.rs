@@ -164,14 +164,15 @@ fn digested(name: String) -> String {
     if name == BYTES { "digest".to_owned() } else { name }
 }
 
-/// What rows that go through these steps, from the base up, depend on. What is drawn at random follows from the `image_id`.
+/// What rows that go through these steps, from the base up, depend on. Some follow from the `image_id`, as what is
+/// drawn at random does.
 fn reads(catalog: &Catalog, steps: &[usize]) -> Reads {
-    let (graph, stages) = (&catalog.plan.graph, &catalog.plan.stages);
+    let stages = &catalog.plan.stages;
     let mut columns: BTreeSet<String> = catalog.base_columns(steps, &BTreeSet::new()).into_iter().map(digested).collect();
     let passes = steps.iter().map(|&step| &stages[step].passes);
     let handed: BTreeSet<String> =
         passes.cloned().reduce(|all, some| all.intersection(&some).cloned().collect()).unwrap_or_default();
-    if handed.contains(IMAGE_ID) && !steps.iter().any(|&step| graph.nodes[step].spec.seeded()) {
+    if handed.contains(IMAGE_ID) && !steps.iter().any(|&step| stages[step].reads_ids) {
         columns.remove(IMAGE_ID);
     }
     Reads { columns, handed }
