@@ -4,5 +4,6 @@ pub mod diff;
 pub mod export;
 pub mod means;
 pub mod meanwhile;
+pub mod page;
 pub mod show;
 pub mod sql;

@@ -7,6 +7,7 @@ mod export;
 mod gc;
 mod graph;
 mod init;
+mod page;
 mod path;
 mod prompt;
 mod reference;
@@ -129,7 +130,8 @@ Rows are compared by image_id where there is one, else as wholes. The table `sna
   tessera diff pipeline.toml images previous current --rows
   tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
     Diff(diff::Diff),
-    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds.
+    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds. With -o, write a page of
+    /// figures.
     #[command(after_help = "\
 A pipeline file makes a grid of stages by lists of values; what is upstream of them runs once:
 
@@ -138,8 +140,13 @@ A pipeline file makes a grid of stages by lists of values; what is upstream of t
   \"clusters.seed\" = [1, 2, 3]
 
 Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
-seeds. Cells that are not made yet are left out. Examples:
+seeds. Cells that are not made yet are left out.
+
+With -o OUT.html, one HTML file has the stages, the clusters with their images, curves, sweeps, probes, filters, what was left out and where
+the time went, each with its numbers and the SQL that gives them. A browser opens it without a server, and it loads nothing. Examples:
   tessera report pipeline.toml
+  tessera report pipeline.toml -o report.html
+  tessera report pipeline.toml assigned -o clusters.html --force
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
     Report(report::Report),

@@ -5,7 +5,7 @@
 //! in front; weights as the filters of their first layer. Only the images that are shown are decoded, however many there are.
 
 pub mod canvas;
-mod filters;
+pub mod filters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -129,7 +129,10 @@ pub async fn show(catalog: &Arc<Catalog>, node: usize, count: Option<usize>, clu
 }
 
 /// The nearest stage of pixels that a stage depends on.
-fn pictures(catalog: &Catalog, node: usize) -> Result<usize> {
+///
+/// # Errors
+/// It depends on none.
+pub fn pictures(catalog: &Catalog, node: usize) -> Result<usize> {
     let upstream = catalog.plan.graph.upstream(&[node]);
     // Stages stand behind those that they read: the last one is the nearest.
     let found = upstream.into_iter().rev().find(|&other| Kind::of(&catalog.schema(other)) == Some(Kind::Pixels));
@@ -157,39 +160,15 @@ impl Gallery {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let (height, width) = pixels::size(&catalog.schema(node))?;
-        let (base, views) = catalog.chain(node);
-        let mut gallery = Self { height, width, images: BTreeMap::new(), dropped: Vec::new() };
-        let mut request =
-            Request { columns: Some(vec![IMAGE_ID.to_owned(), pixels::PIXELS.to_owned()]), ..Request::default() };
-        if !views.is_empty() {
-            let mut rows = Vec::new();
-            each(catalog, base, Request::default(), |batch| {
-                let ids = text(batch, IMAGE_ID)?;
-                let places: UInt32Array = (0..ids.len() as u32).filter(|&row| leads(ids.value(row as usize))).collect();
-                rows.push(take_record_batch(batch, &places)?);
-                Ok(true)
-            })
-            .await?;
-            let rows = concat_batches(&catalog.schema(base), &rows)?;
-            if rows.num_rows() == 0 {
-                return Ok(gallery);
-            }
-            let share = rows.num_rows().div_ceil(catalog.engine.threads.max(1));
-            let starts = (0..rows.num_rows()).step_by(share);
-            let slices = starts.map(|start| rows.slice(start, share.min(rows.num_rows() - start)));
-            request.rows = Rows::Given(slices.collect());
-        }
-        let images = &mut gallery.images;
-        let dropped = each(catalog, node, request, |batch| {
-            let found = Pixels::of(batch)?;
-            for row in (0..found.len()).filter(|&row| wanted(found.ids.value(row))) {
-                images.insert(found.ids.value(row).to_owned(), found.row(row).to_vec());
+        let mut images = BTreeMap::new();
+        let dropped = read_pictures(catalog, node, leads, |id, pixels| {
+            if wanted(id) {
+                images.insert(id.to_owned(), pixels.to_vec());
             }
             Ok(images.len() < most)
         })
         .await?;
-        gallery.dropped = dropped;
-        Ok(gallery)
+        Ok(Self { height, width, images, dropped })
     }
 
     /// The pictures of these images. A row of the snapshot at the base is needed if a wanted id is its own or begins with it, as a
@@ -205,6 +184,49 @@ impl Gallery {
         }
         Ok(gallery)
     }
+}
+
+/// Computes or reads pictures until `take` says no: `leads` says whose rows of the snapshot at the base are needed, and `take` is given all that come
+/// of them. Returns what was left out on the way.
+///
+/// # Errors
+/// The stage is none of pixels, has no snapshot at its base, or fails.
+pub async fn read_pictures(
+    catalog: &Arc<Catalog>,
+    node: usize,
+    leads: impl Fn(&str) -> bool,
+    mut take: impl FnMut(&str, &[u8]) -> Result<bool>,
+) -> Result<Vec<DroppedRow>> {
+    let (base, views) = catalog.chain(node);
+    let mut request = Request { columns: Some(vec![IMAGE_ID.to_owned(), pixels::PIXELS.to_owned()]), ..Request::default() };
+    if !views.is_empty() {
+        let mut rows = Vec::new();
+        each(catalog, base, Request::default(), |batch| {
+            let ids = text(batch, IMAGE_ID)?;
+            let places: UInt32Array = (0..ids.len() as u32).filter(|&row| leads(ids.value(row as usize))).collect();
+            rows.push(take_record_batch(batch, &places)?);
+            Ok(true)
+        })
+        .await?;
+        let rows = concat_batches(&catalog.schema(base), &rows)?;
+        if rows.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let share = rows.num_rows().div_ceil(catalog.engine.threads.max(1));
+        let starts = (0..rows.num_rows()).step_by(share);
+        let slices = starts.map(|start| rows.slice(start, share.min(rows.num_rows() - start)));
+        request.rows = Rows::Given(slices.collect());
+    }
+    each(catalog, node, request, |batch| {
+        let found = Pixels::of(batch)?;
+        for row in 0..found.len() {
+            if !take(found.ids.value(row), found.row(row))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
 }
 
 /// Reads a table until `more` says no. Returns what was left out on the way.

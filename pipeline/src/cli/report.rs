@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, StringArray};
 use clap::Args;
 use glob::Pattern;
 
+use super::page::Page;
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage, tell_notes};
 use crate::ask::means::{self, Row, Spread, Summary};
@@ -32,6 +33,8 @@ pub struct Report {
     #[arg(long, value_name = "NAME", value_parser = Pattern::new)]
     metric: Vec<Pattern>,
     #[command(flatten)]
+    page: Page,
+    #[command(flatten)]
     namespace: Namespace,
     #[command(flatten)]
     output: Output,
@@ -39,6 +42,12 @@ pub struct Report {
 
 impl Report {
     pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<()> {
+        if let Some(to) = self.page.wanted()? {
+            if !self.metric.is_empty() || self.output.format != Format::Text {
+                bail!(Usage("-o writes figures: --metric and --format are of the printed metrics".to_owned()));
+            }
+            return self.page.write(&self.file, &self.stages, (threads, self.namespace.limit), to, out);
+        }
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let (catalog, graph) = (&session.catalog, &session.catalog.plan.graph);
         let chosen = session.stages(&self.stages)?;
