@@ -42,7 +42,7 @@ pub struct Export {
     /// The format, whatever the ending.
     #[arg(long, value_enum)]
     format: Option<Named>,
-    /// Of label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
+    /// For label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
     #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     document_root: Option<PathBuf>,
     /// Only these columns, in this order.
