@@ -180,8 +180,13 @@ fn commands_over_a_bucket_answer() {
     twins.place.write("bucket.toml", file.replace("k = 3", "k = 2"));
     assert_eq!(twins.call("run", &["-q"]).code, 0);
     let keys = twins.bucket.keys().len();
+    twins.bucket.requests();
     let gc = twins.call("gc", &["--keep-runs", "0", "--delete"]);
-    assert!(gc.code == 0 && twins.bucket.keys().len() < keys, "{}", gc.err);
+    let requests = twins.bucket.requests();
+    let deleted = keys - twins.bucket.keys().len();
+    assert!(gc.code == 0 && deleted > 5, "{deleted}: {}", gc.err);
+    let deleting = ["POST", "DELETE"].map(|method| requests.get(method).copied().unwrap_or_default());
+    assert!(deleting.iter().sum::<usize>() <= 4, "manifests, what else goes, and the lease: {requests:?}");
     assert_eq!(twins.call("status", &[]).code, 0);
     twins.place.write("bucket.toml", file);
     assert_eq!(twins.call("run", &["-q"]).code, 0);

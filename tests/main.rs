@@ -34,6 +34,7 @@ mod making;
 mod masks;
 mod memory;
 mod models;
+mod mutations;
 mod pages;
 mod pictures;
 mod pseudo_labels;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
-use tessera_tests::Place;
+use tessera_tests::bucket::BucketServer;
+use tessera_tests::{Place, run};
 
 const FILE: &str = r#"
 [pipeline]
@@ -256,6 +257,61 @@ fn images_in_tars_are_those_of_a_folder() {
     );
     let some = place.call("run", "some.toml", &["--format", "json"]);
     assert_eq!(some.stage("gradients")["rows_out"], 11);
+}
+
+/// Tars and Parquet files in a bucket, packed or not, are those of a disk; one that is new is all that is fetched whole.
+#[test]
+fn shards_in_a_bucket_are_those_of_a_disk() {
+    let (place, bucket) = (Place::new(), BucketServer::new());
+    place.write("disk.toml", FILE);
+    let put = |name: &str| bucket.put(&format!("set/{name}"), fs::read(place.path("set").join(name)).unwrap());
+    let call = |command: &str, file: &str, arguments: &[&str]| {
+        let answer = run(bucket.reached_by(place.command(command, file, arguments)));
+        assert_eq!(answer.code, 0, "{file}: {}", answer.err);
+        answer
+    };
+    let same = |file: &str| {
+        let rows = |file: &str| {
+            let query = "SELECT i.image_id, i.label, i.width, i.format, i.bytes, i.digest, g.feature
+                 FROM images i JOIN gradients g USING (image_id) ORDER BY 1";
+            call("sql", file, &["--format", "csv", query]).out
+        };
+        call("run", "disk.toml", &["-q"]);
+        assert_eq!(rows(file), rows("disk.toml"));
+    };
+    tar(&place, "a-000.tar", &(0..9).collect::<Vec<_>>(), &[]);
+    tar(&place, "a-001.tar.gz", &(9..14).collect::<Vec<_>>(), &["-z"]);
+    ["a-000.tar", "a-001.tar.gz"].into_iter().for_each(put);
+    let file = FILE.replace("[pipeline]", "[pipeline]\nstore = \"tables\"");
+    place.write("bucket.toml", file.replace("\"set\"", "\"s3://bucket/set\""));
+    let unsaid = run(bucket.reached_by(place.command("run", "bucket.toml", &["-q"])));
+    assert!(unsaid.code == 1 && unsaid.err.contains("no image among 2 files; "), "{}", unsaid.err);
+    assert!(unsaid.err.contains(": `format = \"webdataset\"` reads the images in them"), "{}", unsaid.err);
+    place.write("bucket.toml", file.replace("\"set\"", "\"s3://bucket/set\", format = \"webdataset\""));
+    call("run", "bucket.toml", &["-q"]);
+    same("bucket.toml");
+    tar(&place, "a-002.tar", &[20, 21], &[]);
+    put("a-002.tar");
+    let more = call("run", "bucket.toml", &["--format", "json"]);
+    assert_eq!(["images", "gradients"].map(|stage| more.stage(stage)["rows_computed"].as_u64()), [Some(2), Some(2)]);
+    same("bucket.toml");
+    let pattern = FILE.replace("[pipeline]", "[pipeline]\nstore = \"some\"");
+    place.write("some.toml", pattern.replace("\"set\"", "\"s3://bucket/set/a-00{0,2}.tar\""));
+    assert_eq!(call("run", "some.toml", &["--format", "json"]).stage("gradients")["rows_out"], 11);
+    // One that is cut off keeps what stands before.
+    let whole = bucket.get("set/a-000.tar");
+    bucket.put("set/a-000.tar", whole[..whole.len() * 2 / 3].to_vec());
+    let cut = call("run", "some.toml", &["--format", "json"]);
+    let left = cut.stage("gradients")["rows_out"].as_u64().unwrap();
+    assert!((6..11).contains(&left), "{left}");
+
+    fs::remove_dir_all(place.path("set")).unwrap();
+    write(&place, "set/train-00000-of-00001.parquet", &(0..20).collect::<Vec<_>>());
+    put("train-00000-of-00001.parquet");
+    let rows = FILE.replace("[pipeline]", "[pipeline]\nstore = \"rows\"");
+    place.write("rows.toml", rows.replace("\"set\"", "\"s3://bucket/set/train-00000-of-00001.parquet\""));
+    call("run", "rows.toml", &["-q"]);
+    same("rows.toml");
 }
 
 #[test]

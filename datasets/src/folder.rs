@@ -223,6 +223,21 @@ pub fn no_image(files: usize) -> String {
     format!("no image among {files} files; images end in {}", EXTENSIONS.join(", "))
 }
 
+/// Files of a bucket that were taken for none of a data set's, and what would read the images in them: a bucket is not asked what it holds
+/// before it is listed.
+pub fn holders(listed: &Listed) -> Option<String> {
+    let known = |ending: &str| match ending {
+        "tar" | "tgz" | "gz" | "zst" => Some("webdataset"),
+        "parquet" => Some("parquet"),
+        "arrow" | "feather" => Some("arrow"),
+        "h5" | "hdf5" => Some("hdf5"),
+        _ => None,
+    };
+    let found = listed.aside.iter().filter_map(|(ending, count)| Some((count, ending, known(ending)?)));
+    let (count, ending, format) = found.max_by_key(|(count, ..)| **count)?;
+    Some(format!("; {count} are .{ending}: `format = \"{format}\"` reads the images in them"))
+}
+
 pub(crate) fn is_image(path: &str) -> bool {
     let extension = naming::extension(path);
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))

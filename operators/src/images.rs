@@ -34,7 +34,7 @@ use serde_json::json;
 use tessera_datasets::formats::{Format, Opened};
 use tessera_datasets::layout::{Access, Found, Role};
 use tessera_datasets::tar::Ids;
-use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, folder, masks};
+use tessera_datasets::{Files, Fingerprint, LeftOut, Listed, as_url, folder, masks};
 
 use crate::config::Limits;
 use crate::decode::OnError;
@@ -196,11 +196,13 @@ impl Source for Images {
         let mut listed = self.opened.list(files)?;
         if !listed.files.iter().any(|file| self.role(&file.path) != Role::Beside) {
             let others = listed.files.len() + listed.aside.values().sum::<u64>() as usize;
+            let held = as_url(root).and_then(|_| folder::holders(&listed)).unwrap_or_default();
+            let reason = folder::no_image(others) + &held;
             // Other files, and no image: that is another folder than was meant. One that is empty may wait for its images.
             if others > 0 && listed.left_out.is_empty() {
-                return Err(RunError::Format { path: root.to_owned(), message: folder::no_image(others) });
+                return Err(RunError::Format { path: root.to_owned(), message: reason });
             }
-            listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason: folder::no_image(others) });
+            listed.left_out.push(LeftOut { path: ".".into(), is_folder: true, reason });
         }
         match listed.left_out.first().filter(|_| self.on_error == OnError::Fail) {
             Some(first) => {

@@ -10,6 +10,8 @@ mod file;
 mod kind;
 #[cfg(test)]
 pub mod made;
+#[cfg(test)]
+mod mutations;
 mod network;
 mod pytorch;
 mod safetensors_file;

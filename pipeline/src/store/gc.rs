@@ -200,9 +200,10 @@ impl Store {
     /// A file cannot be deleted; those before it are gone.
     pub fn delete(&self, garbage: &[Garbage]) -> Result<()> {
         // Manifests go first: one without its parts would be a damaged snapshot.
-        let manifests = garbage.iter().filter(|file| file.kind == "snapshot");
-        for file in manifests.chain(garbage.iter().filter(|file| file.kind != "snapshot")) {
-            self.storage.remove(&file.name).with_context(|| format!("cannot delete {}", file.path.display()))?;
+        let (manifests, others): (Vec<_>, Vec<_>) = garbage.iter().partition(|file| file.kind == "snapshot");
+        for files in [manifests, others] {
+            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+            self.storage.remove_all(&names).context("not everything could be deleted")?;
         }
         // Folders of what went as a whole; one that is not empty stays.
         for file in garbage.iter().filter(|file| WHOLES.contains(&file.kind)) {

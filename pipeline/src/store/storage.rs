@@ -83,6 +83,11 @@ pub trait Storage: Debug + Send + Sync {
     /// Removes a name. That it is not there may be an error.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Removes names, together where the storage can. The first that cannot be removed is named, and those before it are gone.
+    fn remove_all(&self, names: &[&str]) -> io::Result<()> {
+        names.iter().try_for_each(|name| self.remove(name))
+    }
+
     /// Removes a folder that nothing lies in, where folders are more than parts of names.
     fn remove_folder(&self, folder: &str) -> io::Result<()>;
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use object_store::path::Path;
 use object_store::{
     CopyMode, CopyOptions, Error, GetOptions, GetRange, ObjectMeta, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
@@ -34,6 +35,8 @@ const KEPT: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How many objects are deleted by one request: S3's most.
+const REMOVED_TOGETHER: usize = 1000;
 /// The variable that has leases lapse sooner, in milliseconds; for tests.
 const LAPSE_VARIABLE: &str = "TESSERA_LEASE_MS";
 
@@ -198,6 +201,28 @@ impl Storage for Objects {
     fn remove(&self, name: &str) -> io::Result<()> {
         // S3 has objects deleted by a POST, which the library asks for once.
         self.patiently(|| self.ask("delete", name, |bucket, key| async move { bucket.store.delete(&key).await }))
+    }
+
+    fn remove_all(&self, names: &[&str]) -> io::Result<()> {
+        for names in names.chunks(REMOVED_TOGETHER) {
+            let keys = names.iter().map(|name| self.bucket.key(name)).collect::<io::Result<Vec<_>>>()?;
+            self.patiently(|| {
+                let (store, keys) = (self.bucket.store.clone(), keys.clone());
+                let removed = async move {
+                    let mut removed = store.delete_stream(futures::stream::iter(keys.into_iter().map(Ok)).boxed());
+                    while let Some(key) = removed.next().await {
+                        match key {
+                            // It is gone since the request before, whose answer was lost.
+                            Ok(_) | Err(Error::NotFound { .. }) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    Ok(())
+                };
+                wait(removed).map_err(|error| self.bucket.refused("delete", names[0], error))
+            })?;
+        }
+        Ok(())
     }
 
     fn remove_folder(&self, _: &str) -> io::Result<()> {
