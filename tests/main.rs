@@ -1,6 +1,7 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
 mod asking;
+mod book;
 mod bounds;
 mod buckets;
 mod checkpoints;

@@ -80,7 +80,7 @@ fn k_is_changed_and_changed_back() {
     let place = chain(36);
     let planned = place.tessera("plan", &["--format", "json", "--set", "clusters.k=4"]);
     assert_eq!(planned.stage("clusters")["reasons"], json!(["clusters: kmeans.k 3 -> 4"]));
-    // As README shows it.
+    // As the book's first hour shows it.
     let csv = place.tessera("plan", &["--set", "clusters.k=4", "--format", "csv"]).out;
     let lines: Vec<&str> = csv.lines().filter(|line| !line.contains("puzzles") && !line.contains("pretext")).collect();
     let expected = [

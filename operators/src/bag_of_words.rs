@@ -34,7 +34,8 @@ pub struct Config {
     /// The column with a crop's word.
     #[serde(default = "cluster")]
     column: String,
-    /// How many words there are, 0 to `words` - 1. Default: what the input says of the column, as `assign` does.
+    /// How many words there are, 0 to `words` - 1. Default: the number that the input's metadata have for the column, as those of
+    /// `assign` do.
     #[serde(default)]
     words: Option<usize>,
     /// Takes the square root of each share, so that a few frequent words do not outweigh the others.
@@ -57,7 +58,7 @@ impl Operator for BagOfWords {
     const NAME: &'static str = "bag_of_words";
     const SUMMARY: &'static str = "features of photos: how often each visual word stands in its crops";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("image_id", "the photo's"), ("feature", "one value a word: the share of the photo's crops that have it")];
+        &[("image_id", "the photo's"), ("feature", "one value a word: the share of the photo's crops that have this word")];
     const EXAMPLE: &'static str = r#"
 [stage.bags]
 op = "bag_of_words"

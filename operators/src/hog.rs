@@ -71,7 +71,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
-    /// By the Euclidean norm, cut at 0.2, and by the norm again.
+    /// By the Euclidean norm; then values are cut at 0.2, and divided by the norm again.
     #[default]
     L2Hys,
     /// By the Euclidean norm.

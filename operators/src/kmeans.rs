@@ -56,8 +56,8 @@ impl Operator for Kmeans {
     const SUMMARY: &'static str = "clusters of features by exact k-means";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("cluster", "its number, from 0"),
-        ("centroid", "the mean of its features, or its direction"),
-        ("size", "how many images are nearest to it"),
+        ("centroid", "the mean of its features; with `spherical`, its direction"),
+        ("size", "the number of images that are nearest to it"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.clusters]

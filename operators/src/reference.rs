@@ -1,4 +1,4 @@
-//! What there is to say of an operator's keys: their types, values and defaults, and what their docs say.
+//! The reference of an operator's keys: their types, values and defaults, and their docs.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -60,7 +60,7 @@ pub fn written(value: &Value) -> String {
 /// A value that a key may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// As it is written, without quotes.
+    /// The value as it is written, without quotes.
     pub value: String,
     /// What it means.
     pub meaning: String,
@@ -97,7 +97,7 @@ pub(crate) fn number_or_text() -> Schema {
     json_schema!({ "type": ["integer", "string"] })
 }
 
-/// What schemars says of types in Rust goes, and docs are made plain text.
+/// Removes what schemars says of types in Rust, and makes docs plain text.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

@@ -33,7 +33,7 @@ pub trait Spec: Sync {
     fn fields(&self) -> &'static [&'static str];
     /// The config's fields, as the reference tells of them.
     fn keys(&self) -> Vec<Key>;
-    /// The same as JSON schemas by name, and the names of those that have to be there.
+    /// The keys as JSON schemas by name, and the names of the keys that have to be there.
     fn properties(&self) -> (Map<String, Value>, Vec<Value>);
     /// What is wrong with a config taken alone, before any input is known.
     ///

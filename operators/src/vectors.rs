@@ -27,7 +27,7 @@ pub struct Unfit {
     pub row: usize,
     /// Its place in the row.
     pub dimension: usize,
-    /// What it is.
+    /// The value.
     pub value: f32,
 }
 

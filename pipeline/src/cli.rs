@@ -77,8 +77,8 @@ enum Command {
     Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
     #[command(after_help = "\
---format json says of a file with nothing wrong what it is: its `name`, where its `store` lies, and of each of its `stages` the operator,
-whether it is a view, and of images the `path` that theirs start from. The tables of `run --limit N` lie in the store as NAME@N.")]
+If nothing is wrong, --format json describes the file: its `name`, where its `store` lies, and for each of its `stages` the operator, whether
+it is a view, and, for images, the `path` of the data set. The tables of `run --limit N` lie in the store as NAME@N.")]
     Check(check::Check),
     /// Say what a run would do, and why.
     Plan {
@@ -120,7 +120,7 @@ Behind the table it says when the last run was, how it ended, and when a run cha
     Status(status::Status),
     /// Say which rows differ between two snapshots of a stage: by default, the current one and the one before it.
     #[command(after_help = "\
-Rows are compared by image_id where there is one, else as wholes. The table `snapshots` lists the keys. Examples:
+Rows are compared by image_id where there is one, and otherwise as a whole. The table `snapshots` lists the keys. Examples:
   tessera diff pipeline.toml assigned
   tessera diff pipeline.toml images previous current --rows
   tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
@@ -147,9 +147,9 @@ the time went, each with its numbers and the SQL that gives them. A browser open
     Report(report::Report),
     /// Draw rows of a stage: puzzles beside their images, pixels, the images of each cluster, or a network's first filters.
     #[command(after_help = "\
-Puzzles: the image on the left, its tiles as they were shuffled on the right, those of another image framed. Pixels: a sheet of
-images all over the table. Assignments: a row a cluster, its number in front, the images nearest to its centre first. Weights:
-the filters of the first layer, gray where they are zero; one that knows no colour is gray all over. What is where is printed.
+Of puzzles, it draws the image on the left and the shuffled tiles on the right; tiles of another image are framed. Of pixels, it draws a
+sheet of images from all over the table. Of assignments, each row is a cluster, with its number in front, and the images nearest to its
+centre come first. Of weights, it draws the filters of the first layer; zero is gray. It prints which image is where.
 Examples:
   tessera show pipeline.toml puzzles -n 9 -o puzzles.png
   tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png
@@ -158,15 +158,15 @@ Examples:
     /// Write a stage's table, or its images, for other programs: Parquet, CSV, safetensors, FiftyOne, Label Studio and others.
     #[command(after_help = "\
 Parquet holds any table. CSV spreads a vector over the columns feature_0, feature_1, …, and a struct over source.path, …
-safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata; of any other
-table, each column of numbers as one tensor [rows, …], and text beside it in OUT.ids.csv, a line a row. The file appears when it
-is whole.
+safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata. Of any other table, it
+holds each column of numbers as one tensor [rows, …]; columns of text go beside it, a line a row (features.ids.csv beside
+features.safetensors). The file appears when it is whole.
 
-Import files name the images where they lie, --by as their class, and beside it all columns of numbers, texts, truth values and times;
+An import file names the images where they lie, the column --by as their class, and all columns of numbers, texts, truth values and times;
 a column `boxes` becomes boxes. fiftyone is a folder for fiftyone.Dataset.from_dir(dataset_dir=OUT,
 dataset_type=fiftyone.types.FiftyOneDataset). label-studio is a .json of tasks with predictions, beside it an .xml with the labelling
 configuration; images are served by Label Studio below --document-root, or lie in a bucket. With --images FOLDER as well, the images are copied
-there and named where they lie then: so it goes with those in tars, Parquet and HDF5 files. Examples:
+there, and the import file names the copies: images in tars, Parquet and HDF5 files need this. Examples:
   tessera export pipeline.toml features -o features.parquet
   tessera export pipeline.toml assigned -o clusters.csv --columns image_id,cluster
   tessera export pipeline.toml pretext -o pretext.safetensors
@@ -227,7 +227,7 @@ struct Choice {
     /// Make this stage anew, whether it changed or not; may be given several times.
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
-    /// Only N of the images, chosen by their names' hashes, in a namespace of their own: the full tables stay as they are.
+    /// Only N of the images, chosen by the hashes of their names. Their tables are separate, and the full tables stay as they are.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

@@ -280,7 +280,7 @@ fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     }
 }
 
-/// Says how many files of a data set's folder are none of its, by their endings, the most first.
+/// Says how many files of a data set's folder are not part of the data set, by their endings, the most frequent first.
 fn left_aside(aside: &BTreeMap<Box<str>, u64>) -> Option<String> {
     const SHOWN: usize = 6;
     let mut endings: Vec<(&str, u64)> = aside.iter().map(|(ending, count)| (&**ending, *count)).collect();

@@ -9,7 +9,7 @@ use crate::operator::BindError;
 pub enum Normalisation {
     /// By each image's or tile's own mean and standard deviation, over all its channels together.
     Own,
-    /// The same for each channel on its own.
+    /// Each channel of a piece is normalised by its own mean and deviation.
     OwnPerChannel,
     /// `(value / 255 - mean) / deviation`, the same for all, a channel each.
     Fixed {
@@ -31,7 +31,7 @@ impl Normalisation {
         }
     }
 
-    /// What a weights table is to tell.
+    /// The normalisation as a table of weights notes it.
     pub fn said(self) -> weights::Network {
         let tiles = |name: &str| weights::Network { normalisation: Some(name.to_owned()), ..weights::Network::default() };
         match self {
@@ -43,7 +43,7 @@ impl Normalisation {
         }
     }
 
-    /// What a weights table tells of.
+    /// The normalisation that a table of weights notes.
     pub fn of_weights(network: &weights::Network) -> Option<Self> {
         let fixed = network.mean.zip(network.deviation).map(|(mean, deviation)| Self::Fixed { mean, deviation });
         fixed.or_else(|| network.normalisation.as_deref().and_then(Self::of_tiles))

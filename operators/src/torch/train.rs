@@ -231,11 +231,11 @@ fn unfit(settings: &Settings, content: &Content) -> Vec<BindError> {
         Content::Images { .. } => None,
     };
     if let Some(message) = unbalanced.filter(|_| settings.images.sampling == Sampling::Classes) {
-        faults.push(BindError::key("sampling", message).help("leave it away"));
+        faults.push(BindError::key("sampling", message).help("remove it"));
     }
     if settings.learning.smoothing > 0.0 && matches!(content, Content::Presence { .. }) {
         let fault = BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
-        faults.push(fault.help("leave it away"));
+        faults.push(fault.help("remove it"));
     }
     faults
 }

@@ -97,7 +97,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-/// The columns of a stage's table that are asked for, in that order; none named: all.
+/// The columns of a stage's table that are asked for, in that order; all columns, if no name is given.
 ///
 /// # Errors
 /// The table has no such column.

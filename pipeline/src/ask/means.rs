@@ -47,12 +47,12 @@ pub struct Row {
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// The sample deviation; none of a single value.
+    /// The sample deviation; `None` for a single value.
     pub deviation: Option<f64>,
 }
 
 impl Spread {
-    /// Of some values; none if there are none.
+    /// The spread of some values; `None` without values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;

@@ -71,7 +71,7 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Images that views could not handle, and left out.
     pub dropped: Vec<DroppedRow>,
-    /// What else is to be known of it: cells that are not made yet.
+    /// Notes on the answer, such as which cells are not made yet.
     pub notes: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl Asked {
         self.scans.dropped()
     }
 
-    /// What else is to be known of the answer: cells that are not made yet, and what the file says meanwhile.
+    /// Notes on the answer: cells that are not made yet, and what the file says meanwhile.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.scans.notes();
         notes.extend(cells::missing(&self.catalog, &self.tables));

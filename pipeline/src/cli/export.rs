@@ -44,7 +44,7 @@ pub struct Export {
     /// The format, whatever the ending.
     #[arg(long, value_enum)]
     format: Option<Named>,
-    /// Of label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
+    /// For label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
     #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     document_root: Option<PathBuf>,
     /// Only these columns, in this order.
@@ -188,8 +188,8 @@ impl Export {
                 "an import file is written with others beside it: name a file"
             }
             None if images.is_some() && (self.output.is_some() || self.format.is_some() || !self.columns.is_empty()) => {
-                "--images writes images alone: --output, --format and --columns are of tables, and --format fiftyone or label-studio \
-                 of both"
+                "--images writes images alone: --output, --format and --columns are for tables, and --format fiftyone or label-studio \
+                 for both"
             }
             None if images.is_none() && self.by.is_some() => {
                 "--by names the class of images: it goes with --images, --format fiftyone or --format label-studio"

@@ -210,16 +210,14 @@ impl Session {
 
     /// The stages of these names, cells of swept ones included.
     ///
-    /// # Errors
-    /// One names none: a wrong argument.
+    /// # Errors A name matches no stage. The command line reports it as a wrong argument (exit 2).
     pub fn stages(&self, names: &[String]) -> Result<Vec<usize>> {
         self.catalog.plan.graph.named(names).map_err(|error| Usage(format!("{error:#}")).into())
     }
 
     /// The stage of that name.
     ///
-    /// # Errors
-    /// There is none: a wrong argument.
+    /// # Errors No stage has this name. The command line reports it as a wrong argument (exit 2).
     pub fn stage(&self, name: &str) -> Result<usize> {
         self.catalog.plan.graph.only(name).map_err(|error| Usage(format!("{error:#}")).into())
     }

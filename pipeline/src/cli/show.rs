@@ -28,10 +28,10 @@ pub struct Show {
     file: InFile,
     /// The stage: of puzzles, of pixels, of assignments, or of weights.
     stage: String,
-    /// Images; of assignments, images a cluster; of weights, filters [default: 9; all filters].
+    /// How many images; for assignments, images of each cluster; for weights, filters [default: 9; all filters].
     #[arg(short = 'n', long = "count", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     count: Option<u16>,
-    /// Of assignments: these clusters, instead of the 40 largest.
+    /// For assignments: only these clusters, and not the 40 largest.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     clusters: Vec<i32>,
     /// The picture to write: a .png, .jpg or .webp, or `-` for a PNG on standard output, without the legend.
@@ -40,7 +40,7 @@ pub struct Show {
     /// Overwrite a file that is there.
     #[arg(long)]
     force: bool,
-    /// Say nothing but what is wrong: the legend alone is printed.
+    /// Print the legend alone, and say nothing else unless something is wrong.
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]

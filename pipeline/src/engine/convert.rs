@@ -65,7 +65,7 @@ fn damaged(error: &DataFusionError) -> Option<&Damaged> {
     None
 }
 
-/// The same for an operator that waits for rows: its error names the stage that failed.
+/// A failure as an operator that waits for rows is told it: the error names the stage that failed.
 pub fn to_run_error(error: DataFusionError) -> RunError {
     RunError::Engine(unwrap(error).to_string())
 }

@@ -71,7 +71,7 @@ pub struct Decision {
     pub listing: Listing,
     /// Of a source: what cannot be listed.
     pub left_out: Vec<DroppedRow>,
-    /// Of a source, how many files of each ending are none of the data set's.
+    /// For a source, how many files that are not part of the data set there are, by their ending.
     pub aside: BTreeMap<Box<str>, u64>,
     /// What was found damaged on the way.
     pub damaged: Vec<Damaged>,

@@ -61,14 +61,14 @@ pub trait Storage: Debug + Send + Sync {
     /// All that is written under a name.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
 
-    /// The same, and which version of it.
+    /// Reads what is under a name, and says which version of it that is.
     fn read_version(&self, name: &str) -> io::Result<(Vec<u8>, Version)>;
 
     /// What is written under a name, to be read in ranges. That there is nothing, the first range may say. On a disk it stays readable while
     /// it is open.
     fn open(&self, name: &str) -> io::Result<Box<dyn Ranges>>;
 
-    /// What is known of a name.
+    /// Says what is under a name, without reading it.
     fn look(&self, name: &str) -> io::Result<Item>;
 
     /// What lies directly below a name, sorted; nothing where nothing does.

@@ -110,7 +110,7 @@ impl Bar {
         self.reporter.add(Event::PartMade { stage: self.stage(), rows });
     }
 
-    /// Starts to count from there: what was done before took none of this run's time.
+    /// Starts to count from `done`: what was done before took no time of this run.
     pub fn begin(&self, done: u64) {
         self.reporter.add(Event::GoesOn { stage: self.stage(), done });
     }

@@ -28,8 +28,7 @@ pub enum FileFormat {
 impl FileFormat {
     /// The format that a file's ending names.
     ///
-    /// # Errors
-    /// It names none; the message says which do.
+    /// # Errors The ending names no format; the message lists the endings that do.
     pub fn of(path: &Path) -> Result<Self, String> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {

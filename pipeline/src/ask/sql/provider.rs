@@ -37,7 +37,7 @@ pub fn context(threads: usize) -> SessionContext {
     context_in(threads, Arc::default())
 }
 
-/// The same within limits of memory.
+/// A context as [`context`] makes it, within limits of memory.
 pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new().with_config(config(threads)).with_runtime_env(runtime).with_default_features();
     let state = state.with_physical_optimizer_rule(Arc::new(LeastFirst)).with_physical_optimizer_rule(Arc::new(TallyFew));
@@ -194,7 +194,7 @@ impl StageTable {
         Self { catalog, node, scans, schema }
     }
 
-    /// The same, its fields without metadata.
+    /// The same table, with fields that have no metadata.
     pub fn without_metadata(self) -> Self {
         let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
         let schema = Arc::new(Schema::new(self.schema.fields().iter().map(bare).collect::<Vec<_>>()));

@@ -32,7 +32,7 @@ enum Message {
 pub struct End {
     /// Images that views could not handle, and left out.
     pub dropped: Vec<DroppedRow>,
-    /// What else is to be known.
+    /// Notes on the answer.
     pub notes: Vec<String>,
 }
 

@@ -93,7 +93,7 @@ impl Process {
     }
 }
 
-/// When a process began, as the system tells it; none of one that ended, also if nobody has buried it yet.
+/// When a process began, as the system tells it; `None` for a process that has ended, also if its parent has not waited for it yet.
 fn began(stat: &str) -> Option<String> {
     // The command's name stands in brackets, and may have some of its own.
     let mut rest = stat.rsplit_once(") ")?.1.split(' ');
