@@ -2,7 +2,8 @@
 
 use super::{Kernel, Map, Port, PortKind, Query, Source, Whole};
 
-/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`].
+/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`]; [`Kernel`] itself, where the inputs that a stage gives
+/// decide whether it is a map or sees whole tables.
 pub trait Shape: Into<Kernel> {
     /// Its name.
     const NAME: ShapeName;
@@ -19,6 +20,8 @@ pub enum ShapeName {
     Whole,
     /// Of a [`Query`].
     Query,
+    /// Of a [`Map`] or a [`Whole`], by the inputs that are given.
+    Chosen,
 }
 
 impl Shape for Box<dyn Source> {
@@ -32,6 +35,9 @@ impl Shape for Box<dyn Whole> {
 }
 impl Shape for Query {
     const NAME: ShapeName = ShapeName::Query;
+}
+impl Shape for Kernel {
+    const NAME: ShapeName = ShapeName::Chosen;
 }
 
 impl From<Box<dyn Source>> for Kernel {
@@ -59,10 +65,13 @@ impl ShapeName {
     /// What is wrong with the ports of an operator of that shape, if anything. Asked while the crate is compiled.
     pub const fn fault(self, ports: &[Port]) -> Option<&'static str> {
         let (mut streams, mut scans, mut sides, mut named, mut tables) = (0, 0, 0, 0, 0);
-        let mut at = 0;
+        let (mut at, mut required) = (0, 0);
         while at < ports.len() {
+            required += ports[at].required as usize;
             match ports[at].kind {
-                PortKind::Stream if !ports[at].required => return Some("a map has its stream always: it is not optional"),
+                PortKind::Stream if !ports[at].required && !matches!(self, Self::Chosen) => {
+                    return Some("a map has its stream always: it is not optional");
+                }
                 PortKind::Stream => streams += 1,
                 PortKind::Scan => scans += 1,
                 PortKind::Side => sides += 1,
@@ -80,6 +89,9 @@ impl ShapeName {
             Self::Query if streams + scans + sides > 0 || !(named == 1 && tables == 0 || named == 0 && tables > 0) => {
                 Some("a query has tables, or any number of them under names of the user's choice")
             }
+            Self::Chosen if required > 0 || streams == 0 || sides + named + tables > 0 => {
+                Some("a kernel that is a map or sees whole tables has streams and scans, of which a stage gives one")
+            }
             _ => None,
         }
     }
@@ -94,20 +106,22 @@ mod tests {
         const fn port(kind: PortKind) -> Port {
             Port { kind, ..Port::side("port", &[]) }
         }
-        let fitting: [(&[Port], Option<ShapeName>); 10] = [
+        let fitting: [(&[Port], Option<ShapeName>); 11] = [
             (&[], Some(ShapeName::Source)),
             (&[Port::stream("rows", &[])], Some(ShapeName::Map)),
             (&[Port::stream("rows", &[]), Port::side("side", &[]).optional()], Some(ShapeName::Map)),
             (&[Port::scan("rows", &[]), Port::side("side", &[])], Some(ShapeName::Whole)),
             (&[port(PortKind::Named)], Some(ShapeName::Query)),
             (&[port(PortKind::Table), port(PortKind::Table)], Some(ShapeName::Query)),
-            (&[Port::stream("rows", &[]).optional()], None),
+            (&[Port::stream("rows", &[]).optional()], Some(ShapeName::Chosen)),
+            (&[Port::stream("rows", &[]).optional(), Port::scan("table", &[]).optional()], Some(ShapeName::Chosen)),
             (&[Port::stream("rows", &[]), Port::scan("more", &[])], None),
             (&[Port::side("side", &[])], None),
             (&[port(PortKind::Named), port(PortKind::Table)], None),
         ];
         for (ports, expected) in fitting {
-            for shape in [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query] {
+            let shapes = [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query, ShapeName::Chosen];
+            for shape in shapes {
                 assert_eq!(shape.fault(ports).is_none(), expected == Some(shape), "{shape:?}: {ports:?}");
             }
         }
