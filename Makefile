@@ -10,6 +10,8 @@ TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
 # The S3 server that tests talk to.
 export TESSERA_MOTO := $(if $(CACHE),$(CACHE)/moto,$(CURDIR)/.moto)
 PHOTOS := $(if $(CACHE),$(CACHE)/photos,$(CURDIR)/.photos)
+# What builds the book.
+MDBOOK_DIR := $(if $(CACHE),$(CACHE)/mdbook,$(CURDIR)/.mdbook)
 # A LIBTORCH of your own (say, of a full CUDA install of the same version) is taken as it is.
 OWN_LIBTORCH := $(LIBTORCH)
 ifeq ($(OWN_LIBTORCH),)
@@ -31,7 +33,7 @@ CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.
 WHEELS := $(TARGET_DIR)/wheels
 PYTHON_DIR := $(if $(CACHE),$(CACHE)/python,$(CURDIR)/.python)
 
-.PHONY: help setup moto build test assertions lint bench fuzz demo wheel test-python
+.PHONY: help setup moto build test assertions lint bench fuzz demo docs wheel test-python
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +63,9 @@ lint: setup ## Check format, clippy and the import order.
 demo: build ## Cluster the tiles of some photographs, then ask how clusters and photographs agree.
 	@pipeline/demo/photos.sh "$(PHOTOS)"
 	@PHOTOS="$(PHOTOS)" pipeline/demo/run.sh "$(BIN)"
+
+docs: build ## Build the book, with a page for each operator and command; its first page's path is the last line.
+	@pipeline/docs/build.sh "$(BIN)" "$(MDBOOK_DIR)" "$(TARGET_DIR)/book"
 
 wheel: ## Build the Python package; the wheel's path is the last line.
 	@rm -rf "$(WHEELS)"

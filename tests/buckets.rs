@@ -308,9 +308,9 @@ fn a_paused_driver_that_wakes_publishes_nothing() {
     }
     signal(&paused, "STOP");
     // It renewed its lease a moment ago.
-    let second = run(brief(twins.command("run", &["-q"])));
+    let second = run(brief(twins.command("run", &["-q", "--wait", "1s"])));
     let holder = format!("s3://bucket/tables/of photos is in use by process {} on ", paused.id());
-    assert!(second.code == 1 && second.err.contains(&holder), "{}", second.err);
+    assert!(second.code == 4 && second.err.contains(&holder) && second.err.contains("error: waited 1"), "{}", second.err);
     std::thread::sleep(Duration::from_millis(4200));
     let third = run(brief(twins.command("run", &["-q"])));
     assert!(third.code == 0 && third.err.contains("did not give its lease back"), "{}", third.err);

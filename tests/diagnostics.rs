@@ -87,7 +87,8 @@ fn a_circle() {
 #[test]
 fn a_table_that_does_not_fit() {
     let found = faults(&format!("{IMAGES}[stage.assigned]\nop = \"kmeans\"\ninput = \"images\"\nk = 3\n"));
-    contains(&found, &["stage `assigned`: column `feature` is missing (there are: image_id, ", "[pipeline.toml:4:8]"]);
+    let said = "stage `assigned`: `images` has no column of vectors";
+    contains(&found, &[said, "[pipeline.toml:6:9]", "· ────────\n", "`infer` and `hog` make stages that have one"]);
     let found = faults(&format!("{IMAGES}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"images\"\n"));
     contains(&found, &["`jigsaw` needs a column `pixels`", "[pipeline.toml:6:9]", "`images` gives: image_id Utf8"]);
 }
@@ -119,7 +120,56 @@ fn wrong_sql() {
         faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"SELECT labl FROM images\"\n"));
     contains(&found, &["No field named labl. Did you mean 'images.label'?", "[pipeline.toml:7:9]"]);
     let found = faults(&format!("{IMAGES}[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"DROP TABLE images\"\n"));
-    contains(&found, &["stage `q`: Error during planning: DDL not supported", "[pipeline.toml:7:9]"]);
+    contains(&found, &["stage `q`: DDL not supported", "[pipeline.toml:7:9]"]);
+}
+
+/// A stage's unknown keys, wrong values and ranges, also where what it reads is not known.
+#[test]
+fn all_that_is_wrong_with_keys_is_told_at_once() {
+    let kmeans = "[stage.clusters]\nop = \"kmeans\"\ninput = \"images\"\nk = 0\niterations = \"many\"\nrestart = 2\n";
+    let found = faults(&format!("{IMAGES}{kmeans}"));
+    contains(
+        &found,
+        &[
+            "stage `clusters`: 0 clusters hold nothing: at least 1",
+            "help: `k`: whole number. The number of clusters. `tessera operators kmeans` describes all keys",
+            "`iterations`: invalid type: string \"many\", expected a whole number",
+            "help: `iterations`: whole number; default 100. ",
+            "unknown key `restart`",
+            "did you mean `restarts`? known: k, column, ",
+            "`images` has no column of vectors",
+            "4 faults in pipeline.toml",
+        ],
+    );
+    let decoded = "[stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = 0\nmax = 3\n";
+    let found = faults(&format!("{}{decoded}", IMAGES.replace("photos", "nowhere")));
+    contains(&found, &["nowhere` does not exist", "side is 0, and should be 1 to", "unknown key `max`", "3 faults in"]);
+}
+
+#[test]
+fn keys_of_the_pipeline_have_no_points() {
+    let found =
+        faults(&format!("[pipeline]\nstore.path = \"x\"\npipeline.seed = 3\nstage.a.op = \"images\"\nstor.a = 1\n{IMAGES}"));
+    contains(
+        &found,
+        &[
+            "[pipeline] has no key `store.path`",
+            "[pipeline.toml:2:1]",
+            "help: `store` has one value, and no keys of its own",
+            "[pipeline] has no key `pipeline.seed`",
+            "help: keys in [pipeline] are written without its name, such as seed = 17",
+            "help: [stage] is a table of its own: write [stage.a] above its keys",
+            "did you mean `store`?",
+            "4 faults in",
+        ],
+    );
+}
+
+#[test]
+fn a_query_of_a_stage_has_no_parameters() {
+    let query = "[stage.q]\nop = \"sql\"\ninput = \"images\"\nquery = \"SELECT * FROM images WHERE label = $1\"\n";
+    let found = faults(&format!("{IMAGES}{query}"));
+    contains(&found, &["the query has the parameter `$1`, and a stage's query has none", "[pipeline.toml:7:9]"]);
 }
 
 #[test]

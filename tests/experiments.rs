@@ -69,25 +69,6 @@ fn every_experiment_is_sound() {
     }
 }
 
-/// A piece that begins with no images of its own goes with the first one, whose stages of the same names it replaces.
-#[test]
-fn the_pipelines_of_the_readme_are_sound() {
-    let readme = fs::read_to_string(checkout("README.md")).unwrap();
-    let pieces: Vec<&str> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(pieces.len() >= 4, "{} pieces", pieces.len());
-    let place = Place::new();
-    place.images(9);
-    for piece in &pieces {
-        let name = |line: &str| line.split(' ').next().map(str::to_owned);
-        let is_given = |line: &&str| piece.lines().all(|own| name(own) != name(line));
-        let whole = piece.contains("op = \"images\"");
-        let before = pieces[0].lines().filter(|_| !whole).filter(is_given);
-        place.write("pipeline.toml", before.chain(piece.lines()).map(|line| format!("{line}\n")).collect::<String>());
-        let checked = place.tessera("check", &[]);
-        assert!(checked.code == 0 && checked.out.ends_with("stages, nothing wrong\n"), "{}{}", checked.out, checked.err);
-    }
-}
-
 /// The paper from puzzles to probes, as short as it can be: that it learns is for `pipeline/experiments/RESULTS.md`.
 #[test]
 fn the_whole_paper_runs_from_one_file() {

@@ -207,3 +207,34 @@ fn links_and_devices_are_left_alone() {
     assert!(fs::symlink_metadata(place.path("link.csv")).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(place.path("f.csv")).unwrap(), "mine");
 }
+
+/// `-` is standard output, for what goes from its beginning to its end and for what does not.
+#[test]
+fn tables_go_to_standard_output() {
+    let place = place();
+    let bytes = |command: &str, more: &[&str]| {
+        let output = place.command(command, "pipeline.toml", more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    for format in ["csv", "parquet", "arrow", "npy", "hdf5"] {
+        let file = format!("out.{format}");
+        let columns = if format == "npy" { "feature" } else { "image_id,feature" };
+        let table = ["features", "-q", "--columns", columns];
+        bytes("export", &[&table[..], &["-o", &file]].concat());
+        let written = bytes("export", &[&table[..], &["-o", "-", "--format", format]].concat());
+        // HDF5 notes times.
+        assert!(written == fs::read(place.path(&file)).unwrap() || format == "hdf5" && !written.is_empty(), "{format}");
+    }
+    let answer = bytes("sql", &["SELECT 1 AS one", "-o", "-", "--format", "parquet"]);
+    assert!(answer.starts_with(b"PAR1") && answer.ends_with(b"PAR1"));
+    assert_eq!(bytes("sql", &["SELECT 1 AS one", "-o", "-", "--format", "csv"]), b"one\n1\n");
+    assert!(!place.path("-").exists());
+    for (more, said) in [
+        (&["features", "-o", "-"][..], "--format parquet, csv or another says it"),
+        (&["images", "--images", "-"], "--images writes files"),
+    ] {
+        let wrong = place.tessera("export", more);
+        assert!(wrong.code == 2 && wrong.err.contains(said), "{said}: {}", wrong.err);
+    }
+}

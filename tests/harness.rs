@@ -292,6 +292,13 @@ pub fn binary() -> PathBuf {
     BINARY.clone()
 }
 
+/// A message of a run, without the time with which it begins (`2026-11-28T12:20:39Z`).
+pub fn untimed(line: &str) -> &str {
+    let is_time =
+        |text: &str| text.len() == 20 && text.ends_with('Z') && text.chars().filter(char::is_ascii_digit).count() == 14;
+    line.split_once(' ').filter(|(time, _)| is_time(time)).map_or(line, |(_, rest)| rest)
+}
+
 /// Runs a command to its end, or kills it.
 pub fn run(command: Command) -> Answer {
     watch(command, |_| {})

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tessera_tests::{Place, binary};
+use tessera_tests::{Place, binary, untimed};
 
 /// A training that does not end by itself.
 const TRAINING: &str = r#"
@@ -33,6 +33,11 @@ batch = 12
 
 /// Runs until `stage` is being made, presses ^C, and returns the exit code and what was said from then on.
 fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
+    signal(place, stage, "INT")
+}
+
+/// The same by another signal.
+fn signal(place: &Place, stage: &str, signal: &str) -> (Option<i32>, String) {
     let mut child = Command::new(binary())
         .args(["run", "pipeline.toml"])
         .current_dir(place.path(""))
@@ -43,12 +48,12 @@ fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let begins = format!("{stage}: run (");
     let mut line = String::new();
-    while !line.starts_with(&begins) {
+    while !untimed(&line).starts_with(&begins) {
         line.clear();
         assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended before {stage}");
     }
     // Behind the handler, which was put up before the first stage.
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
     (child.wait().unwrap().code(), rest)
@@ -106,9 +111,10 @@ fn an_interrupted_run_keeps_what_it_finished() {
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("interrupted: what was finished is kept, and the next run goes on from there"), "{said}");
     assert_eq!(parts(&place, "pretext"), Vec::<String>::new(), "nothing is left behind");
-    let (code, said) = interrupt(&place, "pretext");
-    assert_eq!(code, Some(130), "{said}");
+    let (code, said) = signal(&place, "pretext", "TERM");
+    assert_eq!(code, Some(143), "{said}");
     assert!(said.contains("resumed at epoch "), "{said}");
+    assert!(said.contains("error: interrupted by SIGTERM: what was finished is kept"), "{said}");
     let run = place.sql("SELECT DISTINCT error FROM runs");
     assert!(run[0]["error"].as_str().unwrap().starts_with("interrupted"), "{run:?}");
     let rerun = place.tessera("run", &["--set", "pretext.epochs=1", "--format", "json"]);

@@ -117,7 +117,7 @@ fn labels_that_match_nothing_are_refused_unless_that_is_allowed() {
         let run = place(labels, unmatched).tessera("run", &["-q"]);
         assert_eq!(run.code, 1);
         let message = "stage `joined`: 0 of 6 rows of `images` have a label, by image_id: `blue/0002.png` against `0000.png`; \
-                       allow_no_match = true lets that be";
+                       allow_no_match = true permits it";
         assert!(run.err.contains(message), "{}", run.err);
     }
     assert_eq!(place(labels, ", allow_no_match = true").sql_after_run("SELECT * FROM joined").len(), 6);

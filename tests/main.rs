@@ -1,6 +1,7 @@
 //! Tests that cross crates, mostly through the binary, as its users see it.
 
 mod asking;
+mod book;
 mod bounds;
 mod buckets;
 mod checkpoints;
@@ -9,6 +10,7 @@ mod command;
 mod command_line;
 mod content;
 mod contract;
+mod cron;
 mod damage;
 mod diagnostics;
 mod end_to_end;
@@ -34,6 +36,7 @@ mod masks;
 mod memory;
 mod models;
 mod mutations;
+mod pages;
 mod pictures;
 mod pseudo_labels;
 mod recovery;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use tessera_tests::{Answer, Place};
+use tessera_tests::{Answer, Place, untimed};
 
 const KEPT: &str = r#"
 [pipeline]
@@ -301,7 +301,7 @@ fn a_killed_training_ends_like_an_undisturbed_one() {
     place.kill_when(|| !checkpoints(&place).1.is_empty());
     assert_eq!(checkpoints(&place).0.len(), 1, "that before the one that was being written");
     let again = run(&place, &["--threads", "1"]);
-    let resumed = again.err.lines().find(|line| line.starts_with("pretext: resumed at epoch "));
+    let resumed = again.err.lines().find(|line| untimed(line).starts_with("pretext: resumed at epoch "));
     let step = resumed.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).expect(&again.err);
     assert!((5..15).contains(&step), "{resumed:?}");
     for (found, expected) in left(&place).iter().zip(&whole) {

@@ -80,7 +80,7 @@ fn k_is_changed_and_changed_back() {
     let place = chain(36);
     let planned = place.tessera("plan", &["--format", "json", "--set", "clusters.k=4"]);
     assert_eq!(planned.stage("clusters")["reasons"], json!(["clusters: kmeans.k 3 -> 4"]));
-    // As README shows it.
+    // As the book's first hour shows it.
     let csv = place.tessera("plan", &["--set", "clusters.k=4", "--format", "csv"]).out;
     let lines: Vec<&str> = csv.lines().filter(|line| !line.contains("puzzles") && !line.contains("pretext")).collect();
     let expected = [
@@ -315,7 +315,7 @@ fn two_runs_at_once_do_not_mix() {
     let second = place.tessera("run", &[]);
     first.kill().unwrap();
     let _ = first.wait();
-    assert_eq!(second.code, 1);
+    assert_eq!(second.code, 4);
     let holder = format!("is in use by process {}", first.id());
     assert!(second.err.contains(&holder), "{}", second.err);
     assert_eq!(place.tessera("run", &["-q"]).code, 0, "a killed run holds nothing");

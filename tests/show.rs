@@ -174,12 +174,52 @@ fn what_cannot_be_shown() {
         assert!(answer.err.contains(said), "{said}: {}", answer.err);
         assert!(!place.path("out.png").exists());
     }
+    let wrong = place.tessera("show", &["decoded", "-o", "out.gif"]);
+    assert!(wrong.code == 2 && wrong.err.contains("out.gif names no picture: .png, .jpg and .webp do"), "{}", wrong.err);
     place.write("out.png", "mine");
     let refused = place.tessera("show", &["decoded", "-o", "out.png"]);
     assert!(refused.code == 1 && refused.err.contains("out.png is there already"), "{}", refused.err);
     assert_eq!(fs::read_to_string(place.path("out.png")).unwrap(), "mine");
     let quiet = place.tessera("show", &["decoded", "-n", "3", "-o", "quiet.png", "-q", "--format", "csv"]);
     assert_eq!((quiet.code, quiet.err.as_str(), quiet.out.lines().count()), (0, "", 4));
+}
+
+/// A picture is of the format that its ending names, and `-` is a PNG on standard output, alone.
+#[test]
+fn pictures_have_the_format_of_their_ending() {
+    let place = place();
+    for (name, format) in
+        [("a.png", image::ImageFormat::Png), ("a.jpg", image::ImageFormat::Jpeg), ("a.webp", image::ImageFormat::WebP)]
+    {
+        assert_eq!(place.tessera("show", &["decoded", "-q", "-o", name]).code, 0);
+        assert_eq!(image::guess_format(&fs::read(place.path(name)).unwrap()).unwrap(), format, "{name}");
+    }
+    let mut command = place.command("show", "pipeline.toml", &["decoded", "-q", "-o", "-"]);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    assert!(output.stdout == fs::read(place.path("a.png")).unwrap());
+    assert!(!place.path("-").exists());
+}
+
+/// How large a picture would be is known before any image is read.
+#[test]
+fn a_picture_has_a_bound() {
+    let place = Place::new();
+    place.images(60).write(
+        "pipeline.toml",
+        r#"
+[stage]
+images = { op = "images", path = "photos" }
+decoded = { op = "decode", input = "images", side = 4096 }
+"#,
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let shown = place.tessera("show", &["decoded", "-n", "60", "-o", "out.png"]);
+    let said = "images of 4096 x 4096 pixels would make a picture of 32822 x 32822, and 268435456 pixels are the most: ask for fewer by -n";
+    assert!(shown.code == 1 && shown.err.contains(said), "{}", shown.err);
+    let webp = place.tessera("show", &["decoded", "-n", "10", "-o", "out.webp"]);
+    let said = "16414 x 12312, and such a file has at most 16383 pixels a side: write a .png";
+    assert!(webp.code == 1 && webp.err.contains(said), "{}", webp.err);
 }
 
 /// The first scan ends as soon as it has nine puzzles, with work in its queues; the second one, of their images, must not find them full.

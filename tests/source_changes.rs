@@ -248,7 +248,7 @@ fn the_holder_of_a_store_is_named() {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     for call in [&["run"][..], &["gc", "--delete"]] {
         let answer = place.tessera(call[0], &call[1..]);
-        assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+        assert_eq!((answer.code, answer.out.as_str()), (4, ""));
         let holder = format!("is in use by process {} on {}", std::process::id(), host.trim());
         assert!(answer.err.contains(&holder) && answer.err.contains(" since 20"), "{}", answer.err);
     }

@@ -60,7 +60,7 @@ fn queries_only_read() {
         ("DROP TABLE rows", "DDL not supported: DropTable"),
         ("INSERT INTO rows VALUES ('x', 1, 'y')", "DML not supported: Insert Into"),
         ("CREATE TABLE t AS SELECT 1", "DDL not supported: CreateMemoryTable"),
-        ("COPY rows TO 'x.csv'", "DML not supported: COPY"),
+        ("COPY rows TO 'x.csv'", "a query writes no file, as COPY would: `tessera export FILE STAGE -o OUT` writes a table"),
         ("SET x = 1", "Statement not supported: SetVariable"),
         ("EXPLAIN ANALYZE INSERT INTO rows VALUES ('x', 1, 'y')", "DML not supported: Insert Into"),
     ] {
@@ -70,6 +70,63 @@ fn queries_only_read() {
     }
     assert!(!place.path("x.csv").exists());
     assert_eq!(place.sql("SELECT count(*) AS n FROM rows")[0]["n"], 4);
+}
+
+#[test]
+fn parameters_have_values() {
+    let place = place();
+    let ask = |query: &str, values: &[&str]| {
+        let values: Vec<&str> = values.iter().flat_map(|value| ["--param", value]).collect();
+        place.tessera("sql", &[&["--format", "csv", query][..], &values].concat())
+    };
+    let of_cluster = "SELECT image_id FROM rows WHERE cluster = $c AND label = $label ORDER BY 1";
+    assert_eq!(ask(of_cluster, &["c=1", "label=cat"]).out, "image_id\nd\n");
+    assert_eq!(ask("SELECT count(*) AS n FROM rows WHERE image_id = $1", &["1=7"]).out, "n\n0\n", "text, as the column is");
+    assert_eq!(ask("SELECT image_id FROM rows ORDER BY 1 LIMIT $n", &["$n=1"]).out, "image_id\na\n");
+    for (query, values, said) in [
+        (
+            of_cluster,
+            &["c=1"][..],
+            "the query has the parameter `$label` and no value for it: --param label=VALUE gives one",
+        ),
+        (of_cluster, &["c=one", "label=cat"], "--param c: `one` is no Int64"),
+        ("SELECT 1", &["c=1"], "the query has no parameter `$c`, which --param names; it has none"),
+    ] {
+        let answer = ask(query, values);
+        assert!(answer.code == 1 && answer.err.contains(said), "{said}: {}", answer.err);
+    }
+}
+
+/// What a query is wrong about is said without the engine's own words for where it noticed.
+#[test]
+fn errors_speak_of_the_query() {
+    let place = place();
+    for (query, said) in [
+        (
+            "SELECT * FROM row",
+            "error: there is no table `row`; did you mean `rows`? tables: dropped, metrics, parts, rows, ",
+        ),
+        ("SELECT * FROM public.rowz", "error: there is no table `public.rowz`; did you mean `rows`?"),
+        ("SELECT labl FROM rows", "error: No field named labl. Did you mean 'rows.label'?"),
+        ("SELEC 1", "error: no SQL that is known: Expected: an SQL statement, found: SELEC"),
+    ] {
+        let answer = place.tessera("sql", &[query]);
+        assert!(answer.code == 1 && answer.err.starts_with(said), "{said}: {}", answer.err);
+        assert!(!answer.err.contains("datafusion") && !answer.err.contains("planning"), "{}", answer.err);
+    }
+}
+
+#[test]
+fn columns_of_one_name_are_told_apart() {
+    let place = place();
+    let query = "SELECT a.cluster, b.cluster FROM rows a JOIN rows b ON a.image_id = b.image_id WHERE a.image_id = 'c'";
+    assert_eq!(place.sql(query), [json!({"cluster": 1, "cluster_1": 1})]);
+    assert_eq!(place.tessera("sql", &["--format", "csv", query]).out, "cluster,cluster_1\n1,1\n");
+    assert_eq!(place.tessera("sql", &["-o", "two.parquet", query]).code, 0);
+    place.write("two.toml", "[stage.two]\nop = \"table\"\npath = \"two.parquet\"\n");
+    assert_eq!(place.call("run", "two.toml", &["-q"]).code, 0);
+    let read = place.call("sql", "two.toml", &["--format", "csv", "SELECT cluster, cluster_1 FROM two"]);
+    assert_eq!(read.out, "cluster,cluster_1\n1,1\n");
 }
 
 #[test]
@@ -183,7 +240,7 @@ fn every_column_of_the_system_tables() {
     };
     assert_eq!(columns("stages"), "stage,operator,is_view,snapshot,rows,parts,bytes,seconds,made,inputs\n");
     assert_eq!(columns("parts"), "stage,snapshot,part,file,rows,bytes,key,dropped,gone\n");
-    assert_eq!(columns("runs"), "run,started,seconds,stage,action,rows_out,rows_computed,error\n");
+    assert_eq!(columns("runs"), "run,started,seconds,stage,action,rows_out,rows_computed,error,changed\n");
     assert_eq!(columns("metrics"), "stage,snapshot,epoch,step,name,value\n");
     assert_eq!(columns("dropped"), "stage,image_id,path,reason\n");
     assert_eq!(columns("images"), "image_id,source,label,digest,width,height,format,bytes,modified\n");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tessera_schemas::digest::TableDigest;
-use tessera_tests::{Answer, Place, clustered};
+use tessera_tests::{Answer, Place, clustered, untimed};
 
 fn file() -> String {
     clustered(4, true)
@@ -105,7 +105,7 @@ fn a_run_that_meets_a_damaged_part_makes_it_anew_and_goes_on() {
     place.write("pipeline.toml", file() + more);
     let run = place.tessera("run", &["--format", "json"]);
     for part in &damaged {
-        let found = run.err.lines().filter(|line| line.starts_with("warning: ") && line.contains(name(part)));
+        let found = run.err.lines().filter(|line| untimed(line).starts_with("warning: ") && line.contains(name(part)));
         assert!(found.count() >= 1, "{}", run.err);
     }
     let stage = |name: &str| run.stage(name);
@@ -143,7 +143,7 @@ fn rows_are_not_copied_from_damaged_parts() {
         gone.into_iter().for_each(remove);
         let run = place.tessera("run", &["--format", "json"]);
         assert_eq!(run.stage("decoded")["rows_out"], rows, "{}", run.err);
-        let told = run.err.lines().any(|line| line.starts_with("warning: ") && line.contains(&file));
+        let told = run.err.lines().any(|line| untimed(line).starts_with("warning: ") && line.contains(&file));
         assert!(told, "{stage}, {file}: {}", run.err);
     }
     for at in [0, 1, 3, 5, 8, 10] {

@@ -143,7 +143,7 @@ fn cells_answer_together_and_alone() {
     assert!(seeds[0]["n"].as_u64().unwrap() > 6, "{seeds:?}");
     let own = run(&place, &["--force", "clusters@k=6,seed=3"]);
     assert_eq!((own["clusters"].0, own.len()), (1, 1), "and the rows that come out are the same");
-    let wrong = place.tessera("export", &["assigned", "-o", "x.csv"]);
+    let wrong = place.tessera("show", &["assigned", "-o", "x.png"]);
     assert!(
         wrong.code == 2
             && wrong.err.contains("stage `assigned` is swept, and one cell is wanted here: assigned@k=2,seed=1,"),
@@ -160,6 +160,77 @@ fn cells_answer_together_and_alone() {
     }
 }
 
+/// A file has the rows of all cells, as the table has in SQL, and the metrics know where their cells stand.
+#[test]
+fn a_swept_stage_is_one_table_for_other_programs() {
+    let place = Place::new();
+    place.images(20);
+    sweep(&place, "decoded.side = [24, 32]\nclusters.k = [2, 3]\n");
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let wrote = place.tessera("export", &["assigned", "-q", "-o", "all.csv", "--columns", "image_id,cluster,side,k"]);
+    assert_eq!(wrote.code, 0, "{}", wrote.err);
+    let query = "SELECT image_id, cluster, side, k FROM assigned ORDER BY side, k, image_id";
+    let expected = place.tessera("sql", &["--format", "csv", query]).out;
+    let written = std::fs::read_to_string(place.path("all.csv")).unwrap();
+    let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!((written.lines().count(), sorted(&written)), (81, sorted(&expected)));
+    // Vectors of different lengths are lists; of a view as well.
+    assert_eq!(place.tessera("export", &["features", "-q", "-o", "features.parquet"]).code, 0);
+    assert_eq!(place.tessera("export", &["decoded", "-q", "-o", "decoded.arrow"]).code, 0);
+    let wrong = place.tessera("export", &["assigned", "--images", "copies"]);
+    assert!(wrong.code == 2 && wrong.err.contains("one cell is wanted here"), "{}", wrong.err);
+    let metrics = place.sql("SELECT DISTINCT stage, side, k FROM metrics WHERE k = 3 ORDER BY side");
+    let cell = |side: i64| json!({"stage": format!("clusters@side={side},k=3"), "side": side, "k": 3});
+    assert_eq!(metrics, [cell(24), cell(32)]);
+}
+
+/// The numbers of a query's only row are reported as metrics are.
+#[test]
+fn a_query_of_one_row_is_reported() {
+    let place = Place::new();
+    place.images(20);
+    let agreement = "agreement = { op = \"sql\", inputs = { a = \"assigned\", i = \"images\" }, \
+                     query = \"SELECT count(*) AS n, nmi(a.cluster, i.label) AS nmi FROM a JOIN i USING (image_id)\" }\n";
+    place.write(
+        "pipeline.toml",
+        format!("{STAGES}{agreement}[sweep]\n\"clusters.k\" = [2, 3]\n\"clusters.seed\" = [1, 2]\n"),
+    );
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
+    let report = place.tessera("report", &["agreement", "--format", "json"]).json();
+    let expected = place.sql("SELECT k, avg(nmi) AS nmi_mean FROM agreement GROUP BY k ORDER BY k");
+    for (row, expected) in report.as_array().unwrap().iter().zip(&expected) {
+        assert_eq!((&row["k"], &row["seeds"], &row["n_mean"]), (&expected["k"], &json!(2), &json!(20.0)));
+        let (found, expected) = (row["nmi_mean"].as_f64().unwrap(), expected["nmi_mean"].as_f64().unwrap());
+        assert!((found - expected).abs() < 1e-12, "{row}");
+    }
+    let none = place.tessera("report", &["sizes@k=2,seed=1"]);
+    assert!(none.code == 1 && none.err.contains("stage `sizes` measured nothing; "), "{}", none.err);
+}
+
+/// Keys of the command line are written as the file writes them.
+#[test]
+fn axes_of_the_command_line_may_be_quoted() {
+    let place = place();
+    let planned = place
+        .tessera("plan", &["--set", "sweep.\"clusters.k\"=[7]", "--set", "sweep.'clusters.seed'=[1]", "--format", "json"]);
+    assert!(planned.actions().contains(&"clusters@k=7,seed=1:run".to_owned()), "{}", planned.out);
+}
+
+#[test]
+fn an_axis_without_a_stage_is_explained() {
+    let place = Place::new();
+    place.images(3);
+    sweep(&place, "k = [2, 3]\n");
+    let check = place.tessera("check", &[]);
+    for said in [
+        "`k` names no key of a stage",
+        "[pipeline.toml:12:1]",
+        "a sweep lists values for keys of stages: write stage and key, for example: \"clusters.k\" = ",
+    ] {
+        assert!(check.code == 2 && check.err.contains(said), "{said}: {}", check.err);
+    }
+}
+
 #[test]
 fn cells_go_on_when_another_fails() {
     let place = place();
@@ -173,6 +244,9 @@ fn cells_go_on_when_another_fails() {
     }
     let counts = place.sql("SELECT k, count(*) AS n FROM assigned GROUP BY k ORDER BY k");
     assert_eq!(counts, [json!({"k": 2, "n": 40}), json!({"k": 3, "n": 40})]);
+    let exported = place.tessera("export", &["assigned", "-o", "-", "--format", "csv"]);
+    assert!(exported.code == 0 && exported.err.contains("2 of 4 cells of `assigned` are not made yet"), "{}", exported.err);
+    assert_eq!(exported.out.lines().count(), 81);
     // Of a cell, its clusters can be looked at.
     let shown = place.tessera("show", &["assigned@k=3", "-o", "out.png", "--format", "json"]);
     assert!(shown.json().as_array().unwrap().len() >= 3);

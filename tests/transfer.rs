@@ -1,7 +1,7 @@
 //! Weights that training starts from, layers that keep them, and what probes say of features.
 
 use serde_json::json;
-use tessera_tests::Place;
+use tessera_tests::{Place, untimed};
 
 /// A pretext network, clusters of its features, and networks that learn those from its weights.
 fn place() -> Place {
@@ -34,7 +34,8 @@ fn layers_keep_their_weights_up_to_the_frozen_one() {
     assert_eq!(run.code, 0, "{}", run.err);
     let said = |stage: &str| {
         let begins = format!("{stage}: starts from `weights`; tensors that start anew: ");
-        let line = run.err.lines().find_map(|line| line.strip_prefix(&begins)).unwrap_or_else(|| panic!("{}", run.err));
+        let line =
+            run.err.lines().find_map(|line| untimed(line).strip_prefix(&begins)).unwrap_or_else(|| panic!("{}", run.err));
         line.split(", ").map(str::to_owned).collect::<Vec<_>>()
     };
     let anew = said("frozen");

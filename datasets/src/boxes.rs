@@ -1,9 +1,10 @@
-//! Data sets that say in files beside their images what these show and where: PASCAL VOC's XML, COCO's JSON and YOLO's text files.
+//! Data sets whose images have label files beside them, which say what the images show and where: PASCAL VOC's XML, COCO's JSON and
+//! YOLO's text files.
 //!
-//! Each of the three is a [`Layout`](crate::layout::Layout) whose tables are those of images without a label, and behind that
-//! `split` and [`boxes`](tessera_schemas::boxes), which says what a coordinate means. Formats that pair files by their names
-//! ([`Voc`] and [`Yolo`]) refuse a label file that has no image, as [`Coco`] refuses the name of an image that is not there: a
-//! table without it would be smaller than the one that was meant. An image of which nobody said what it shows has null boxes.
+//! Each of the three is a [`Layout`](crate::layout::Layout) whose tables are those of images without a label, and behind that `split`
+//! and [`boxes`](tessera_schemas::boxes), which says what a coordinate means. Formats that pair files by their names ([`Voc`] and
+//! [`Yolo`]) refuse a label file that has no image, as [`Coco`] refuses the name of an image that is not there: a table without it
+//! would be smaller than the one that was meant. An image without a label has null boxes.
 //!
 //! A split is called `train`, `val` or `test`, whichever of the usual words (`valid`, `validation`, `val2017`, …) the data set has
 //! for it.
@@ -124,7 +125,7 @@ pub(crate) fn stem_of(path: &str) -> &str {
     path[start..].rfind('.').filter(|&dot| dot > 0).map_or(path, |dot| &path[..start + dot])
 }
 
-/// Whether a name ends so, in letters of either case.
+/// Whether a name has this ending, in letters of either case.
 pub(crate) fn ends_in(path: &str, ending: &str) -> bool {
     let name = name_of(path);
     name.len() > ending.len()
@@ -167,7 +168,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     short
 }
 
-/// What cannot be listed, if it may be a file of those that say what images show: then the table would be another.
+/// Refuses a listing without a file that may say what images show: the table would be another one.
 ///
 /// # Errors
 /// There is such a file or folder.
@@ -178,7 +179,7 @@ pub(crate) fn refuse_left_out(root: &Path, listed: &Listed, may_be: impl Fn(&str
     }
 }
 
-/// What a listing has of the images and of some other files, by path.
+/// A listing's images, and those of its other files that are kept, by path.
 pub(crate) fn keep(mut listed: Listed, is_kept: impl Fn(&Entry) -> bool) -> Listed {
     listed.files.retain(|entry| folder::is_image(&entry.path) || is_kept(entry));
     listed.left_out.retain(|one| one.is_folder || folder::is_image(&one.path));

@@ -33,7 +33,7 @@ impl FileDigest {
         bytes.into()
     }
 
-    /// Of a file that could not be read.
+    /// The digest of a file that could not be read, and why it could not.
     pub fn unreadable(why: io::ErrorKind) -> Self {
         Self(Kept::Text(format!("{UNREADABLE}{why}").into()))
     }

@@ -56,7 +56,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Reads the columns of a file, or of the first of a folder. `column` names that of the images; none: the only one that may be it.
+    /// Reads the columns of a file, or of the first of a folder. `column` names the column of the images; with `None` it is the only
+    /// column that can be it.
     ///
     /// # Errors
     /// There is no such file, or it has no column of images, or several.
@@ -121,7 +122,7 @@ impl Embedded {
         Ok(Box::new(found.chain(cut)))
     }
 
-    /// What some rows of a file are, from one of its rows on.
+    /// The images in some rows of a file, which begin at a given row of it.
     fn found(&self, batch: &Batch, entry: &Entry, start: u64, digits: usize) -> Result<Found, String> {
         let Batch { others, images } = batch;
         let (labels, own) = (self.columns.label(others)?, self.columns.ids(others));

@@ -45,11 +45,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether it is in halves; none: as it looks, and in a
-    /// bucket it is not.
+    /// Looks at the folder's names, and at what lies beside the images. `splits` says whether its folders are halves of the data set;
+    /// with `None` their names decide, and in a bucket they are not.
     ///
-    /// # Errors
-    /// It cannot be read, or a table beside the images is none.
+    /// # Errors It cannot be read, or a file beside the images that should be a table is not one.
     pub fn open(files: &dyn Files, root: &Path, naming: Naming, splits: Option<bool>) -> Result<Self, Error> {
         // A bucket is asked when it is listed: until then its folders are what they are said to be.
         let top = if as_url(root).is_some() { Top::default() } else { Top::of(files, root)? };
@@ -116,7 +115,7 @@ impl Folder {
         let Some(first) = lacking.first() else { return Ok(()) };
         let more = lacking.len() - 1;
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Err(Error::format(self.root.join(about::NAME), format!("names the image `{first}`{more}, and there is none")))
+        Err(Error::format(self.root.join(about::NAME), format!("names the image `{first}`{more}, which is not there")))
     }
 }
 

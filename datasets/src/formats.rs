@@ -28,7 +28,7 @@ pub enum Format {
     Folder,
     /// A text file or a table of the paths of images.
     List,
-    /// Tars of images and what belongs to each, as WebDataset has them; or of a folder of images.
+    /// Tars of images and of the files that belong to each, as WebDataset writes them; or a folder of images in tars.
     #[serde(rename = "webdataset")]
     WebDataset,
     /// Images in a column of Parquet files, as Hugging Face's `datasets` writes them.
@@ -45,7 +45,7 @@ pub enum Format {
     Coco,
     /// A text file of boxes an image, as YOLO reads them.
     Yolo,
-    /// ImageNet's folders of classes, and what they are called.
+    /// ImageNet's folders of classes, with a file of the classes' names.
     #[serde(rename = "imagenet")]
     ImageNet,
     /// CIFAR-10's and CIFAR-100's files, binary or for Python.
@@ -59,7 +59,7 @@ pub enum Format {
 pub struct Options {
     /// What paths say of images.
     pub naming: naming::Naming,
-    /// Whether a folder's folders are halves; none: as they are called.
+    /// Whether a folder's folders are halves of the data set; with `None` their names decide.
     pub splits: Option<bool>,
     /// The column of images, or of their paths.
     pub column: Option<String>,
@@ -78,7 +78,7 @@ pub struct Opened {
     pub root: PathBuf,
     /// Whether a folder's folders are halves.
     pub in_splits: bool,
-    /// Of the images, if they are wanted.
+    /// The masks of the images, if they are wanted.
     masks: Option<Masks>,
 }
 
@@ -161,8 +161,7 @@ impl Format {
 
     /// Opens a data set of the format.
     ///
-    /// # Errors
-    /// It is none of it; the message says what it lacks.
+    /// # Errors The data set is not of this format; the message says what it lacks.
     pub fn open(self, files: &dyn Files, path: &Path, options: &Options) -> Result<Opened, Error> {
         let Some(folder) = &options.masks else { return self.open_images(files, path, options) };
         let opened = self.open_images(&Hiding::new(files, path.join(folder)), path, options)?;
@@ -243,7 +242,7 @@ struct Seen {
 
 /// Files that tell a format.
 const OF_YOLO: [&str; 5] = ["data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names"];
-/// Those of Hugging Face's `Dataset.save_to_disk` and `DatasetDict.save_to_disk`.
+/// The files that Hugging Face's `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write beside the data.
 const OF_DATASETS: [&str; 2] = ["state.json", "dataset_dict.json"];
 const OF_IMAGENET: [&str; 3] = ["LOC_synset_mapping.txt", "synset_words.txt", "imagenet_class_index.json"];
 

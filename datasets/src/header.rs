@@ -14,7 +14,7 @@ pub struct Header {
     pub format: Option<&'static str>,
     /// Pixels a row, if that is known and not 0.
     pub width: Option<u32>,
-    /// Rows, likewise.
+    /// Rows of pixels, as they are stored.
     pub height: Option<u32>,
 }
 
@@ -255,7 +255,7 @@ fn webp(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     }
 }
 
-/// Of the first directory; it may lie anywhere in the file.
+/// The size in the first directory of a TIFF, which may lie anywhere in the file.
 fn tiff(file: &mut ReadAt<'_>) -> Option<(u32, u32)> {
     let [order, _, a, b] = at(file, 0)?;
     let little = order == b'I';

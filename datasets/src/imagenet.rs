@@ -117,7 +117,7 @@ fn find(root: &Path, entries: &[Entry], known: &[&str]) -> Result<Option<String>
         let mut found = entries.iter().map(|entry| &*entry.path).filter(|path| name_of(path) == *name);
         match (found.next(), found.next()) {
             (Some(one), Some(other)) => {
-                return Err(Error::format(root.join(other), format!("{one} has the same name: leave one of them")));
+                return Err(Error::format(root.join(other), format!("{one} has the same name: remove one of them")));
             }
             (Some(one), None) => return Ok(Some(one.to_owned())),
             (None, _) => {}

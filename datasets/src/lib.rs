@@ -45,7 +45,7 @@ pub struct Entry {
     pub changed_ns: i64,
     /// The file's number on its disk: another one that takes its name has another. 0 where it is not known.
     pub inode: u64,
-    /// Of an object: what its store changes whenever its bytes are written.
+    /// The ETag of an object in a bucket: its store changes it whenever the bytes are written.
     pub e_tag: Option<Box<str>>,
 }
 
@@ -109,7 +109,7 @@ pub struct Listed {
     pub files: Vec<Entry>,
     /// What cannot be listed, by path.
     pub left_out: Vec<LeftOut>,
-    /// How many files of each ending, in small letters, are none of the data set's.
+    /// How many files that are not part of the data set there are, by their ending in lower case.
     pub aside: BTreeMap<Box<str>, u64>,
 }
 
@@ -210,19 +210,24 @@ pub enum Error {
     /// The system said no.
     #[error("{}: {source}", printable(&path.to_string_lossy()))]
     Io {
-        /// Of which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// The bytes are not what they should be.
     #[error("{}: {message}", printable(&path.to_string_lossy()))]
     Format {
-        /// Of which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong, and what would be right.
         message: String,
     },
+}
+
+/// Whether it is the system that has no more to give, files or memory: then an error says nothing of the file that was to be opened.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 impl Error {

@@ -32,7 +32,7 @@ pub struct List {
     root: PathBuf,
     /// The list's path from there, or its absolute one.
     own: String,
-    /// The column of paths; none: it is a text file.
+    /// The column of paths; `None` for a text file.
     column: Option<String>,
     /// As the table is read.
     table: SchemaRef,

@@ -24,7 +24,7 @@ impl Files for LocalFiles {
         }
         // A root that cannot be read is no data set; a folder below it may be.
         fs::read_dir(root).map_err(|error| Error::io(root, error))?;
-        Ok(walk::Walk::new(root).run())
+        walk::Walk::new(root).run()
     }
 
     fn names(&self, root: &Path, visit: &mut dyn FnMut(&str, bool) -> bool) -> Result<(), Error> {

@@ -192,7 +192,7 @@ impl Masks {
             let image = known(sides[0], row).zip(known(sides[1], row));
             let reason = match (size, image) {
                 _ if print.digest.is_unreadable() => print.digest.to_string(),
-                (None, _) => "it is no PNG, and masks are".to_owned(),
+                (None, _) => "it is no PNG, and a mask has to be one".to_owned(),
                 (Some((width, height)), Some((w, h))) if (width, height) != (w, h) => {
                     format!("the mask is {width}x{height}, and its image, as it is stored, {w}x{h}")
                 }

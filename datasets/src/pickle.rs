@@ -66,15 +66,15 @@ pub enum Value {
 /// What a call would make, and what would be done with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// What is called: a function or a class.
+    /// The function or the class that is called.
     pub maker: usize,
-    /// What it is given: a tuple.
+    /// The tuple of its arguments.
     pub arguments: usize,
-    /// What it is told of its state.
+    /// The state that the new object is given.
     pub state: Option<usize>,
-    /// What is put into it, as into a list.
+    /// The values that are put into it, as into a list.
     pub items: Vec<usize>,
-    /// What is put into it, as into a dictionary.
+    /// The keys and values that are put into it, as into a dictionary.
     pub entries: Vec<(usize, usize)>,
 }
 

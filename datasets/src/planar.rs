@@ -43,7 +43,7 @@ pub struct Planes {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Of the pixels of a plane.
+    /// The order of the pixels in a plane.
     pub order: Order,
     /// Bytes from the beginning of a picture to that of the next.
     pub stride: u64,
@@ -256,10 +256,9 @@ fn inside<'l>(listed: &'l Listed, folder: &'l str) -> impl Iterator<Item = &'l s
     listed.files.iter().filter_map(move |file| name(&file.path)).filter(|name| !name.contains('/'))
 }
 
-/// Those files alone that are wanted.
+/// Keeps only the files that are wanted.
 ///
-/// # Errors
-/// One of those that say what the others show is not there.
+/// # Errors A file that says what the others show is not there.
 fn only(root: &Path, mut listed: Listed, wanted: Vec<&str>, beside: &[&str]) -> Result<Listed, Error> {
     listed.files.retain(|file| wanted.contains(&&*file.path));
     listed.left_out.retain(|one| wanted.contains(&one.path.as_str()));

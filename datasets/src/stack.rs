@@ -69,8 +69,8 @@ pub fn is_ours(path: &str) -> bool {
 }
 
 impl Stack {
-    /// Reads the names of a file's datasets, or of the first file's of a folder. `column` is the path of the images' dataset; none: that of
-    /// the only one that may hold some.
+    /// Reads the names of a file's datasets, or of the first file's of a folder. `column` is the path of the images' dataset; with
+    /// `None` it is the only dataset that can hold images.
     ///
     /// # Errors
     /// There is no such file, or it has no dataset of images, or several.

@@ -58,7 +58,7 @@ pub struct Reading {
     pub datasets: Datasets,
     /// What CSV files do not say.
     pub csv: CsvOptions,
-    /// Which rows of all files; none: all.
+    /// Which rows of all files are read; `None` for all.
     pub rows: Option<RowRange>,
     /// Threads that inflate what is compressed; of 0, as of 1, there are none beside the caller's.
     pub threads: usize,
@@ -67,7 +67,7 @@ pub struct Reading {
 /// Datasets of HDF5 files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Datasets {
-    /// Those in the root, a column each.
+    /// The datasets in the root, a column each.
     #[default]
     All,
     /// One, or those of a group.
@@ -81,7 +81,7 @@ struct Header {
     schema: SchemaRef,
     /// How many, if it says so.
     rows: Option<u64>,
-    /// Of CSV, whose types are guesses: what the columns' values are.
+    /// For CSV, where types are found by looking: the kinds of the columns' values.
     seen: Vec<csv::Seen>,
 }
 

@@ -286,7 +286,7 @@ struct Line {
     set: Set,
     /// From 1.
     number: usize,
-    /// Of a class.
+    /// What the line says of the class.
     value: Option<i32>,
 }
 
@@ -330,7 +330,7 @@ impl Reader<'_> {
         Ok(said)
     }
 
-    /// The row of an image; none if it is there, but not to be a row; or else what is wrong.
+    /// The row of an image; `None` if the image is there but makes no row; or else what is wrong with its name.
     fn row(&mut self, image: &str) -> Result<Result<Option<usize>, String>, Error> {
         match self.rows.get(image) {
             Some(Some(row)) => return Ok(Ok(Some(*row))),

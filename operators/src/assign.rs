@@ -41,15 +41,15 @@ pub struct Config {
     /// The column of vectors.
     #[serde(default = "vectors::feature")]
     column: String,
-    /// Clusters to which `clusters` counts fewer images are small; with 0, none is.
+    /// Clusters with fewer images, by the column `size` of `clusters`, are small. With 0, no cluster is small.
     #[serde(default)]
     min_size: usize,
-    /// What becomes of an image whose nearest cluster is small.
+    /// What happens to an image whose nearest cluster is small.
     #[serde(default)]
     small: Small,
 }
 
-/// What becomes of an image whose nearest cluster is small.
+/// What happens to an image whose nearest cluster is small.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Small {
@@ -73,10 +73,10 @@ impl Operator for Assign {
     const SUMMARY: &'static str = "each image's nearest cluster and the next one";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", ""),
-        ("cluster", "the nearest"),
-        ("distance", "to its centroid, Euclidean"),
-        ("second_cluster", "the next one; null where there is one cluster"),
-        ("second_distance", "to that one's centroid"),
+        ("cluster", "the number of the nearest cluster"),
+        ("distance", "the Euclidean distance to its centroid"),
+        ("second_cluster", "the second nearest cluster; null where there is only one cluster"),
+        ("second_distance", "the distance to that one's centroid"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.assigned]
@@ -153,7 +153,7 @@ impl Map for Assigner {
 /// Centres and the numbers of their clusters, which rise.
 struct Numbered {
     numbers: Vec<i32>,
-    /// Those whose images are left out, and why.
+    /// The clusters whose images are left out, with the reason.
     refused: BTreeMap<i32, String>,
     centres: Centres<'static>,
 }

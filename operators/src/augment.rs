@@ -40,29 +40,29 @@ pub struct Config {
     /// Pixels a side of the result. Default: the shorter side of the input.
     #[serde(default)]
     side: Option<usize>,
-    /// The smallest and the largest share of the image's area that a crop takes. `[1.0, 1.0]`, with `ratio` the same, takes all
-    /// of it.
+    /// The smallest and the largest share of the image's area that a crop takes. With `scale = [1.0, 1.0]` and `ratio = [1.0, 1.0]` a
+    /// crop is the whole of a square image.
     #[serde(default = "scale")]
     scale: [f64; 2],
-    /// The smallest and the largest width over height of a crop.
+    /// The smallest and the largest ratio of a crop's width to its height.
     #[serde(default = "ratio")]
     ratio: [f64; 2],
     /// The probability of a mirror image.
     #[serde(default = "flip")]
     flip: f64,
-    /// The probability that colours are jittered at all.
+    /// The probability that an image's colours are changed, by `brightness`, `contrast`, `saturation` and `hue`.
     #[serde(default = "jitter")]
     jitter: f64,
-    /// Brightness is multiplied with a number in 1 - x to 1 + x.
+    /// The brightness is multiplied by a random number from 1 - `brightness` to 1 + `brightness`.
     #[serde(default)]
     brightness: f64,
-    /// The same for contrast: the distance from the mean gray is multiplied.
+    /// The distance of each pixel from the mean gray is multiplied by a random number from 1 - `contrast` to 1 + `contrast`.
     #[serde(default)]
     contrast: f64,
-    /// The same for saturation: the distance from gray is multiplied.
+    /// The distance of each pixel from its own gray is multiplied by a random number from 1 - `saturation` to 1 + `saturation`.
     #[serde(default)]
     saturation: f64,
-    /// Hue is shifted by -x to x of its circle, at most half of it.
+    /// The hue is turned by -`hue` to `hue` of a full circle; at most 0.5.
     #[serde(default)]
     hue: f64,
     /// The probability of a gray image.
@@ -136,7 +136,7 @@ impl Operator for Augment {
     const NAME: &'static str = "augment";
     const SUMMARY: &'static str = "pixels, cropped, mirrored and recoloured at random in each epoch";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("each of the input", "as it is, but `pixels`: side x side x 3, another view in each epoch")];
+        &[("each of the input", "as it is; only `pixels` are others: side x side x 3, another view in each epoch")];
     const EXAMPLE: &'static str = r#"
 [stage.views]
 op = "augment"
@@ -153,8 +153,12 @@ brightness = 0.4
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        config.faults()
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = config.faults();
+        let mut faults = Self::faults(&config);
         let images = inputs.inputs.required(IMAGES);
         let size = pixels::size(images).map_err(|error| {
             faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` and `tile` make such a table"));

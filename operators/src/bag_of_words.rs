@@ -34,7 +34,8 @@ pub struct Config {
     /// The column with a crop's word.
     #[serde(default = "cluster")]
     column: String,
-    /// How many words there are, 0 to `words` - 1. Default: what the input says of the column, as `assign` does.
+    /// How many words there are, 0 to `words` - 1. Default: the number that the input's metadata have for the column, as those of
+    /// `assign` do.
     #[serde(default)]
     words: Option<usize>,
     /// Takes the square root of each share, so that a few frequent words do not outweigh the others.
@@ -57,7 +58,7 @@ impl Operator for BagOfWords {
     const NAME: &'static str = "bag_of_words";
     const SUMMARY: &'static str = "features of photos: how often each visual word stands in its crops";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("image_id", "the photo's"), ("feature", "one value a word: the share of the photo's crops that have it")];
+        &[("image_id", "the photo's"), ("feature", "one value a word: the share of the photo's crops that have this word")];
     const EXAMPLE: &'static str = r#"
 [stage.bags]
 op = "bag_of_words"
@@ -135,7 +136,7 @@ impl BagOfWords {
             let word = (!words.is_null(row)).then(|| words.value(row));
             let word = word.filter(|word| (0..self.words as i64).contains(word)).ok_or_else(|| {
                 let found = word.map_or("null".to_owned(), |word| word.to_string());
-                fault(format!("its word is {found}, and should be in 0..{}", self.words))
+                fault(format!("its word is {found}, and should be 0 to {}", self.words - 1))
             })?;
             let counts = match photos.get_mut(photo) {
                 Some(counts) => counts,
@@ -199,8 +200,8 @@ mod tests {
     fn unfit_rows_are_named() {
         let message = |rows: &[(&str, Option<i32>)]| run(json!({}), vec![table(rows)]).unwrap_err().to_string();
         assert!(message(&[("a.jpg", Some(0))]).starts_with("image `a.jpg`: it is no crop of a photo"));
-        assert_eq!(message(&[("a#0,0", Some(3))]), "image `a#0,0`: its word is 3, and should be in 0..3");
-        assert_eq!(message(&[("a#0,0", None)]), "image `a#0,0`: its word is null, and should be in 0..3");
+        assert_eq!(message(&[("a#0,0", Some(3))]), "image `a#0,0`: its word is 3, and should be 0 to 2");
+        assert_eq!(message(&[("a#0,0", None)]), "image `a#0,0`: its word is null, and should be 0 to 2");
     }
 
     #[test]

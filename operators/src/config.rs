@@ -53,26 +53,31 @@ pub type Limits = &'static [(&'static str, f64)];
 ///
 /// # Errors
 /// Unknown keys, wrong values, values beyond their limits and missing keys, each at its key.
-pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) -> Result<C, Vec<BindError>> {
+pub fn parse<C: DeserializeOwned>(keys: Map<String, Value>, limits: Limits) -> Result<C, Vec<BindError>> {
+    match read(keys, limits) {
+        (Some(config), errors) if errors.is_empty() => Ok(config),
+        (_, errors) => Err(errors),
+    }
+}
+
+/// Reads a config and all that is wrong with it: the keys that are right make one, if they are all that has to be there.
+pub fn read<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) -> (Option<C>, Vec<BindError>) {
     let known = fields::<C>();
     let mut errors = Vec::new();
-    for &(key, limit) in limits {
-        if let Some(value) = keys.get(key) {
-            beyond(key, value, limit, &mut errors);
+    keys.retain(|key, value| {
+        let before = errors.len();
+        if let Some((_, limit)) = limits.iter().find(|(limited, _)| limited == key) {
+            beyond(key, value, *limit, &mut errors);
         }
-    }
-    keys.retain(|key, _| {
-        let fits = known.contains(&key.as_str());
-        if !fits {
+        if !known.contains(&key.as_str()) {
             let error = BindError { at: At::Unknown(key.clone()), message: format!("unknown key `{key}`"), help: None };
             errors.push(error.help(format!("known: {}", known.join(", "))));
         }
-        fits
+        errors.len() == before
     });
     loop {
         let error = match serde_path_to_error::deserialize::<_, C>(Value::Object(keys.clone())) {
-            Ok(config) if errors.is_empty() => return Ok(config),
-            Ok(_) => return Err(errors),
+            Ok(config) => return (Some(config), errors),
             Err(error) => error,
         };
         let path = error.path().to_string();
@@ -83,12 +88,18 @@ pub fn parse<C: DeserializeOwned>(mut keys: Map<String, Value>, limits: Limits) 
             continue;
         }
         // Nothing left to take away: a key is missing, unless it was taken away just now for its wrong value.
-        let key = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
-        let faulted = |error: &BindError| matches!(&error.at, At::Key(at) if message.contains(&format!("`{}`", key(at))));
-        if !errors.iter().any(faulted) {
+        if !errors.iter().any(|error| faulted(error).is_some_and(|key| message.contains(&format!("`{key}`")))) {
             errors.push(BindError::stage(message));
         }
-        return Err(errors);
+        return (None, errors);
+    }
+}
+
+/// The key that an error is about.
+pub fn faulted(error: &BindError) -> Option<&str> {
+    match &error.at {
+        At::Key(path) => path.split(['.', '[']).next(),
+        _ => None,
     }
 }
 
@@ -152,6 +163,19 @@ mod tests {
         assert_eq!(found[1].1, "`rates[1]`: invalid type: string \"x\", expected a number");
         let at: Vec<_> = found.iter().map(|fault| fault.0.clone()).collect();
         assert_eq!(at, [At::Unknown("kk".into()), At::Key("rates[1]".into()), At::Key("names".into())], "{found:?}");
+    }
+
+    #[test]
+    fn what_is_right_makes_a_config_beside_what_is_wrong() {
+        let read = |json| match json {
+            Value::Object(keys) => read::<Config>(keys, &[("k", 1000.0)]),
+            _ => panic!("not an object"),
+        };
+        let (config, errors) = read(serde_json::json!({"k": 3, "kk": 1, "names": 3, "rates": [0.5]}));
+        let config = config.unwrap();
+        assert_eq!((config.k, config.rates, config.names.len(), errors.len()), (3, vec![0.5], 0, 2));
+        let (config, errors) = read(serde_json::json!({"k": 3000, "names": 3}));
+        assert!(config.is_none() && errors.len() == 2, "{errors:?}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Config {
     /// What happens to a file that is no sound image.
     #[serde(default)]
     on_error: OnError,
-    /// Images of more million pixels are refused.
+    /// Images of more than so many million pixels are refused.
     #[serde(default = "max_megapixels")]
     max_megapixels: u32,
     /// Whether masks are decoded too, as indices of classes: the input's column `mask`, which an `images` stage with `masks` has. Default: no.
@@ -88,7 +88,7 @@ pub(crate) fn check(side: usize, max_megapixels: u32) -> Vec<BindError> {
         errors.push(BindError::key("side", format!("side is {side}, and should be 1 to {MAX_SIDE} px")));
     }
     if max_megapixels == 0 {
-        errors.push(BindError::key("max_megapixels", "max_megapixels is 0, which no image satisfies"));
+        errors.push(BindError::key("max_megapixels", "max_megapixels is 0, so that every image is refused"));
     }
     errors
 }
@@ -99,7 +99,7 @@ impl Operator for Decode {
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", ""),
         ("pixels", "side x side x 3, red, green, blue, 0 to 255"),
-        ("each other of the images", "as it is, but what it says of the file"),
+        ("each other of the images", "as it is; columns that describe the file, such as `width`, are left out"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.decoded]
@@ -116,9 +116,13 @@ side = 256
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config.side, config.max_megapixels)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut errors = Self::faults(&config);
         let Config { side, on_error, max_megapixels, mask } = config;
-        let mut errors = check(side, max_megapixels);
         let images = inputs.inputs.required("images");
         let is_mask = |field: &Field| masks::is_located(field) || field.data_type() == &DataType::Binary;
         if mask && !images.field_with_name(MASK).is_ok_and(is_mask) {

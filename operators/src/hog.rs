@@ -71,7 +71,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
-    /// By the Euclidean norm, cut at 0.2, and by the norm again.
+    /// By the Euclidean norm; then values are cut at 0.2, and divided by the norm again.
     #[default]
     L2Hys,
     /// By the Euclidean norm.
@@ -160,8 +160,12 @@ input = "decoded"
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = check(&config);
+        let mut errors = Self::faults(&config);
         let size = pixels::size(inputs.inputs.required(IMAGES));
         let size = size.map_err(|error| BindError::input(IMAGES, error.to_string()).help("`decode` makes such a table"));
         let (height, width, length) = match size {

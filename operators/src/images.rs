@@ -50,22 +50,23 @@ mod open;
 pub struct Config {
     /// The data set: a folder or a file, from the pipeline file's folder; or its URL, such as s3://bucket/photos.
     path: PathBuf,
-    /// How the data set is laid out. Default: as it looks; in a bucket, as the ending of its URL says, else a folder.
+    /// How the data set is laid out. Default: the names of its files tell the format; in a bucket, the ending of the URL tells it, and
+    /// else it is a folder.
     #[serde(default)]
     format: Option<Format>,
-    /// What happens to what cannot be listed.
+    /// What happens to a file that cannot be listed.
     #[serde(default = "left_out")]
     on_error: OnError,
-    /// The most images of the last snapshot that may be gone, as a number or a share such as `"10%"`: if more are, the run stops, as over
-    /// a disk that is not mounted. A file that moved is not gone. Default: any number, but not all of them.
+    /// The most images of the last snapshot that may be gone, as a number or a share such as `"10%"`. If more are gone, the run stops:
+    /// a disk may not be mounted. A file that moved is not gone. Default: any number, but not all of them.
     #[serde(default)]
     max_removed: Option<Allowance>,
-    /// Of a folder: what the class of an image is. `"path:2"` is the second folder of its path, `"regex:^(\\w+)_"` what the first group matches
-    /// in its path, `"none"` none. Paths begin behind a half's folder. Default: `"path:1"`.
+    /// Of a folder: what the class of an image is. `"path:2"` is the second folder of its path, `"regex:^(\\w+)_"` what the first group
+    /// matches in its path, `"none"` gives no class. The folder of a half, such as `train`, does not count. Default: `"path:1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<String>,
-    /// Of a folder: whether its folders are the halves of the data set, which `split` names. Default: whether all of them are called so,
-    /// `train`, `validation`, `test` and the like; in a bucket, that they are not.
+    /// Of a folder: whether its first folders are the halves of the data set, such as `train` and `test`, so that the column `split`
+    /// names them. Default: they are if all of them have such names; in a bucket, they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     splits: Option<bool>,
     /// Of a folder: patterns such as `"*/2024/**"`; only files that match one are listed. Default: all are.
@@ -75,7 +76,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exclude: Vec<String>,
     /// Of Parquet, Arrow and HDF5 files: the column, or the path of the dataset or of the group, that holds the images; of a list, the
-    /// column that holds their paths. Default: the only one that may.
+    /// column that holds their paths. Default: the only one that can hold them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     column: Option<String>,
     /// Of tars: whether an image is called by its `"name"` in them, or by the `"path"` of its tar and that name. Default: `"name"`.
@@ -109,11 +110,11 @@ impl Operator for Images {
         ("image_id", "the image's path in the data set, or what the format calls it"),
         ("source", "where its bytes are: path, offset, length, row"),
         ("label", "its class, if it has one; of PASCAL VOC a column a class in its place"),
-        ("digest", "of its bytes"),
-        ("width", "of the stored pixels, before an orientation is applied"),
-        ("height", "likewise"),
+        ("digest", "the hash of its bytes"),
+        ("width", "its width in stored pixels, before an orientation is applied"),
+        ("height", "its height, in the same way"),
         ("format", "`jpeg`, `png`, …, whatever its name ends in"),
-        ("bytes", "of its file: its length"),
+        ("bytes", "the length of its file"),
         ("modified", "when its file was last written to"),
         ("each other of the data set", "`split`, `boxes`, columns of its tables"),
     ];

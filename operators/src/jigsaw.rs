@@ -73,18 +73,18 @@ pub struct Config {
     /// A tile's side. Default: 64/85 of the cell, as the paper has it.
     #[serde(default)]
     tile: Option<usize>,
-    /// How many permutations there are to tell apart. Default: 701, or as many as are in `permutations_file`, of which these are the
-    /// first.
+    /// How many permutations the network has to tell apart. Default: 701, or all of `permutations_file`; a smaller number takes the
+    /// first of the file.
     #[serde(default)]
     permutations: Option<usize>,
-    /// The number of places in which any two permutations differ at least. Default: 3, or what those of `permutations_file` do.
+    /// The least number of places in which two permutations may differ. Default: 3, or the least that is in `permutations_file`.
     #[serde(default)]
     min_distance: Option<usize>,
     /// A file of permutations, in place of those found here: `.npy`, one a row, or text, one a line; tile by place, counted from 0
     /// or from 1. Default: none.
     #[serde(default)]
     permutations_file: Option<PathBuf>,
-    /// The largest number of tiles from another image; 0 to this many are as likely.
+    /// The largest number of tiles from another image. Each number from 0 to this one is equally likely.
     #[serde(default = "max_occluded")]
     max_occluded: usize,
     /// The probability of a gray puzzle.
@@ -93,8 +93,8 @@ pub struct Config {
     /// Whether tiles from another image are gray when the puzzle is, so that colour does not give them away.
     #[serde(default = "share_gray")]
     share_gray: bool,
-    /// Tiles lie 0 to this many pixels right of and below their cells' corners. Default: 18/85 of the cell, as the paper has it, or
-    /// what the cell leaves, if that is less.
+    /// Tiles lie at random 0 to this many pixels right of and below their cells' corners. Default: 18/85 of the cell, as the paper has
+    /// it, or what the cell leaves, if that is less.
     #[serde(default)]
     jitter: Option<usize>,
     /// Where the cells lie in an image that is larger than all of them.
@@ -103,7 +103,8 @@ pub struct Config {
     /// The largest shift of each colour channel, in each direction, against chromatic aberration.
     #[serde(default = "channel_shift")]
     channel_shift: usize,
-    /// What a reader normalises by its own mean and deviation.
+    /// How a network that reads the puzzles normalises their tiles: which values it brings to mean 0 and deviation 1, by their own mean
+    /// and standard deviation.
     #[serde(default)]
     normalisation: Normalisation,
 }
@@ -112,23 +113,24 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Crop {
-    /// In the middle.
+    /// In the middle of the image.
     #[default]
     Center,
     /// Anywhere, drawn anew for each puzzle; the other image's cells lie there too.
     Random,
 }
 
-/// What a reader normalises by its own mean and deviation.
+/// How a network that reads the puzzles normalises their tiles: which values it brings to mean 0 and deviation 1, by their own mean and
+/// standard deviation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
-    /// Each tile, over its channels together.
+    /// The values of each tile, all channels together.
     #[default]
     Tile,
-    /// Each channel of each tile.
+    /// The values of each channel of each tile.
     TileChannel,
-    /// Nothing.
+    /// None: tiles stay as they are.
     None,
 }
 
@@ -175,8 +177,8 @@ impl Operator for Jigsaw {
     const SUMMARY: &'static str = "Jigsaw++ puzzles, with tiles of another image among them";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", ""),
-        ("permutation", "its number: the class to be named"),
-        ("occluded", "the places with tiles of another image, a bit each"),
+        ("permutation", "the number of the permutation: the class that a network learns to name"),
+        ("occluded", "the places with tiles of another image: bit i is place i"),
         ("gray", "whether the puzzle is gray"),
         ("tiles", "grid x grid x tile x tile x 3, in the order of their places"),
     ];
@@ -203,8 +205,12 @@ gray = 0.5
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        check(config)
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut errors = check(&config);
+        let mut errors = Self::faults(&config);
         let wanted = wanted(&config, inputs, &mut errors);
         let cutter = match pixels::size(inputs.inputs.required(IMAGES)) {
             Ok(size) => Cutter::new(&config, size, &mut errors),

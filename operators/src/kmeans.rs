@@ -56,8 +56,8 @@ impl Operator for Kmeans {
     const SUMMARY: &'static str = "clusters of features by exact k-means";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("cluster", "its number, from 0"),
-        ("centroid", "the mean of its features, or its direction"),
-        ("size", "how many images are nearest to it"),
+        ("centroid", "the mean of its features; with `spherical`, its direction"),
+        ("size", "the number of images that are nearest to it"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.clusters]
@@ -76,6 +76,10 @@ k = 2000
         &[("iterations", 1e6), ("tolerance", 1.0), ("restarts", 1e4), ("mini_batch", 1e6), ("memory", 1e18)];
     type Config = Config;
     type Kernel = Box<dyn Whole>;
+
+    fn faults(config: &Config) -> Vec<BindError> {
+        config.faults(false)
+    }
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let given = inputs.inputs.get(CENTROIDS);

@@ -32,14 +32,14 @@ pub struct Config {
     /// The column, in both tables, by which rows find their label.
     #[serde(default = "on")]
     on: String,
-    /// The columns that are taken of `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table says
-    /// of files (`width` and so on).
+    /// The columns that are taken from `labels`. Default: all but the key, `image_id`, `source`, `digest`, and what an images table
+    /// says of files (`width` and so on).
     #[serde(default)]
     columns: Option<Vec<String>>,
     /// What happens to a row that `labels` has nothing for.
     #[serde(default)]
     unmatched: Unmatched,
-    /// Whether it is fine that no row finds a label. If it is not, the run fails: names are probably written in two ways.
+    /// Whether a run may go on when no row finds a label. Otherwise it fails, for names are then probably written in two ways.
     #[serde(default)]
     allow_no_match: bool,
 }
@@ -64,7 +64,7 @@ fn on() -> String {
 /// The bound operator.
 pub struct LabelJoin {
     on: String,
-    /// Of `labels`.
+    /// The columns that are taken from `labels`.
     columns: Vec<String>,
     unmatched: Unmatched,
     allow_no_match: bool,
@@ -77,7 +77,7 @@ impl Operator for LabelJoin {
     const NAME: &'static str = "label_join";
     const SUMMARY: &'static str = "rows of a table, with the labels that another table has for them";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("each of images", "as it is"), ("each of columns", "from `labels`; null where it has nothing for the row")];
+        &[("each of images", "as it is"), ("each of columns", "from `labels`; null where `labels` has nothing for the row")];
     const EXAMPLE: &'static str = r#"
 [stage.labelled]
 op = "label_join"
@@ -176,7 +176,7 @@ fn check_columns(columns: &[String], on: &str, labels: &SchemaRef) -> Vec<BindEr
         } else if name == on {
             errors.push(BindError::key(&key, format!("`{name}` is the key, which the table has anyway")));
         } else if IDENTITY.contains(&name.as_str()) {
-            let message = format!("`{name}` says which image a row is about, and no label can be called so");
+            let message = format!("`{name}` says which image a row is about, and a label cannot have that name");
             errors.push(BindError::key(&key, message).help("a `sql` stage can rename it"));
         } else if labels.field_with_name(name).is_err() {
             let message = format!("`{LABELS}` has no column `{name}`");
@@ -241,7 +241,7 @@ impl LabelJoin {
                  (SELECT count(*) AS n FROM {missing}) AS m WHERE i.n > 0 AND m.n = i.n",
                 none = text(&format!(" rows of `{IMAGES}` have a label, by {}: `", self.on)),
                 against = text("` against `"),
-                help = text("`; allow_no_match = true lets that be"),
+                help = text("`; allow_no_match = true permits it"),
             ));
         }
         if self.unmatched == Unmatched::Fail {
@@ -353,7 +353,7 @@ mod tests {
             (at("on"), "`labels` has no column `breeds`".to_owned()),
             (at("columns[1]"), "`labels` has no column `race`".to_owned()),
             (at("columns[2]"), "`label` is named twice".to_owned()),
-            (at("columns[3]"), "`source` says which image a row is about, and no label can be called so".to_owned()),
+            (at("columns[3]"), "`source` says which image a row is about, and a label cannot have that name".to_owned()),
             (at("columns[4]"), "`breeds` is the key, which the table has anyway".to_owned()),
         ];
         assert_eq!(found, expected);

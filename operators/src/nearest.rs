@@ -58,7 +58,8 @@ pub struct Nearest {
     pub second: Option<Near>,
 }
 
-/// What is wanted of a row's nearest centres: [`Nearest`], [`Near`], or the number alone, for which most rows need no distance.
+/// What a search is to find of a row's nearest centres: [`Nearest`], [`Near`], or the number alone, for which most rows need no
+/// distance.
 pub trait Found: Send {
     /// Whether the second is wanted too.
     const TWO: bool;
@@ -134,7 +135,7 @@ impl<'a> CodedRows<'a> {
         Ok(Self { values, frame, words, codes })
     }
 
-    /// What they were coded in.
+    /// The frame that the centres were coded in.
     pub fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -168,7 +169,7 @@ impl<'a> Centres<'a> {
         Self::within(frame, plain)
     }
 
-    /// The same, to search for rows that were coded in that frame. It fits best if it was made around centres like these.
+    /// Centres for the search of rows that were coded in a given frame. The frame fits best if it was made around centres like these.
     ///
     /// # Panics
     /// As [`Centres::new`].

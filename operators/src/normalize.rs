@@ -34,7 +34,7 @@ impl Operator for Normalize {
     const NAME: &'static str = "normalize";
     const SUMMARY: &'static str = "features brought to length 1";
     const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("each of the input", "as it is, but the vectors of length 1")];
+        &[("each of the input", "as it is; only the vectors are brought to length 1")];
     const EXAMPLE: &'static str = r#"
 [stage.directions]
 op = "normalize"

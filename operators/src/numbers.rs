@@ -97,8 +97,8 @@ impl<T: Pod + Send + Sync> Numbers<T> {
     }
 }
 
-/// Where the pages begin that a range of numbers is the end of, and their bytes; none if it ends within one. The page before them
-/// goes with them: other threads may have come back to it.
+/// The first byte and the number of bytes of the pages that end with this range of numbers; `None` if the range ends within a page. The
+/// page before them is included, for other threads may have come back to it.
 fn pages<T>(range: Range<usize>, bytes: usize) -> Option<(usize, usize)> {
     let (start, end) = (range.start * size_of::<T>() / PAGE, range.end * size_of::<T>());
     let end = if end >= bytes { bytes } else { end / PAGE * PAGE };

@@ -51,6 +51,13 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// The shape in which it runs. [`INPUTS`](Self::INPUTS) must fit it: a map has one stream, a kernel that sees whole tables has scans.
     type Kernel: Shape;
 
+    /// What is wrong with a config, whatever the inputs are: told also where an input is not known yet. [`bind`](Self::bind) tells it as
+    /// well.
+    fn faults(config: &Self::Config) -> Vec<BindError> {
+        let _ = config;
+        Vec::new()
+    }
+
     /// Checks config and inputs against each other. Reads no image.
     ///
     /// # Errors
@@ -82,7 +89,7 @@ pub trait Operator: Sized + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Of a map: its output columns that are an input's, untouched.
+    /// For a map: the columns of its output that it hands on from its input untouched.
     fn passes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -103,9 +110,9 @@ pub trait Operator: Sized + Send + Sync + 'static {
         None
     }
 
-    /// What of the table that its stage published last it starts from, such as `"centroids"`; none (the default): it always starts
-    /// afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would be another
-    /// key's start, and no run would ever rest: the manifest names it.
+    /// What it takes of the table that its stage published last, such as `"centroids"`, to start from; `None`, the default, if it
+    /// always starts afresh. Then [`Tables::last`] gives that table. Which table that was is no part of the key, since its result would
+    /// be another key's start, and no run would ever rest: the manifest names it.
     fn goes_on_from(&self) -> Option<&'static str> {
         None
     }

@@ -62,8 +62,10 @@ pub struct Project {
 impl Operator for Project {
     const NAME: &'static str = "project";
     const SUMMARY: &'static str = "features in the directions that pca found";
-    const OUTPUT: &'static [(&'static str, &'static str)] =
-        &[("image_id", ""), ("feature", "one value a component: the place in its direction, from the mean on")];
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[
+        ("image_id", ""),
+        ("feature", "one value a component: the feature less the features' mean, projected on the component's direction"),
+    ];
     const EXAMPLE: &'static str = r#"
 [stage.short]
 op = "project"

@@ -1,4 +1,4 @@
-//! What there is to say of an operator's keys: their types, values and defaults, and what their docs say.
+//! The reference of an operator's keys: their types, values and defaults, and their docs.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -23,10 +23,44 @@ pub struct Key {
     pub meaning: String,
 }
 
+impl Key {
+    /// What its value is, in words: its type, or the few values that it may have.
+    pub fn values_in_words(&self) -> String {
+        match &self.values[..] {
+            [] => self.kind.clone(),
+            values => values.iter().map(|choice| format!("\"{}\"", choice.value)).collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// The key in one line, for who wrote something else: its values, its default, and the first sentence of what it means.
+    pub fn in_short(&self) -> String {
+        let default = match &self.default {
+            _ if self.is_required => "; required".to_owned(),
+            Some(default) => format!("; default {}", written(default)),
+            None => String::new(),
+        };
+        let first = self.meaning.split_inclusive(". ").next().unwrap_or_default().trim_end();
+        format!("`{}`: {}{default}. {first}", self.name, self.values_in_words())
+    }
+}
+
+/// A value as a pipeline file has it.
+pub fn written(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        Value::Number(number) => match number.as_f64() {
+            // What is a float of 32 bits has no digits behind those.
+            Some(float) if number.is_f64() => format!("{float:?}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
 /// A value that a key may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// As it is written, without quotes.
+    /// The value as it is written, without quotes.
     pub value: String,
     /// What it means.
     pub meaning: String,
@@ -63,7 +97,7 @@ pub(crate) fn number_or_text() -> Schema {
     json_schema!({ "type": ["integer", "string"] })
 }
 
-/// What schemars says of types in Rust goes, and docs are made plain text.
+/// Removes what schemars says of types in Rust, and makes docs plain text.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -254,6 +288,16 @@ mod tests {
         let ways: Vec<_> = keys[3].values.iter().map(|choice| (choice.value.as_str(), choice.meaning.as_str())).collect();
         assert_eq!(ways, [("there-and-back", "As `Key` goes, or `keys`."), ("there", "Not back.")]);
         assert_eq!((&keys[3].default, &keys[4].default), (&None, &None));
+        assert_eq!(keys[0].in_short(), "`count`: whole number; required. How many there are.");
+        assert_eq!(keys[2].in_short(), "`way`: \"there-and-back\", \"there\"; default \"there-and-back\". Which way.");
+        assert_eq!(keys[3].in_short(), "`other`: \"there-and-back\", \"there\". Another way.");
+    }
+
+    #[test]
+    fn values_are_written_as_in_a_pipeline_file() {
+        assert_eq!(written(&json!([0.08, 1.0])), "[0.08, 1.0]");
+        let found = [written(&json!("a")), written(&json!(1e-4)), written(&json!(3)), written(&json!(true))];
+        assert_eq!(found, ["\"a\"", "0.0001", "3", "true"]);
     }
 
     #[test]

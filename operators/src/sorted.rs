@@ -26,7 +26,7 @@ pub struct Sorter {
     spill: Option<Spill>,
 }
 
-/// Where what is too much goes.
+/// The file for texts that do not fit into memory.
 struct Spill {
     /// The most bytes that are held.
     most: usize,

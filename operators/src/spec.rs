@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
 
 use crate::config;
-use crate::operator::{BindError, Binding, Context, Kernel, Operator, Port, RunError, Shape, ShapeName};
+use crate::operator::{At, BindError, Binding, Context, Kernel, Operator, Port, RunError, Shape, ShapeName};
 use crate::reference::{self, Key};
 
 /// An operator as the pipeline sees it.
@@ -33,7 +33,7 @@ pub trait Spec: Sync {
     fn fields(&self) -> &'static [&'static str];
     /// The config's fields, as the reference tells of them.
     fn keys(&self) -> Vec<Key>;
-    /// The same as JSON schemas by name, and the names of those that have to be there.
+    /// The keys as JSON schemas by name, and the names of the keys that have to be there.
     fn properties(&self) -> (Map<String, Value>, Vec<Value>);
     /// What is wrong with a config taken alone, before any input is known.
     ///
@@ -159,10 +159,17 @@ impl<O: Operator> Spec for Of<O> {
         reference::properties::<O::Config>()
     }
     fn check(&self, keys: Map<String, Value>) -> Result<(), Vec<BindError>> {
-        config::parse::<O::Config>(keys, O::LIMITS).map(drop)
+        let (parsed, errors) = config::read::<O::Config>(keys.clone(), O::LIMITS);
+        let errors = with_others(&keys, errors, parsed.map(|config| O::faults(&config)).unwrap_or_default());
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
     fn bind(&self, keys: Map<String, Value>, inputs: &Binding<'_>) -> Result<Box<dyn Bound>, Vec<BindError>> {
-        let parsed = config::parse::<O::Config>(keys, O::LIMITS)?;
+        let (parsed, errors) = config::read::<O::Config>(keys.clone(), O::LIMITS);
+        let parsed = match parsed {
+            Some(parsed) if errors.is_empty() => parsed,
+            Some(parsed) => return Err(with_others(&keys, errors, O::bind(parsed, inputs).err().unwrap_or_default())),
+            None => return Err(errors),
+        };
         let whole = serde_json::to_value(&parsed).map_err(|e| vec![BindError::stage(e.to_string())])?;
         let Value::Object(mut config) = whole else {
             return Err(vec![BindError::stage("the config of an operator is a table of keys")]);
@@ -177,6 +184,20 @@ impl<O: Operator> Spec for Of<O> {
         config.retain(|key, _| !O::NEUTRAL.contains(&key.as_str()));
         Ok(Box::new(BoundTo { operator, config, files }))
     }
+}
+
+/// What is wrong with a config's keys, and what else was found of what is right of it. Where keys are left out for being wrong, their
+/// defaults stand in: then what was found is told if it is of a key that is there and right, or of an input.
+fn with_others(keys: &Map<String, Value>, wrong: Vec<BindError>, found: Vec<BindError>) -> Vec<BindError> {
+    let is_told = |error: &BindError| match &error.at {
+        _ if wrong.is_empty() => true,
+        At::Stage | At::Unknown(_) => false,
+        At::Input(_) | At::Table(_) => true,
+        At::Key(_) => config::faulted(error)
+            .is_some_and(|key| keys.contains_key(key) && !wrong.iter().any(|wrong| config::faulted(wrong) == Some(key))),
+    };
+    let told: Vec<BindError> = found.into_iter().filter(is_told).collect();
+    wrong.into_iter().chain(told).collect()
 }
 
 impl<O: Operator> Bound for BoundTo<O> {

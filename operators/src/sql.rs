@@ -29,7 +29,7 @@ pub struct Sql {
 impl Operator for Sql {
     const NAME: &'static str = "sql";
     const SUMMARY: &'static str = "a query over other stages' tables";
-    const OUTPUT: &'static [(&'static str, &'static str)] = &[("each of the query", "as it says")];
+    const OUTPUT: &'static [(&'static str, &'static str)] = &[("each of the query", "as the query says")];
     const EXAMPLE: &'static str = r#"
 [stage.sharp]
 op = "sql"

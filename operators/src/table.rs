@@ -70,7 +70,7 @@ impl Operator for Table {
     const NAME: &'static str = "table";
     const SUMMARY: &'static str = "reads Parquet, CSV, JSON lines, .npy, HDF5 and Arrow files as they are";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
-        ("image_id", "the file's, or the number of the row"),
+        ("image_id", "the file's own, or the number of the row"),
         ("each other of the files", "as it is; lists of numbers of one length are vectors"),
     ];
     const EXAMPLE: &'static str = r#"

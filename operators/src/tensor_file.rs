@@ -64,8 +64,7 @@ pub fn width(dtype: &str) -> Option<u64> {
 impl Layout {
     /// Lays tensors out: wide types first, so that each is aligned, and by name.
     ///
-    /// # Errors
-    /// A type is none of the format's, a name is there twice, or a shape is too large.
+    /// # Errors The format does not have a tensor's type, a name is there twice, or a shape is too large.
     pub fn new(tensors: &[Tensor], metadata: &BTreeMap<String, String>) -> Result<Self, String> {
         let mut sized = Vec::new();
         for (at, tensor) in tensors.iter().enumerate() {

@@ -36,7 +36,7 @@ pub struct Config {
     /// What happens to a file that is no sound image, or smaller than a crop.
     #[serde(default)]
     on_error: OnError,
-    /// Images of more million pixels are refused.
+    /// Images of more than so many million pixels are refused.
     #[serde(default = "max_megapixels")]
     max_megapixels: u32,
 }
@@ -57,10 +57,10 @@ impl Operator for Tile {
     const NAME: &'static str = "tile";
     const SUMMARY: &'static str = "encoded images to pixels: a grid of crops an image";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
-        ("image_id", "the photo's, `#`, row and column of the crop: `a.jpg#0,3`"),
+        ("image_id", "the photo's id, `#`, the row and the column of the crop: `a.jpg#000,003`"),
         ("pixels", "side x side x 3, red, green, blue, 0 to 255"),
         ("photo", "the image that the crop comes from"),
-        ("each other of the images", "as it is, but what it says of the file"),
+        ("each other of the images", "as it is; columns that describe the file, such as `width`, are left out"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.tiles]
@@ -78,7 +78,7 @@ scale = 256
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut errors = check(config.side, config.max_megapixels);
         if config.stride == Some(0) {
             errors.push(BindError::key("stride", "stride is 0, and crops must be at least 1 px apart"));
@@ -87,6 +87,11 @@ scale = 256
             let message = format!("scale is {scale} px, and a crop needs side = {}", config.side);
             errors.push(BindError::key("scale", message));
         }
+        errors
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let errors = Self::faults(&config);
         if !errors.is_empty() {
             return Err(errors);
         }

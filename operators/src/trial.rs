@@ -163,7 +163,7 @@ impl Tables for Memory {
     }
 }
 
-/// What a kernel put out.
+/// The output of a kernel.
 #[derive(Default)]
 pub struct Record {
     /// Its rows.

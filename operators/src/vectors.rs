@@ -11,6 +11,9 @@ use crate::operator::{BindError, BindErrors, Binding, MapFn, RunError, Scope};
 /// The largest magnitude that a value may have: squares of differences then fit f32 in 2^20 dimensions.
 pub const LARGEST: f32 = 1e15;
 
+/// The input with the column of vectors, in all operators that have one.
+const FEATURES: &str = "features";
+
 /// The column of vectors that stages read where nothing is said.
 pub fn feature() -> String {
     features::FEATURE.to_owned()
@@ -24,7 +27,7 @@ pub struct Unfit {
     pub row: usize,
     /// Its place in the row.
     pub dimension: usize,
-    /// What it is.
+    /// The value.
     pub value: f32,
 }
 
@@ -44,7 +47,8 @@ pub fn check(rows: &[f32], dimension: usize) -> Result<(), Unfit> {
 /// The length of the vectors in the column that a stage's `column` names.
 ///
 /// # Errors
-/// There is no such column, it holds no vectors, or empty ones.
+/// There is no such column, it holds no vectors, or empty ones. If the table has none at all, it is said of
+/// that: the input `features`, as all call it that have such a column.
 pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
     let fault = match features::dimension(schema, column) {
         Ok(0) => format!("column `{column}` holds vectors of no values"),
@@ -54,12 +58,12 @@ pub fn dimension(schema: &SchemaRef, column: &str) -> Result<usize, BindError> {
     let is_vector =
         |kind: &DataType| matches!(kind, DataType::FixedSizeList(item, 1..) if features::is_element(item.data_type()));
     let known: Vec<_> = schema.fields().iter().filter(|f| is_vector(f.data_type())).map(|f| f.name().as_str()).collect();
-    let help = if known.is_empty() {
-        "the input has no column of vectors; `infer` makes one".to_owned()
-    } else {
-        format!("columns of vectors: {}", known.join(", "))
-    };
-    Err(BindError::key("column", fault).help(help))
+    if known.is_empty() && !matches!(features::dimension(schema, column), Ok(0)) {
+        return Err(
+            BindError::table(FEATURES, "has no column of vectors").help("`infer` and `hog` make stages that have one")
+        );
+    }
+    Err(BindError::key("column", fault).help(format!("columns of vectors: {}", known.join(", "))))
 }
 
 /// A side whose rows are numbered vectors that features are held against: centroids, or directions.

@@ -25,3 +25,8 @@ say "sql pipeline/demo/demo.toml 'which photographs fill each cluster?'"
 
 say "run pipeline/demo/demo.toml    # once more: nothing changed, so nothing is made"
 "$tessera" run "$file"
+
+report=$here/demo.html
+say "report pipeline/demo/demo.toml -o pipeline/demo/demo.html    # all of it to look at"
+"$tessera" report "$file" -o "$report" --force
+printf '\nOpen %s in a browser.\n' "$report"

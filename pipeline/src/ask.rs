@@ -4,5 +4,7 @@ pub mod diff;
 pub mod export;
 pub mod means;
 pub mod meanwhile;
+pub mod news;
+pub mod page;
 pub mod show;
 pub mod sql;

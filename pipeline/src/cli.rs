@@ -1,38 +1,49 @@
-//! The command line. Data goes to stdout, progress and errors to stderr; 0: ok, 1: the run failed, 2: usage or a wrong file.
+//! The command line. Data goes to stdout, progress and errors to stderr; [`EXIT_CODES`] says how it ends.
 
+mod arguments;
 mod check;
 mod completions;
 mod diff;
+mod docs;
 mod export;
 mod gc;
 mod graph;
 mod init;
+mod markdown;
+mod open_files;
+mod page;
 mod path;
 mod prompt;
 mod reference;
 mod report;
+mod run;
 mod session;
 mod show;
 mod sql;
+mod status;
+mod stdout;
 mod summary;
+mod wait;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::json;
 use tessera_schemas::printable_lines;
 
-use crate::ask::meanwhile;
-use crate::ask::sql::limits::Limits;
-use crate::ask::sql::output::{Format, print_all};
+use crate::ask::sql::output::Format;
 use crate::declare::faults::Faults;
-use crate::run::{self, Options};
-use crate::watch::interrupt::{self, Interrupt, Interrupted};
-use crate::watch::progress::{Reporter, tell};
+use crate::run::Options;
+use crate::store::InUse;
+use crate::watch::interrupt::{self, Interrupted};
+use crate::watch::progress::{self, tell};
+use crate::watch::terminal;
 use session::{Bounds, InFile, Namespace, Session};
+use stdout::Stdout;
 
 /// Learn from unlabelled images: puzzles in, pseudo-labels out.
 ///
@@ -43,13 +54,13 @@ use session::{Bounds, InFile, Namespace, Session};
     name = "tessera",
     version,
     arg_required_else_help = true,
-    after_help = "\
+    after_help = format!("{}\n\n{EXIT_CODES}", "\
 Examples:
   tessera check pipeline.toml
   tessera run pipeline.toml --to clusters
   tessera run pipeline.toml --set clusters.k=500
   tessera run pipeline.toml --set 'sweep.clusters.k=[500, 1000]'
-  tessera sql pipeline.toml \"SELECT cluster, count(*) FROM assigned GROUP BY cluster ORDER BY 2 DESC\""
+  tessera sql pipeline.toml \"SELECT cluster, count(*) FROM assigned GROUP BY cluster ORDER BY 2 DESC\"")
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -62,15 +73,12 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write a pipeline file for a folder of images.
-    #[command(after_help = "\
-The pipeline works as it stands: puzzles, a small network that learns to solve them, its features, clusters of them. Examples:
-  tessera init photos
-  tessera init /data/photos -o experiments/photos.toml")]
+    #[command(after_help = init::HELP)]
     Init(init::Init),
     /// Find everything that is wrong with a pipeline file, before any image is read.
     #[command(after_help = "\
---format json says of a file with nothing wrong what it is: its `name`, where its `store` lies, and of each of its `stages` the operator,
-whether it is a view, and of images the `path` that theirs start from. The tables of `run --limit N` lie in the store as NAME@N.")]
+If nothing is wrong, --format json describes the file: its `name`, where its `store` lies, and for each of its `stages` the operator, whether
+it is a view, and, for images, the `path` of the data set. The tables of `run --limit N` lie in the store as NAME@N.")]
     Check(check::Check),
     /// Say what a run would do, and why.
     Plan {
@@ -82,26 +90,19 @@ whether it is a view, and of images the `path` that theirs start from. The table
         output: Output,
     },
     /// Make what is not made yet or has changed.
-    Run {
-        #[command(flatten)]
-        file: InFile,
-        #[command(flatten)]
-        choice: Choice,
-        #[command(flatten)]
-        output: Output,
-        /// Say nothing while it goes on.
-        #[arg(long, short)]
-        quiet: bool,
-    },
+    #[command(after_help = run::HELP)]
+    Run(run::Run),
     /// Ask the stages' tables, and `stages`, `snapshots`, `parts`, `runs`, `metrics` and `dropped`.
     #[command(after_help = "\
 Beside DataFusion's functions there are the aggregates nmi(a, b), ami(a, b), ari(a, b), purity(cluster, label) and
 accuracy(cluster, label), and the tables snapshot('stage', 'key') of earlier snapshots, whose keys the table `snapshots` lists.
-Without a query there is a prompt, where Tab completes names.
+Without a query there is a prompt, where Tab completes names. A query may have parameters, $NAME, whose values --param gives. Columns of
+one name are told apart in JSON, CSV and files: cluster, cluster_1.
 JSON has no NaN and no infinite numbers: --format json prints null for them, as for nulls; csv and text
 print NaN and inf, and the files of -o hold them. Examples:
   tessera sql pipeline.toml
   tessera sql pipeline.toml --format csv < query.sql
+  tessera sql 'SELECT * FROM assigned WHERE cluster = $c' --param c=3    # of the pipeline.toml here
   tessera sql pipeline.toml \"SELECT * FROM snapshot('assigned', 'previous') ORDER BY distance LIMIT 10\"
   tessera sql pipeline.toml \"SELECT nmi(a.cluster, i.label) FROM assigned a JOIN images i USING (image_id)\"")]
     Sql(sql::Sql),
@@ -113,23 +114,19 @@ print NaN and inf, and the files of -o hold them. Examples:
         #[arg(long, value_enum, default_value_t)]
         format: graph::Drawing,
     },
-    /// Say which stages have a snapshot, of how many rows, and since when.
-    Status {
-        #[command(flatten)]
-        file: InFile,
-        #[command(flatten)]
-        namespace: Namespace,
-        #[command(flatten)]
-        output: Output,
-    },
+    /// Say which stages have a snapshot, of how many rows, and since when, and how the last run ended.
+    #[command(after_help = "\
+Behind the table it says when the last run was, how it ended, and when a run changed a table last. Exit code 1: a table is damaged.")]
+    Status(status::Status),
     /// Say which rows differ between two snapshots of a stage: by default, the current one and the one before it.
     #[command(after_help = "\
-Rows are compared by image_id where there is one, else as wholes. The table `snapshots` lists the keys. Examples:
+Rows are compared by image_id where there is one, and otherwise as a whole. The table `snapshots` lists the keys. Examples:
   tessera diff pipeline.toml assigned
   tessera diff pipeline.toml images previous current --rows
   tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
     Diff(diff::Diff),
-    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds.
+    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds. With -o, write a page of
+    /// figures.
     #[command(after_help = "\
 A pipeline file makes a grid of stages by lists of values; what is upstream of them runs once:
 
@@ -138,16 +135,21 @@ A pipeline file makes a grid of stages by lists of values; what is upstream of t
   \"clusters.seed\" = [1, 2, 3]
 
 Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
-seeds. Cells that are not made yet are left out. Examples:
+seeds. The numbers of a `sql` stage's table count as metrics where it has one row. Cells that are not made yet are left out.
+
+With -o OUT.html, one HTML file has the stages, the clusters with their images, curves, sweeps, probes, filters, what was left out and where
+the time went, each with its numbers and the SQL that gives them. A browser opens it without a server, and it loads nothing. Examples:
   tessera report pipeline.toml
+  tessera report pipeline.toml -o report.html
+  tessera report pipeline.toml assigned -o clusters.html --force
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
     Report(report::Report),
     /// Draw rows of a stage: puzzles beside their images, pixels, the images of each cluster, or a network's first filters.
     #[command(after_help = "\
-Puzzles: the image on the left, its tiles as they were shuffled on the right, those of another image framed. Pixels: a sheet of
-images all over the table. Assignments: a row a cluster, its number in front, the images nearest to its centre first. Weights:
-the filters of the first layer, gray where they are zero; one that knows no colour is gray all over. What is where is printed.
+Of puzzles, it draws the image on the left and the shuffled tiles on the right; tiles of another image are framed. Of pixels, it draws a
+sheet of images from all over the table. Of assignments, each row is a cluster, with its number in front, and the images nearest to its
+centre come first. Of weights, it draws the filters of the first layer; zero is gray. It prints which image is where.
 Examples:
   tessera show pipeline.toml puzzles -n 9 -o puzzles.png
   tessera show pipeline.toml assigned -n 12 --clusters 3,17 -o clusters.png
@@ -156,15 +158,15 @@ Examples:
     /// Write a stage's table, or its images, for other programs: Parquet, CSV, safetensors, FiftyOne, Label Studio and others.
     #[command(after_help = "\
 Parquet holds any table. CSV spreads a vector over the columns feature_0, feature_1, …, and a struct over source.path, …
-safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata; of any other
-table, each column of numbers as one tensor [rows, …], and text beside it in OUT.ids.csv, a line a row. The file appears when it
-is whole.
+safetensors holds a table of weights as its tensors, by name, with the network and the normalisation as metadata. Of any other table, it
+holds each column of numbers as one tensor [rows, …]; columns of text go beside it, a line a row (features.ids.csv beside
+features.safetensors). The file appears when it is whole.
 
-Import files name the images where they lie, --by as their class, and beside it all columns of numbers, texts, truth values and times;
+An import file names the images where they lie, the column --by as their class, and all columns of numbers, texts, truth values and times;
 a column `boxes` becomes boxes. fiftyone is a folder for fiftyone.Dataset.from_dir(dataset_dir=OUT,
 dataset_type=fiftyone.types.FiftyOneDataset). label-studio is a .json of tasks with predictions, beside it an .xml with the labelling
 configuration; images are served by Label Studio below --document-root, or lie in a bucket. With --images FOLDER as well, the images are copied
-there and named where they lie then: so it goes with those in tars, Parquet and HDF5 files. Examples:
+there, and the import file names the copies: images in tars, Parquet and HDF5 files need this. Examples:
   tessera export pipeline.toml features -o features.parquet
   tessera export pipeline.toml assigned -o clusters.csv --columns image_id,cluster
   tessera export pipeline.toml pretext -o pretext.safetensors
@@ -181,15 +183,18 @@ are, until `tessera gc --delete`. Example, with DuckDB:
     Path(path::Path),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
-Kept are the current snapshots, what the last runs made that made anything, and what an interrupted run finished. Stages that the file
-does not name any more go, and so do the tables of `run --limit`. Example:
-  tessera gc pipeline.toml --keep-runs 1 --delete")]
+Kept are the current snapshots, what the last runs made that made anything (a run that changed nothing is not counted), the tables as they
+were at any time of --keep, and what an interrupted run finished. Stages that the file does not name any more go, and so do the tables of
+`run --limit`; with --limit N, it is about those tables alone. `tessera run --gc` does the same after a run. Examples:
+  tessera gc pipeline.toml --keep-runs 1 --delete
+  tessera gc pipeline.toml --keep \"7 days\" --delete")]
     Gc(gc::Gc),
     /// List the operators, or describe one: what it reads, its keys, its table.
     #[command(after_help = "\
 Examples:
   tessera operators
   tessera operators kmeans
+  tessera operators kmeans --format markdown
   tessera operators --networks --side 64
   tessera operators --format json")]
     Operators(reference::Operators),
@@ -209,6 +214,9 @@ To install it:
   powershell  tessera completions powershell >> $PROFILE
   elvish      tessera completions elvish >> ~/.config/elvish/rc.elv")]
     Completions(completions::Completions),
+    /// Write a page of each command and each operator, as Markdown for a book.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 #[derive(Debug, Args)]
@@ -219,7 +227,7 @@ struct Choice {
     /// Make this stage anew, whether it changed or not; may be given several times.
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
-    /// Only N of the images, chosen by their names' hashes, in a namespace of their own: the full tables stay as they are.
+    /// Only N of the images, chosen by the hashes of their names. Their tables are separate, and the full tables stay as they are.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -246,24 +254,41 @@ pub fn main() -> ! {
 /// Runs the command line of this process, and says how it ends.
 fn run_command_line() -> u8 {
     quiet_workers();
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
-    match command(arguments) {
+    open_files::raise();
+    match parse(wait::joined(std::env::args_os()).collect()).and_then(command) {
         Ok(code) => code,
-        Err(error) => {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                return 0;
-            }
-            match error.downcast_ref::<Faults>() {
-                // Its colours are meant for the terminal; what it quotes is made harmless there.
-                Some(faults) => {
-                    let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
-                }
-                None => tell(format_args!("error: {error:#}")),
-            }
-            let usage = error.is::<Faults>() || error.is::<Usage>();
-            let failed = if error.is::<Interrupted>() { interrupt::EXIT_CODE } else { 1 };
-            if usage { 2 } else { failed }
+        Err(error) => told(&error),
+    }
+}
+
+/// The words of a command line as what they mean. A wrong one, or one that asks for help, ends the process.
+fn parse(words: Vec<OsString>) -> Result<Arguments> {
+    let all = arguments::with_optional_file(Arguments::command());
+    let words = arguments::with_file(&all, words)?;
+    let parsed = all.try_get_matches_from(words).and_then(|found| Arguments::from_arg_matches(&found));
+    Ok(parsed.unwrap_or_else(|error| refuse(&error)))
+}
+
+/// Says why a command failed, and returns how the process ends because of it.
+fn told(error: &anyhow::Error) -> u8 {
+    if stdout::is_left(error) {
+        return 0;
+    }
+    match error.downcast_ref::<Faults>() {
+        // Its colours are meant for the terminal; what it quotes is made harmless there.
+        Some(faults) => {
+            let _ = writeln!(io::stderr(), "{}{}", progress::time(), faults.render(terminal::has_colours()));
         }
+        None => tell(format_args!("error: {}", open_files::explained(error))),
+    }
+    if error.is::<Faults>() || error.is::<Usage>() {
+        WRONG
+    } else if error.is::<InUse>() {
+        IN_USE
+    } else if error.is::<Interrupted>() {
+        interrupt::exit_code()
+    } else {
+        FAILED
     }
 }
 
@@ -283,18 +308,34 @@ fn quiet_workers() {
 /// terminal: colours are given up where there is something to hide.
 fn refuse(error: &clap::Error) -> ! {
     let text = error.render().to_string();
-    if matches!(printable_lines(&text), Cow::Borrowed(_)) {
-        error.exit();
+    let printed = match printable_lines(&text) {
+        Cow::Borrowed(_) => error.print(),
+        Cow::Owned(harmless) => write!(io::stderr(), "{harmless}"),
+    };
+    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if let (true, Err(error)) = (is_asked, printed.and_then(|()| io::stdout().flush())) {
+        std::process::exit(told(&stdout::named(error).into()).into());
     }
-    let _ = write!(io::stderr(), "{}", printable_lines(&text));
     std::process::exit(error.exit_code());
 }
 
+/// The exit codes of all commands: the work failed, the command line or a file is wrong, and another run holds the store.
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+const IN_USE: u8 = 4;
+
+/// How the exit codes are explained.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  it is done
+    1  it failed, and stderr says why
+    2  the command line or the pipeline file is wrong; nothing was begun
+    3  of `run --exit-code`: it is done, and tables changed
+    4  another run holds the store; with --wait, it did so for all of that time
+  129  interrupted by SIGHUP; 130 by ^C (SIGINT), 143 by SIGTERM: what was finished is kept, and the next run goes on from there";
+
 /// More threads than that a system may refuse, and no machine has as many cores.
 const MOST_THREADS: i64 = 1024;
-
-/// How long work that was begun may take to clear up when it is interrupted.
-const CLEAR_UP: Duration = Duration::from_secs(5);
 
 /// A wrong command line that clap could not see.
 #[derive(Debug, thiserror::Error)]
@@ -303,54 +344,31 @@ struct Usage(String);
 
 fn command(arguments: Arguments) -> Result<u8> {
     let threads = arguments.threads;
-    let mut out = io::stdout().lock();
+    let mut out = Stdout::lock();
     match arguments.command {
-        Command::Init(init) => init.run(&mut out)?,
+        Command::Init(init) => init.run(&mut out, threads)?,
         Command::Completions(completions) => completions.run::<Arguments>(&mut out)?,
+        Command::Docs(docs) => docs.run::<Arguments>(&mut out)?,
         Command::Check(check) => check.run(&mut out, threads)?,
         Command::Plan { file, choice, output } => {
             let session = Session::limited(&file, threads, choice.limit)?;
-            let stages = run::plan(&session.catalog, &check_names(&session, choice)?)?;
+            let stages = crate::run::plan(&session.catalog, &check_names(&session, choice)?)?;
             match output.format {
                 Format::Json => writeln!(out, "{}", json!({ "stages": stages }))?,
                 format => summary::plan(&mut out, &stages, format)?,
             }
         }
-        Command::Run { file, choice, output, quiet } => {
-            let mut session = Session::limited(&file, threads, choice.limit)?;
-            let options = check_names(&session, choice)?;
-            let _lock = session.catalog.store.lock(&|line| tell(line))?;
-            session.catalog.store.claim(&file.path)?;
-            session.catalog.engine.interrupt.install()?;
-            let report = session.run(&file, &options, Reporter::new(quiet));
-            if report.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
-                // Work that was begun may clear up after itself.
-                session.runtime.shutdown_timeout(CLEAR_UP);
-            }
-            let report = report?;
-            match output.format {
-                Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
-                format => summary::run(&mut out, &report, format)?,
-            }
+        Command::Run(run) => {
+            let code = run.run(&mut out, threads)?;
+            out.flush()?;
+            return Ok(code);
         }
         Command::Sql(sql) => sql.run(&mut out, threads)?,
         Command::Graph { file, format } => {
             let session = Session::open(&file, threads)?;
             graph::draw(&mut out, &session.catalog.plan, format)?;
         }
-        Command::Status { file, namespace, output } => {
-            let session = Session::reading(&file, threads, namespace.limit)?;
-            let query = "SELECT stage, operator, is_view, rows, parts, bytes, seconds, made FROM stages";
-            let mut rows = session.ask(query, Limits::default(), &Interrupt::default())?;
-            print_all(&mut out, &rows.schema.clone(), &mut rows, output.format)?;
-            tell_notes(&meanwhile::of_each(&session.catalog));
-            let damaged = session.catalog.damaged()?;
-            out.flush()?;
-            damaged.iter().for_each(|damaged| tell(format_args!("error: {damaged}")));
-            if !damaged.is_empty() {
-                return Ok(1);
-            }
-        }
+        Command::Status(status) => return status.run(&mut out, threads),
         Command::Report(report) => report.run(&mut out, threads)?,
         Command::Diff(diff) => diff.run(&mut out, threads)?,
         Command::Show(show) => show.run(&mut out, threads)?,
@@ -360,7 +378,6 @@ fn command(arguments: Arguments) -> Result<u8> {
         Command::Operators(operators) => operators.run(&mut out)?,
         Command::Schema => reference::schema(&mut out)?,
     }
-    out.flush()?;
     out.flush()?;
     Ok(0)
 }

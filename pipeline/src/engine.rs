@@ -8,6 +8,7 @@ pub mod convert;
 pub mod fetch;
 pub mod files;
 pub mod in_order;
+pub mod keys;
 pub mod operator_exec;
 pub mod part;
 pub mod pool;

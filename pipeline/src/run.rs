@@ -4,7 +4,6 @@ mod adopt;
 mod carry;
 pub mod decide;
 mod execute;
-mod keys;
 mod last;
 pub mod listing;
 pub mod make;
@@ -72,6 +71,11 @@ pub struct StageReport {
     pub rows_dropped: u64,
     /// How long it took.
     pub seconds: f64,
+    /// Whether the stage has another snapshot now than before the run.
+    pub changed: bool,
+    /// The snapshot that it had before the run.
+    #[serde(skip)]
+    pub previous: Option<String>,
 }
 
 /// What `plan` says of one stage.
@@ -276,7 +280,7 @@ fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     }
 }
 
-/// Says how many files of a data set's folder are none of its, by their endings, the most first.
+/// Says how many files of a data set's folder are not part of the data set, by their endings, the most frequent first.
 fn left_aside(aside: &BTreeMap<Box<str>, u64>) -> Option<String> {
     const SHOWN: usize = 6;
     let mut endings: Vec<(&str, u64)> = aside.iter().map(|(ending, count)| (&**ending, *count)).collect();
@@ -307,9 +311,12 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         rows_reused: 0,
         rows_dropped: 0,
         seconds: 0.0,
+        changed: false,
+        previous: None,
     };
     let bar = reporter.bar(&name);
     let mut decision = decided(catalog, node, force, false, &bar).await?;
+    let before = catalog.store.stage(&name).found_current();
     if let (Some(from), Some(found)) = (&decision.lies, &decision.reuse) {
         reporter.say(&format!("{name}: reuse (the snapshot of {} has the same key)", from.place()));
         match adopt::adopt(catalog, node, from, found, run) {
@@ -321,6 +328,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         }
     }
     report.action = decision.action;
+    report.previous = before;
     for damaged in &decision.damaged {
         reporter.warn(&format!("stage `{name}`: {damaged}"));
     }
@@ -329,7 +337,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {
             let manifest = decision.reuse.expect("a decision to reuse has its snapshot");
-            catalog.store.stage(&name).point_to_if_other(&manifest.id)?;
+            report.changed = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
             report.rows_out = Some(manifest.rows());
             report.rows_reused = manifest.rows();
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
@@ -347,6 +355,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;
+            report.changed = true;
             report.parts_written = made.parts_written;
             report.rows_out = Some(made.manifest.rows());
             report.rows_computed = made.rows_computed;

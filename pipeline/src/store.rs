@@ -51,6 +51,7 @@ pub use part::{PartWriter, WrittenPart};
 use pointer::Pointers;
 pub use shelf::Shelf;
 pub use stage::StageStore;
+pub use storage::InUse;
 use storage::disk::Disk;
 use storage::object::Objects;
 use storage::object::bucket::Bucket;
@@ -134,7 +135,7 @@ impl Store {
     /// Takes the store for writing; `say` is told what a person who waits should know.
     ///
     /// # Errors
-    /// Another run holds it, or the folder cannot be made.
+    /// Another run holds it ([`InUse`]), or the folder cannot be made.
     pub fn lock(&self, say: &dyn Fn(&str)) -> Result<Lock> {
         let held = self.storage.lock(&Locking { say, fence: &|| self.fence() })?;
         // What was read before it was taken may be old.
@@ -223,6 +224,15 @@ impl Store {
             return Ok(None);
         }
         Ok(self.storage.read(&newest.name).ok().map(|events| (id, events)))
+    }
+
+    /// The newest records of runs, the newest first, each read when it is asked for. Those that are damaged are left out.
+    ///
+    /// # Errors
+    /// The folder of records cannot be read.
+    pub fn newest_runs(&self) -> Result<impl Iterator<Item = serde_json::Value>> {
+        let all = files(self.storage.as_ref(), &self.runs_dir(), "json")?.into_iter().rev();
+        Ok(all.filter_map(|item| seal::read(self.storage.as_ref(), "record of a run", &item.name).ok()))
     }
 
     /// The records of earlier runs, oldest first; of each its name, and what it says or that it is damaged.

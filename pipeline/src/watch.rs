@@ -4,3 +4,4 @@ pub mod events;
 pub mod interrupt;
 pub mod progress;
 pub mod screen;
+pub mod terminal;

@@ -68,7 +68,7 @@ pub fn field() -> Field {
 /// Builds a column of boxes, image by image.
 #[derive(Debug, Default)]
 pub struct Builder {
-    /// Of each image, how many boxes there are up to it; none: it has no list.
+    /// For each image, the number of boxes of all images up to and with it; `None` for an image that has no list.
     images: Vec<Option<i32>>,
     sides: [Float32Builder; 4],
     labels: StringBuilder,
@@ -179,7 +179,7 @@ impl<'a> Boxes<'a> {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

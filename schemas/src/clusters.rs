@@ -32,7 +32,7 @@ pub fn batch(schema: &SchemaRef, sizes: Vec<i64>, centroids: Vec<f32>) -> Result
     numbered(schema, (0..sizes.len() as i32).collect(), sizes, centroids)
 }
 
-/// The same of clusters with those numbers.
+/// The whole table, of clusters with the given numbers.
 ///
 /// # Errors
 /// The lengths do not fit the schema.

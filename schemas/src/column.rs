@@ -27,7 +27,7 @@ pub enum SchemaError {
         column: String,
         /// What the reader needs.
         expected: &'static str,
-        /// What it is.
+        /// What the reader found.
         found: String,
     },
     /// A field lacks metadata, or it is malformed.
@@ -59,16 +59,14 @@ impl From<arrow::error::ArrowError> for SchemaError {
 
 /// The column of that name.
 ///
-/// # Errors
-/// There is none.
+/// # Errors The table has no such column.
 pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, SchemaError> {
     batch.column_by_name(name).ok_or_else(|| missing(batch.schema_ref(), name))
 }
 
 /// The field of that name.
 ///
-/// # Errors
-/// There is none.
+/// # Errors The table has no such column.
 pub fn field<'a>(schema: &'a SchemaRef, name: &str) -> Result<&'a Field, SchemaError> {
     schema.field_with_name(name).map_err(|_| missing(schema, name))
 }

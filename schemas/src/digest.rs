@@ -196,8 +196,8 @@ fn value(hasher: &mut blake3::Hasher, array: &dyn Array, row: usize) -> Result<(
     Ok(())
 }
 
-/// Feeds the values `start..end`: at once where they lie side by side and none of them is null, else one by one. What other values there are
-/// makes no difference.
+/// Feeds the values `start..end`: at once where they lie side by side and none of them is null, else one by one. Values outside of the
+/// range make no difference.
 fn range(hasher: &mut blake3::Hasher, values: &dyn Array, start: usize, end: usize) -> Result<(), SchemaError> {
     hasher.update(&((end - start) as u64).to_le_bytes());
     let has_null = values.nulls().is_some_and(|nulls| nulls.slice(start, end - start).null_count() > 0);
@@ -231,7 +231,7 @@ mod tests {
         RecordBatch::try_from_iter([(IMAGE_ID, ids), ("first", first), ("feature", vector)]).unwrap()
     }
 
-    /// What lies under a null, which a file leaves out, and nulls of other rows make no difference.
+    /// The bytes under a null, which a file leaves out, make no difference, and neither do nulls of other rows.
     #[test]
     fn a_lists_digest_is_of_its_own_values() {
         let of = |values: UInt8Array, present: &[bool]| {

@@ -15,7 +15,7 @@ use crate::{IMAGE_ID, SchemaError, column, masks, meta, text};
 pub struct Source<'a> {
     /// Relative to the data set's root.
     pub path: &'a str,
-    /// First byte of a range; none: the whole file, or a row of it.
+    /// First byte of a range; `None` for a whole file, or a row of one.
     pub offset: Option<u64>,
     /// Number of bytes, where it is known before reading: the engine bounds its memory with it.
     pub length: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Image<'a> {
 pub struct About<'a> {
     /// Pixels a row, as they are stored: before an orientation is applied.
     pub width: Option<i64>,
-    /// Rows of pixels, likewise.
+    /// Rows of pixels, as they are stored.
     pub height: Option<i64>,
     /// What the bytes are, whatever the file's ending: `jpeg`, `png`, ….
     pub format: Option<&'a str>,

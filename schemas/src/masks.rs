@@ -32,7 +32,7 @@ pub struct Located<'a> {
     pub digest: &'a str,
 }
 
-/// They are null where the mask is: a query that asks for one of them may not look further.
+/// Each part is null where the mask is null: a query that asks for one part may not look at the mask.
 fn parts() -> Fields {
     Fields::from(vec![
         Field::new("path", DataType::Utf8, true),
@@ -53,7 +53,7 @@ pub fn is_located(field: &Field) -> bool {
     field.name() == MASK && fields.len() == parts().len() && fields.iter().zip(&parts()).all(same)
 }
 
-/// The column for [`located_field`]; none: an image without a mask.
+/// The column for [`located_field`]; `None` stands for an image without a mask.
 ///
 /// # Errors
 /// Arrow refuses it (never).

@@ -23,7 +23,7 @@ pub const UNDIGESTED: &str = "tessera.undigested";
 pub const OF_FILE: &str = "tessera.of_file";
 /// The network that a weights table belongs to.
 pub const NETWORK: &str = "tessera.network";
-/// Per-channel mean that the network's input is normalised with, of values in 0..1; absent: none.
+/// Per-channel mean that the network's input is normalised with, of values in 0..1. Without the entry, it is not known.
 pub const MEAN: &str = "tessera.mean";
 /// Per-channel standard deviation of the same.
 pub const DEVIATION: &str = "tessera.deviation";

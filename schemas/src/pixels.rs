@@ -79,7 +79,7 @@ impl<'a> Pixels<'a> {
         self.ids.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -17,7 +17,7 @@ impl<'a> Labels<'a> {
         let mut known = HashMap::new();
         for path in paths {
             if let Some(other) = known.insert(stem_of(path), path) {
-                return Err(Error::format(root.join(path), format!("{other} is about the same image: leave one of them")));
+                return Err(Error::format(root.join(path), format!("{other} is about the same image: remove one of them")));
             }
         }
         Ok(Self(known))
@@ -29,10 +29,9 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// Checks that each label file is about one image; `owner` says which file is about an image.
+/// Checks that each label file is about one image; `owner` names the label file of an image.
 ///
-/// # Errors
-/// One is about none, or about several. `wanted` says where the image of a label file would be.
+/// # Errors A label file is about no image, or about several. `wanted` says where the image of a label file would be.
 pub fn check<'a>(
     root: &Path,
     labels: impl IntoIterator<Item = &'a str>,

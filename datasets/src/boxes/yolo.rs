@@ -165,7 +165,7 @@ fn owner<'a>(labels: &Labels<'a>, image: &str, root: &Path) -> Result<Option<&'a
     let label = found.next();
     match (label, found.next()) {
         (Some(label), Some(other)) => {
-            Err(Error::format(root.join(image), format!("both {label} and {other} say what it shows: leave one of them")))
+            Err(Error::format(root.join(image), format!("both {label} and {other} say what it shows: remove one of them")))
         }
         _ => Ok(label),
     }

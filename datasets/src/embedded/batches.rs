@@ -34,7 +34,7 @@ pub(super) struct Reader<'a> {
 
 /// The images of a batch.
 struct Images<'a> {
-    /// Of a struct.
+    /// Which rows of the struct have a value, where the images are in one.
     outer: Option<Validity>,
     bytes: Leaf<'a>,
     path: Option<Leaf<'a>>,
@@ -54,8 +54,7 @@ impl Images<'_> {
 impl<'a> Reader<'a> {
     /// Reads the heads.
     ///
-    /// # Errors
-    /// It is none of Arrow's files, or cannot be read.
+    /// # Errors It is not an Arrow file, or cannot be read.
     pub(super) fn open(files: &'a dyn Files, path: &'a Path, size: u64) -> Result<Self, Error> {
         let raw = Raw { files, path, size };
         Ok(Self { raw, index: guard(raw, || Index::of(raw))? })

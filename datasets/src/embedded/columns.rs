@@ -22,7 +22,7 @@ const LABEL: &str = "label";
 /// A file's columns.
 #[derive(Debug)]
 pub(super) struct Columns {
-    /// Of the table.
+    /// The schema of the table of images.
     schema: SchemaRef,
     /// The column of images.
     image: String,
@@ -58,7 +58,8 @@ pub(super) fn has_images(schema: &Schema) -> bool {
 }
 
 impl Columns {
-    /// Of a file of that schema; `known` is what `datasets` knows of the columns, and `image` that of the images, if it is named.
+    /// The columns of a file of that schema; `known` is what `datasets` knows of the columns, and `image` is the name of the images'
+    /// column, if it is given.
     pub(super) fn of(file: &Schema, known: &Value, image: Option<&str>, in_splits: bool) -> Result<Self, String> {
         let image = image_column(file, known, image)?;
         let is_struct = matches!(image.data_type(), DataType::Struct(_));

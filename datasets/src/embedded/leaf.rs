@@ -43,7 +43,7 @@ pub(super) struct Span {
 }
 
 impl Buffers {
-    /// Those of a batch that lies there.
+    /// The buffers of a batch that lies there.
     ///
     /// # Errors
     /// One lies outside the batch's body, or the batch has too many rows.

@@ -72,7 +72,7 @@ impl FromStr for Label {
 /// What paths say.
 #[derive(Debug, Clone, Default)]
 pub struct Naming {
-    /// Of classes.
+    /// How classes are named.
     pub label: Label,
     /// Only files that match one of these are wanted, if there are any.
     pub include: Vec<Pattern>,

@@ -144,7 +144,7 @@ fn a_table_beside_the_images_says_more() {
         refused("name,stars\n1.jpg,2\n"),
         "metadata.csv: has no column `file_name`, which says whose row it is; it has name, stars"
     );
-    assert_eq!(refused("file_name,s\n2.jpg,2\n"), "metadata: names the image `2.jpg`, and there is none");
+    assert_eq!(refused("file_name,s\n2.jpg,2\n"), "metadata: names the image `2.jpg`, which is not there");
     assert_eq!(refused("file_name,s\n1.jpg,2\n1.jpg,3\n"), "metadata.csv: has two rows of `1.jpg`");
     assert_eq!(
         refused("file_name,width\n1.jpg,2\n"),

@@ -93,7 +93,7 @@ fn what_is_missing_is_named() {
     assert_eq!(fault(&[TRAIN, VAL[0]], &[truth, MAP]), format!("{}: line 2: map_clsloc.txt has no class 3", truth.0));
     assert_eq!(
         fault(&[TRAIN], &[NAMES, ("a/LOC_synset_mapping.txt", "")]),
-        "a/LOC_synset_mapping.txt: LOC_synset_mapping.txt has the same name: leave one of them"
+        "a/LOC_synset_mapping.txt: LOC_synset_mapping.txt has the same name: remove one of them"
     );
     let error = fault(&["train/n00000001/a.JPEG"], &[NAMES]);
     assert_eq!(error, "LOC_synset_mapping.txt: it has no name of the class n00000001, which has images");

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::{NOT_TEXT, entry, readable};
-use crate::{Entry, LeftOut, Listed};
+use crate::{Entry, Error, LeftOut, Listed, is_exhausted};
 
 /// Threads that list folders: they wait for the disk more than they compute.
 const LISTERS: usize = 4;
@@ -58,6 +58,7 @@ struct Found {
     /// Files, each run of them sorted.
     runs: Vec<Vec<Entry>>,
     left_out: Vec<LeftOut>,
+    failed: Option<Error>,
 }
 
 /// What one piece of work found.
@@ -66,6 +67,7 @@ struct Piece {
     files: Vec<Entry>,
     left_out: Vec<LeftOut>,
     below: Vec<Folder>,
+    failed: Option<Error>,
 }
 
 impl<'a> Walk<'a> {
@@ -76,15 +78,21 @@ impl<'a> Walk<'a> {
     }
 
     /// What there is, sorted.
-    pub(super) fn run(self) -> Listed {
+    ///
+    /// # Errors
+    /// The system has no more of what reading a folder takes: what is below that folder is not known.
+    pub(super) fn run(self) -> Result<Listed, Error> {
         thread::scope(|scope| {
             for _ in 0..LISTERS {
                 scope.spawn(|| self.work());
             }
         });
-        let Found { runs, mut left_out } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).found;
+        let Found { runs, mut left_out, failed } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).found;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
         left_out.sort_unstable();
-        Listed { files: joined(runs), left_out, ..Listed::default() }
+        Ok(Listed { files: joined(runs), left_out, ..Listed::default() })
     }
 
     fn work(&self) {
@@ -119,6 +127,7 @@ impl<'a> Walk<'a> {
             state.busy -= 1;
             state.found.add(run);
             state.found.left_out.append(&mut piece.left_out);
+            state.found.failed = state.found.failed.take().or(piece.failed);
             state.open.extend(piece.below.into_iter().map(Work::Folder));
             self.changed.notify_all();
         }
@@ -130,12 +139,15 @@ impl<'a> Walk<'a> {
             Work::Slab(folder, items) => items.iter().for_each(|item| self.look(&folder, item, &mut piece)),
             Work::Folder(folder) => {
                 let path = folder.path.clone();
-                // One that went in this very moment holds nothing.
-                if let Err(error) = self.list(folder, &mut piece)
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    let reason = format!("the folder cannot be read: {error}");
-                    piece.left_out.push(LeftOut { path: path.as_ref().to_owned(), is_folder: true, reason });
+                match self.list(folder, &mut piece) {
+                    Ok(()) => {}
+                    // One that went in this very moment holds nothing.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if is_exhausted(&error) => piece.failed = Some(Error::io(self.root.join(&*path), error)),
+                    Err(error) => {
+                        let reason = format!("the folder cannot be read: {error}");
+                        piece.left_out.push(LeftOut { path: path.as_ref().to_owned(), is_folder: true, reason });
+                    }
                 }
             }
         }

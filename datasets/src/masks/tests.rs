@@ -142,7 +142,7 @@ fn the_mask_in_the_same_folder_counts() {
     put(&dir, "masks/b/x.png", &mask(200, 100, 8, 3));
     put(&dir, "masks/b/x.PNG", &mask(200, 100, 8, 3));
     let said = message(&dir, opened.list(&LocalFiles).unwrap_err());
-    assert_eq!(said, "masks/b/x.png: masks/b/x.PNG is about the same image: leave one of them");
+    assert_eq!(said, "masks/b/x.png: masks/b/x.PNG is about the same image: remove one of them");
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn masks_that_are_none_are_told() {
         left_out,
         [
             "masks/a.png: the mask is 100x200, and its image, as it is stored, 200x100",
-            "masks/b.png: it is no PNG, and masks are",
-            "masks/c.png: it is no PNG, and masks are",
+            "masks/b.png: it is no PNG, and a mask has to be one",
+            "masks/c.png: it is no PNG, and a mask has to be one",
             "masks/d.png: unreadable: permission denied",
         ]
     );

@@ -164,7 +164,7 @@ impl<'a, P: Program> Machine<'a, P> {
                 let name = self.pop()?;
                 self.push(Value::Persistent(name))?;
             }
-            _ => return Err(self.error(format!("operation {code:#04x} is none of protocols 2 to 5"))),
+            _ => return Err(self.error(format!("operation {code:#04x} is not one of protocols 2 to 5"))),
         }
         Ok(())
     }

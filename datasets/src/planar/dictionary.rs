@@ -84,8 +84,7 @@ impl Dictionary {
 
     /// An array of bytes.
     ///
-    /// # Errors
-    /// There is none of the name, or it is of something else.
+    /// # Errors The dictionary has no entry of this name, or it is not an array of bytes.
     pub fn array(&self, key: &str) -> Result<Array, Error> {
         let place = self.get(key)?;
         let known = match (self.pickle.value(place), self.pickle.call(place)) {
@@ -150,16 +149,14 @@ impl Dictionary {
 
     /// A list of whole numbers.
     ///
-    /// # Errors
-    /// There is none of the name.
+    /// # Errors The dictionary has no such list of this name.
     pub fn numbers(&self, key: &str) -> Result<Vec<i64>, Error> {
         self.list(key, "whole numbers", |place| self.pickle.int(place))
     }
 
     /// A list of texts.
     ///
-    /// # Errors
-    /// There is none of the name, or they are too long in all.
+    /// # Errors The dictionary has no such list of this name, or the texts are too long together.
     pub fn texts(&self, key: &str) -> Result<Vec<String>, Error> {
         let mut left = MOST_TEXT;
         self.list(key, "texts, of up to 64 MiB in all", |place| {
@@ -170,7 +167,7 @@ impl Dictionary {
     }
 }
 
-/// What is said of an array whose bytes cannot be told from the text that they are in.
+/// The message for an array whose bytes were kept as a text from which they cannot be told.
 const TEXT: &str =
     "is an array whose bytes are kept as text, as Python 3 does for Python 2: write it with protocol 3 or later";
 

@@ -36,7 +36,7 @@ mod values;
 /// Columns that a complaint lists.
 const LISTED_COLUMNS: usize = 20;
 
-/// What is to be read otherwise than a look at a CSV file suggests.
+/// How a CSV file is to be read, where it should not be as a look at it suggests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CsvOptions {
     /// Columns' types, by their names. Default: what no value contradicts.

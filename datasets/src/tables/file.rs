@@ -83,7 +83,7 @@ impl File {
     ) -> Result<Self, Error> {
         let (path, bytes) = (root.join(&*entry.path), entry.size);
         let raw = Raw { files, path: &path, size: bytes };
-        let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is of no known kind of table"))?;
+        let kind = Kind::of(&entry.path).ok_or_else(|| raw.error("is not a table of a known kind"))?;
         if kind != Kind::Hdf5 && reading.datasets != Datasets::All {
             return Err(raw.error("is no HDF5 file, and `dataset` names datasets of such files"));
         }

@@ -89,7 +89,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// How many rows a batch has, by its head; none of what is no batch of rows.
+/// How many rows a batch has, by its head; `None` for a message that is not a batch of rows.
 fn rows_of(message: &Message<'_>) -> Result<Option<u64>, String> {
     let Some(batch) = message.header_as_record_batch() else { return Ok(None) };
     lengths::rows(&batch).map(Some)

@@ -81,7 +81,7 @@ fn counted<'a>(
     }))
 }
 
-/// The first rows of a column, up to that many; none if there are none. Reads little more than their pages.
+/// The first rows of a column, at most `rows`; `None` if the file has no rows. Reads little more than their pages.
 pub fn first(raw: Raw<'_>, column: usize, rows: usize) -> Result<Option<ArrayRef>, Error> {
     let footer = footer(raw)?;
     let groups = footer.metadata().row_groups();
@@ -177,7 +177,7 @@ impl Part<'_> {
         Ok(Window { start, bytes: bytes.into(), file_bytes: self.raw.size, whole: length == end - start })
     }
 
-    /// So many rows, or fewer where they are long.
+    /// The number of rows to read at once: `rows`, or fewer where they are long.
     fn most(&self, rows: usize) -> usize {
         let group = self.footer.metadata().row_group(self.group);
         let row = group.total_byte_size().max(0) / group.num_rows().max(1);

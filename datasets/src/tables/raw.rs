@@ -29,7 +29,7 @@ impl<'a> Raw<'a> {
         self.files.read_range(self.path, offset, length)
     }
 
-    /// What is wrong with it.
+    /// An error that says what is wrong with the file.
     pub fn error(self, message: impl ToString) -> Error {
         Error::format(self.path, message)
     }

@@ -9,9 +9,9 @@ use super::Batches;
 /// Rows of a table, of all of its files in their order: from `start` on, up to `end` without it. Negative numbers count from the end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowRange {
-    /// The first row; none: the table's.
+    /// The first row; `None` for the table's first.
     pub start: Option<i64>,
-    /// The row behind the last; none: all that are left.
+    /// The row behind the last; `None` for all that are left.
     pub end: Option<i64>,
 }
 

@@ -45,7 +45,7 @@ pub enum Kind {
     File,
     /// It says that there is a folder.
     Folder,
-    /// It has none of its own, for this reason.
+    /// The member has no bytes of its own, for this reason.
     Odd(&'static str),
 }
 
@@ -71,7 +71,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Those of a tape that stands at its beginning.
+    /// The members of a tape that stands at its beginning.
     pub fn new(tape: Tape<'a>) -> Self {
         Self { tape, data: 0, padding: 0, last: String::new(), any: false }
     }
@@ -200,7 +200,7 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// Of bytes that are no whole block.
+    /// What follows when fewer bytes come than a block has.
     fn short(&mut self) -> Next {
         match (self.any, self.tape.at()) {
             (false, 0) if self.tape.look(1).is_ok_and(<[u8]>::is_empty) => self.damage("it is empty, and no tar"),
@@ -265,7 +265,7 @@ impl Extended {
     }
 }
 
-/// Of seconds as a decimal number.
+/// The microseconds in a number of seconds, which is written as a decimal number.
 fn microseconds(seconds: &str) -> Option<i64> {
     let (whole, part) = seconds.split_once('.').unwrap_or((seconds, ""));
     let part: i64 = format!("{part:0<6}").get(..6)?.parse().ok().filter(|&part| part >= 0)?;

@@ -60,7 +60,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Those of a shard.
+    /// The rows of a shard.
     ///
     /// # Errors
     /// Memory for unpacking cannot be had.

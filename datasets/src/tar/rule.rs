@@ -14,7 +14,7 @@ use crate::{Entry, Error, Files};
 pub const PROBED_SAMPLES: usize = 1000;
 /// Bytes that are fetched or unpacked for it.
 pub const PROBED_BYTES: u64 = 64 << 20;
-/// Of a member's bytes, so many are looked at to see whether it is text.
+/// So many of a member's first bytes are looked at to see whether it is text.
 const FRONT_BYTES: u64 = 64 << 10;
 /// Columns that a data set may have beside those of images: endings above that, which are names with dots, are not looked at.
 const MOST_COLUMNS: usize = 64;

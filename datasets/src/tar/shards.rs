@@ -31,9 +31,9 @@ pub fn packing(path: &str) -> Option<Packing> {
 pub enum Shards {
     /// All below a folder.
     Folder,
-    /// Those with these paths below a folder, sorted.
+    /// The shards with these paths below a folder, sorted.
     Named(Vec<String>),
-    /// Those below a folder whose paths fit one of these.
+    /// The shards below a folder whose paths fit one of these patterns.
     Fitting(Vec<Pattern>),
 }
 

@@ -74,7 +74,7 @@ pub(super) struct Histograms {
 }
 
 impl Histograms {
-    /// For images of `height x width` pixels, and cells of `cell x cell`.
+    /// Histograms for images of `height x width` pixels, in cells of `cell x cell`.
     pub(super) fn new(bins: Arc<Bins>, height: usize, width: usize, cell: usize, sqrt: bool, gray: bool) -> Self {
         let of = match (gray, sqrt) {
             (true, true) => Of::LuminanceRoot,

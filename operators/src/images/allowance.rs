@@ -12,9 +12,9 @@ use crate::reference::number_or_text;
 /// A number of images, `250`, or a share of them, `"10%"`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Allowance {
-    /// So many.
+    /// A number of images.
     Images(u64),
-    /// So many in a hundred, 0 to 100.
+    /// A share of the images in percent, 0 to 100.
     Percent(f64),
 }
 

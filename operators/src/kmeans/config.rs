@@ -19,36 +19,35 @@ pub struct Config {
     /// The column of vectors.
     #[serde(default = "vectors::feature")]
     pub column: String,
-    /// The most iterations; it stops before when no image moves, and `tolerance` seldom lets it reach
-    /// them. With `mini_batch`, how many batches are looked at.
+    /// The most iterations. It stops earlier when no image changes cluster, or as `tolerance` says. With `mini_batch`, the number of
+    /// batches.
     #[serde(default = "iterations")]
     pub iterations: usize,
-    /// It stops when an iteration lowers the objective by no more than this share of it; 0: only when no image moves.
+    /// It stops when an iteration lowers the objective by no more than this share of it. With 0 it stops only when no image changes
+    /// cluster.
     #[serde(default = "tolerance")]
     pub tolerance: f64,
-    /// How it starts, where no `centroids` are given: `"k-means++"`, `"random"`, or `"previous"`, from the centroids that this stage
-    /// found last, so that clusters keep their numbers.
+    /// What the first centroids are, where no `centroids` are given.
     #[serde(default)]
     pub init: Init,
     /// How many starts to try; the lowest objective wins. From previous centroids there is one start.
     #[serde(default = "restarts")]
     pub restarts: usize,
-    /// What becomes of a cluster that no image is nearest to. With `mini_batch`, which has no iteration over all images, it keeps its
-    /// centroid.
+    /// What happens to empty clusters, which are the nearest of no image. With `mini_batch` they keep their centroids.
     #[serde(default)]
     pub empty: Empty,
     /// Clusters by direction: features and centroids are brought to length 1 (Dhillon, Modha, 2001).
     #[serde(default)]
     pub spherical: bool,
-    /// Moves the centroids by batches of so many images, drawn at random (Sculley, WWW 2010), in place of all images at once:
-    /// faster and less exact. Default: all images.
+    /// The number of images in a batch: the centroids are moved by batches, drawn at random (Sculley, WWW 2010), and not by all images
+    /// at once. This is faster and less exact. Default: all images.
     #[serde(default)]
     pub mini_batch: Option<usize>,
     /// What happens to an image that cannot be placed: with `spherical`, one whose feature is all zeros and has no direction.
     #[serde(default)]
     pub on_error: OnError,
-    /// The most memory for what images take, such as `"2GiB"`: features, ids, clusters. What does not fit is kept in temporary files in the
-    /// store, with the same result. Default: three quarters of what is free.
+    /// The most memory for features, ids and clusters of the images, such as `"2GiB"`. What does not fit is kept in temporary files in
+    /// the store, with the same result. Default: three quarters of what is free.
     #[serde(default)]
     pub memory: Option<Memory>,
 }
@@ -56,14 +55,16 @@ pub struct Config {
 /// Where the first centroids come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub enum Init {
-    /// Rows, each drawn in proportion to its squared distance from those drawn before.
+    /// Images, drawn one after the other with probabilities in proportion to the squared distance from the nearest that was drawn
+    /// before.
     #[default]
     #[serde(rename = "k-means++")]
     PlusPlus,
-    /// Rows, each as likely.
+    /// Images, each with the same probability.
     #[serde(rename = "random")]
     Random,
-    /// The centroids of the stage's last table; where there are none that fit, as `k-means++`.
+    /// The centroids that this stage found last, so that clusters keep their numbers. If there are none, or none that fit, as
+    /// `k-means++`.
     #[serde(rename = "previous")]
     Previous,
 }
@@ -72,14 +73,14 @@ pub enum Init {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Empty {
-    /// They take the images that are farthest from their centroids, as scikit-learn does.
+    /// They take the images that are farthest from their centroids, as in scikit-learn.
     #[default]
     Farthest,
-    /// They take half of the biggest cluster, as faiss does.
+    /// They take half of the biggest cluster, as in faiss.
     Split,
     /// They keep their centroids.
     Keep,
-    /// They keep them, and are left out of the table.
+    /// They keep their centroids, and are left out of the table.
     Drop,
 }
 

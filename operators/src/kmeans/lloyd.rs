@@ -54,7 +54,7 @@ pub struct Given<'a> {
     pub precision: &'a Precision,
     /// Whether rows and centroids have length 1.
     pub spherical: bool,
-    /// What is drawn by.
+    /// The seed of what is drawn at random.
     pub seed: u64,
     /// How many threads work.
     pub threads: usize,

@@ -46,8 +46,7 @@ pub fn fits(last: &SchemaRef, k: usize, dimension: usize) -> Result<(), String> 
 impl Previous {
     /// The centroids in a table that [`fits`]. Spherical: they are brought to length 1.
     ///
-    /// # Errors
-    /// The table is none of clusters; the message says why, as that of [`fits`] does.
+    /// # Errors It is not a table of clusters; the message says why, as the message of [`fits`] does.
     pub fn new(table: &[RecordBatch], k: usize, dimension: usize, spherical: bool) -> Result<Self, String> {
         let clusters::Sorted { numbers, sizes, mut centroids, dimension: found } =
             clusters::sorted(table).map_err(|error| error.to_string())?;

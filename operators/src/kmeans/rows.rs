@@ -28,7 +28,7 @@ pub struct Incoming {
 pub struct Directions {
     /// Whether rows of zeros, which have no direction, are left out.
     pub drop: bool,
-    /// Those that were, and that nobody was told of.
+    /// Rows that were left out and not reported yet.
     pub dropped: Vec<Dropped>,
 }
 
@@ -42,8 +42,8 @@ pub struct Rows {
     pub peaks: Vec<f32>,
     /// How many rows there are.
     pub count: usize,
-    /// The rows' numbers in the order of their ids; none if they came in that order. Only what must not depend on how rows came looks
-    /// at it.
+    /// The rows' numbers in the order of their ids; `None` if the rows came in that order. It is looked at only where a result must not
+    /// depend on the order in which rows came.
     pub order: Option<Numbers<u32>>,
 }
 

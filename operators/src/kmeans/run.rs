@@ -201,7 +201,10 @@ impl Start {
             return Err(RunError::Input(format!("`{CENTROIDS}` has cluster {} twice", pair[0])));
         }
         if let Some(number) = numbers.iter().find(|number| !(0..k as i32).contains(number)) {
-            return Err(RunError::Input(format!("`{CENTROIDS}` has a cluster {number}, and should have some of 0..{k}")));
+            return Err(RunError::Input(format!(
+                "`{CENTROIDS}` has a cluster {number}, and its clusters should be 0 to {}",
+                k - 1
+            )));
         }
         if let Err(fault) = vectors::check(&centroids, dimension) {
             return Err(RunError::Input(format!("row {} of `{CENTROIDS}` {fault}", fault.row)));

@@ -142,7 +142,7 @@ mod tests {
         Rows { values: values.to_vec().into(), dimension: 1, peaks: vec![0.0], count: values.len(), order: None }
     }
 
-    /// The same with its rows coded.
+    /// Draws a start, after coding the rows.
     fn plus_plus(
         rows: &Rows,
         k: usize,

@@ -4,7 +4,7 @@ use super::code::{Code, ROUNDING};
 use super::lanes::{Floats as _, Lanes};
 use super::{Centres, Found};
 
-/// Of a row's square, the share that a distance in f64 may be off by, in up to 2^20 dimensions.
+/// The share of a row's square that a distance in f64 may be off by, in up to 2^20 dimensions.
 const BLUR: f32 = 1.0 / (1u64 << 36) as f32;
 /// What a squared distance in up to 32 heavy dimensions may be off by, as a share of it.
 const APART: f32 = 1.0 / (1 << 18) as f32;

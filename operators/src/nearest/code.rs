@@ -25,9 +25,9 @@ const HIGHEST: u32 = 60;
 /// Where codes are relative to.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// What is taken off, D.
+    /// The mean that is subtracted, D values.
     mean: Vec<f32>,
-    /// What is multiplied with then, D: the scale, and 0 in heavy dimensions.
+    /// The factors that follow, D values: the scale, and 0 in heavy dimensions.
     scales: Vec<f32>,
     scale: f32,
     /// Dimensions that are not coded, rising.
@@ -42,7 +42,7 @@ impl Frame {
         Self::with(Kernel::best(dimension), centres, dimension)
     }
 
-    /// The same for any kernel.
+    /// A frame as [`new`](Self::new) makes it, for a given kernel.
     pub fn with(kernel: Kernel, centres: &[f32], dimension: usize) -> Self {
         let mean = mean(centres, dimension);
         let mut peaks = vec![0.0f32; dimension];
@@ -79,7 +79,7 @@ impl Frame {
         self.heavy.iter().map(|&place| vector[place] * self.scale)
     }
 
-    /// What is taken off every vector, D.
+    /// The mean that is subtracted from every vector, D values.
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }
@@ -148,18 +148,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// For vectors of a frame.
+    /// Room for the codes of vectors in a frame.
     pub fn new(frame: &Frame) -> Self {
         let length = frame.dimension().next_multiple_of(LANES);
         Self { shifted: vec![0.0; length], numbers: vec![0; length] }
     }
 }
 
-/// What is known of a vector beside its whole numbers.
+/// What a vector's code has beside its whole numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(C)]
 pub struct Code {
-    /// What they are to be multiplied with.
+    /// The factor that turns the whole numbers into the vector's values.
     pub step: f32,
     /// Not below the vector's length.
     pub norm: f32,
@@ -190,7 +190,7 @@ impl Packing {
         }
     }
 
-    /// What is added to a row's whole numbers.
+    /// The number that is added to each of a row's whole numbers.
     pub fn offset(self) -> i32 {
         match self {
             Self::Bytes => 128,

@@ -18,7 +18,7 @@ const TRIED: [usize; 9] = [1, 2, 3, 4, 6, 8, 12, 20, MOST];
 /// Vectors that stand for centres, and of them those that stand for rows.
 const CENTRES: usize = 256;
 const ROWS: usize = 64;
-/// What is lost to rounding must fall below this share of it before anything is measured.
+/// What rounding loses must fall below this share of itself without the heavy dimensions; otherwise nothing is measured.
 const LESS: f32 = 0.5;
 /// The cost must fall below this share.
 const PAYS: f64 = 0.9;
@@ -60,7 +60,7 @@ pub fn choose(kernel: Kernel, vectors: &[f32], mean: &[f32], peaks: &[f32]) -> V
 struct Sample {
     /// Rows' squared distances from all.
     squared: Vec<Vec<f32>>,
-    /// What is left of each vector without its heavy dimensions, for each number of them: the largest value, and the length.
+    /// For each number of heavy dimensions, the largest value and the length of each vector without them.
     rest: Vec<Vec<(f32, f32)>>,
     dimension: usize,
 }

@@ -170,7 +170,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// For a search with that kernel.
+    /// Room for a search with that kernel.
     pub fn new(kernel: Kernel) -> Self {
         let chunk = PANELS * VECTORS * kernel.width();
         Self {

@@ -12,7 +12,7 @@ pub trait Lanes: Copy {
 
     /// Zeros.
     unsafe fn zero() -> Self;
-    /// The same word everywhere.
+    /// The word in all lanes.
     unsafe fn splat(word: u32) -> Self;
     /// The first words of a slice.
     unsafe fn load(words: &[u32]) -> Self;
@@ -31,7 +31,7 @@ pub trait Lanes: Copy {
 /// # Safety
 /// As of [`Lanes`].
 pub trait Floats: Copy {
-    /// The same value everywhere.
+    /// The value in all lanes.
     unsafe fn splat(value: f32) -> Self;
     /// The first values of a slice.
     unsafe fn load(values: &[f32]) -> Self;

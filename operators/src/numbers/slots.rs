@@ -20,7 +20,7 @@ enum Place<T> {
 }
 
 impl<T: Pod> Slots<T> {
-    /// So many zeros, in a nameless file in `folder`, if one is given.
+    /// `count` zeros; if `folder` is given, in a nameless file there.
     ///
     /// # Errors
     /// The disk has no room for them.
@@ -36,7 +36,7 @@ impl<T: Pod> Slots<T> {
         Ok(Self(Place::File(map, PhantomData)))
     }
 
-    /// Those numbers, to be changed.
+    /// Slots with the given numbers, which can be changed.
     ///
     /// # Errors
     /// The disk has no room for them.

@@ -37,7 +37,7 @@ impl Port {
         Self { name, kind: PortKind::Side, required: true, columns }
     }
 
-    /// The same, but a stage may leave it out.
+    /// The same input, which a stage may leave out.
     pub const fn optional(self) -> Self {
         Self { required: false, ..self }
     }
@@ -134,8 +134,7 @@ impl<T> Inputs<T> {
 
     /// A required input.
     ///
-    /// # Panics
-    /// There is none: the plan checks that before an operator sees its inputs.
+    /// # Panics The input is missing. The plan checks this before an operator sees its inputs, so it never happens.
     pub fn required(&self, name: &str) -> &T {
         self.get(name).unwrap_or_else(|| panic!("the plan lets no stage through without its input `{name}`"))
     }
@@ -174,7 +173,7 @@ pub trait QueryPlanner {
 pub struct BindError {
     /// Where to point at.
     pub at: At,
-    /// What is wrong: a lowercase fragment that fits behind the place.
+    /// What is wrong, as a lowercase fragment that fits behind the place.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -224,6 +223,8 @@ pub enum At {
     Unknown(String),
     /// An input by its port's name.
     Input(String),
+    /// The table that an input reads, by the port's name: the message goes on behind the name of its stage.
+    Table(String),
 }
 
 impl BindError {
@@ -237,12 +238,17 @@ impl BindError {
         Self { at: At::Input(port.to_owned()), message: message.into(), help: None }
     }
 
+    /// At the table that an input reads, of which the message says what it lacks, such as `has no column of vectors`.
+    pub fn table(port: &str, message: impl Into<String>) -> Self {
+        Self { at: At::Table(port.to_owned()), message: message.into(), help: None }
+    }
+
     /// At the stage.
     pub fn stage(message: impl Into<String>) -> Self {
         Self { at: At::Stage, message: message.into(), help: None }
     }
 
-    /// The same with advice.
+    /// The same error with advice.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

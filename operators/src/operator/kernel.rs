@@ -65,17 +65,17 @@ pub trait Source: Send + Sync {
         Role::Beside
     }
 
-    /// Of images: what the rows of a [shard](Role::Shard) follow from that neither its own bytes nor the files beside it say.
+    /// For images: what the rows of a [shard](Role::Shard) depend on beside its own bytes and the files beside it.
     fn rule(&self) -> String {
         String::new()
     }
 
-    /// Of images: how their bytes are reached.
+    /// For images: how their bytes are reached.
     fn access(&self) -> Access {
         Access::default()
     }
 
-    /// Of images: how many of the `rows` that were published last may be gone now that there are `rows_now`; none: any number.
+    /// For images: how many of the `rows` that were published last may be gone now that there are `rows_now`; `None` if any number may.
     fn may_lose(&self, rows: u64, rows_now: u64) -> Option<Loss> {
         let _ = (rows, rows_now);
         None

@@ -26,9 +26,9 @@ pub struct Header {
     pub tensors: BTreeMap<String, Entry>,
     /// Other entries.
     pub metadata: BTreeMap<String, String>,
-    /// Of a file with dictionaries in a dictionary: the name of the one that the tensors are from.
+    /// For a file with dictionaries in a dictionary: the name of the dictionary that the tensors are from.
     pub state: Option<String>,
-    /// What lies among the tensors and is none that can be read: what it is, by name.
+    /// The entries among the tensors that cannot be read as tensors, by name, and what they are.
     pub left_out: BTreeMap<String, String>,
 }
 
@@ -48,20 +48,20 @@ pub struct Entry {
 pub struct Place {
     /// From the first one's first byte to behind the last one's last, all within the file.
     pub bytes: Range<u64>,
-    /// How many values further the next one along each side is; none if they lie row-major with no gaps.
+    /// For each side, how many values further the next value along it lies; `None` if values lie row-major without gaps.
     pub strides: Option<Vec<usize>>,
 }
 
 /// Why a file has no tensors that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// It is something else.
+    /// The file is of another kind.
     #[error("is {}, and weights are read from safetensors and from what `torch.save` writes since PyTorch 1.6", .0.describe())]
     Other(Kind),
-    /// It is shorter or longer than its header says.
+    /// The file is shorter or longer than its header says.
     #[error("has {found} bytes, and its header speaks of {expected}")]
     Length {
         /// Bytes of the file.
@@ -69,10 +69,10 @@ pub enum HeaderError {
         /// Bytes that it should have.
         expected: u64,
     },
-    /// Its header is none.
+    /// The file's header is damaged.
     #[error("is no sound safetensors file: {0}")]
     Malformed(String),
-    /// It has no dictionaries to choose from.
+    /// The file has no dictionaries to choose from.
     #[error("is a safetensors file, which has no dictionaries of tensors to choose from")]
     NoStates,
     /// `torch.save` wrote something else into it, or something into it that is wrong.
@@ -81,14 +81,14 @@ pub enum HeaderError {
 }
 
 impl HeaderError {
-    /// What helps with a file of that path.
+    /// Advice for a file of that path.
     pub fn help(&self, path: &Path) -> String {
         match self {
             Self::Io(_) => "look at its permissions".to_owned(),
             Self::Other(kind) => kind.to_weights(path),
             Self::Length { .. } => "fetch or write it anew: it was cut off on its way".to_owned(),
             Self::Malformed(_) => Kind::Unknown.to_weights(path),
-            Self::NoStates => "leave the key away".to_owned(),
+            Self::NoStates => "remove the key".to_owned(),
             Self::Pytorch(fault) => fault.help(path),
         }
     }
@@ -118,7 +118,7 @@ impl TensorFile {
         Self::of(File::open(path)?, state)
     }
 
-    /// The same of an open file.
+    /// Reads the header of an open file.
     pub(super) fn of(mut file: File, state: Option<&str>) -> Result<Self, HeaderError> {
         let header = match (Kind::of_file(&mut file)?, state) {
             (Kind::Safetensors, None) => safetensors_file::header(&mut file)?,

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes: what people give as weights or as a model, and what helps where it is of another kind.
+//! The kind of a file, by its first bytes: files that people give as weights or as a model, and advice for files of other kinds.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -18,7 +18,7 @@ pub enum Kind {
     Safetensors,
     /// Whatever `torch.save` was given: `.pt`, `.pth`, `.ckpt`, `.bin`.
     Torch,
-    /// The same as versions before 1.6 wrote it.
+    /// A file that `torch.save` of versions before 1.6 wrote.
     TorchLegacy,
     /// A model with its code, as `torch.jit.save` writes it.
     TorchScript,
@@ -128,7 +128,7 @@ impl Kind {
         }
     }
 
-    /// What helps where a file of weights is needed, with one of that path.
+    /// Advice where a file of weights is needed, and the file of that path is none.
     pub fn to_weights(self, path: &Path) -> String {
         let file = path.display().to_string();
         match self {
@@ -152,7 +152,7 @@ impl Kind {
         }
     }
 
-    /// What helps where a model with its code is needed, with a file of that path.
+    /// Advice where a model with its code is needed, and the file of that path is none.
     pub fn to_model(self, path: &Path) -> String {
         match self {
             Self::Safetensors | Self::Torch => {

@@ -23,7 +23,7 @@ pub fn entries(network: &weights::Network) -> BTreeMap<String, String> {
     entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// What such entries say.
+/// The network that a file's metadata name.
 ///
 /// # Errors
 /// A mean or deviation is not three numbers; a fragment that names it.

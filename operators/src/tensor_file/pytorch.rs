@@ -48,7 +48,7 @@ pub enum Fault {
     /// The archive is none, or holds what `torch.save` does not write.
     #[error("is no sound file of `torch.save`'s: {0}")]
     Archive(String),
-    /// It is of a machine of the other order.
+    /// The file was written on a machine with the other order of bytes.
     #[error("was written on a machine that keeps the high bytes of numbers first")]
     ByteOrder,
     /// A tensor is not as it should be.
@@ -59,12 +59,12 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
-    /// What was saved is an object, for which its class would be needed.
+    /// The file holds an object, which can only be read with its class.
     #[error("holds an object of the class `{}`, which only a program that has this class can read", shown(class))]
     Object {
         /// Which class's.
         class: String,
-        /// Under which key; none if it is all there is.
+        /// The key that it lies under; `None` if the file has no other.
         key: Option<String>,
     },
     /// There are no tensors by name.
@@ -89,7 +89,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What helps with a file of that path.
+    /// Advice for a file of that path.
     pub fn help(&self, path: &Path) -> String {
         let file = path.display().to_string();
         match self {
@@ -116,7 +116,7 @@ impl Fault {
 
 /// Names in a list that is not too long.
 fn listed(mut names: impl Iterator<Item = String>) -> String {
-    /// Of the list.
+    /// How many names a message lists.
     const NAMED: usize = 12;
     let named: Vec<String> = names.by_ref().take(NAMED).map(|name| format!("`{}`", shown(&name))).collect();
     let named = named.join(", ");

@@ -44,12 +44,12 @@ impl<'a, I: Iterator<Item = Result<RecordBatch, RunError>>> Steps<'a, I> {
         Self { batches, layout, size, current: None, pending, left: 0, yielded: false, all: false }
     }
 
-    /// The same for batches that go on behind an earlier step's last example.
+    /// Steps of examples that go on behind the last example of an earlier step.
     pub fn behind(self) -> Self {
         Self { yielded: true, ..self }
     }
 
-    /// The same with the last examples too, however few they are.
+    /// Steps that include the last examples, however few these are.
     pub fn all(self) -> Self {
         Self { all: true, ..self }
     }

@@ -14,9 +14,9 @@ const EPSILON: f64 = 1e-5;
 /// Whether a pass learns: only then does dropout drop, and batch normalisation use and follow the batch's own statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It learns.
+    /// The network learns.
     Train,
-    /// It does not, and rows have no influence on each other.
+    /// The network does not learn, and rows have no influence on each other.
     Evaluate,
 }
 
@@ -89,9 +89,9 @@ pub struct Tape {
 #[derive(Debug)]
 struct Cut {
     response: Response,
-    /// What went in.
+    /// The layer's input.
     before: Tensor,
-    /// What came out, without its history.
+    /// The layer's output, without its history.
     after: Tensor,
 }
 

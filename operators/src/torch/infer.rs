@@ -44,20 +44,21 @@ pub struct Config {
     /// One layer's name, or a list of names. Required with weights; a TorchScript model has none.
     #[serde(default)]
     layer: Option<Layers>,
-    /// Pools each feature map to so many values a side of the result (not of the kernel); with 0, not at all.
+    /// The side of the pooled maps: each feature map, whatever its size, becomes `pool` x `pool` values. (It is not the side of the
+    /// pooling kernel.) With 0, maps are not pooled.
     #[serde(default)]
     pool: usize,
-    /// In place of `pool`: pools each layer's maps to as many values a side as leave its feature no more than that many. The paper's
-    /// probes are of maps of under 9,000 (tables 4 and 6). Default: no end.
+    /// In place of `pool`: the most values of a layer's feature. The maps of each layer are pooled to the largest side at which
+    /// channels x side x side is no more. (The paper probes features of under 9,000 values, tables 4 and 6.) Default: no limit.
     #[serde(default)]
     values: Option<usize>,
-    /// How it is pooled.
+    /// What is taken of the values that are pooled to one.
     #[serde(default)]
     pooling: Pooling,
     /// The mean to normalise images with: red, green, blue, in 0..1. Default: what the weights' table says.
     #[serde(default)]
     mean: Option<[f32; 3]>,
-    /// The standard deviation of the same. Default: what the weights' table says.
+    /// The standard deviation to normalise images with. Default: what the weights' table says.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
     /// A TorchScript file, in place of weights: takes `N x 3 x H x W`, and yields one tensor, or several. Default: none.
@@ -75,14 +76,14 @@ pub struct Config {
     device: Device,
 }
 
-/// How a feature map is pooled.
+/// What is taken of the values that are pooled to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// To maxima.
+    /// Their maximum.
     #[default]
     Max,
-    /// To means.
+    /// Their mean.
     Avg,
 }
 
@@ -119,7 +120,10 @@ impl Operator for Infer {
     const SUMMARY: &'static str = "a network's features of images";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("image_id", ""),
-        ("feature", "the layer's values after its ReLU, channel by channel; of a list of layers a column each, by its name"),
+        (
+            "feature",
+            "the layer's values after its ReLU, channel by channel; a list of layers makes a column for each, with the layer's name",
+        ),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.features]
@@ -139,11 +143,16 @@ pool = 4
     type Config = Config;
     type Kernel = Box<dyn Map>;
 
-    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+    fn faults(config: &Config) -> Vec<BindError> {
         let mut faults = normalisation::faults(config.mean, config.deviation);
         if config.values.is_some() && config.pool > 0 {
-            faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("leave one of the two away"));
+            faults.push(BindError::key("values", "says how to pool, and so does `pool`").help("remove one of the two"));
         }
+        faults
+    }
+
+    fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
+        let mut faults = Self::faults(&config);
         let size = pixels::size(inputs.inputs.required(IMAGES))
             .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
             .ok()
@@ -153,7 +162,7 @@ pool = 4
         let bound = match (&config.model, weights) {
             (Some(_), Some(_)) => Err(vec![
                 BindError::key("model", "a TorchScript model has its own weights, and the stage has an input `weights`")
-                    .help("leave one of the two away"),
+                    .help("remove one of the two"),
             ]),
             (None, None) => Err(vec![
                 BindError::stage("has no network: neither an input `weights` nor a key `model`")
@@ -204,7 +213,7 @@ impl Infer {
         if config.output.is_some() {
             let fault =
                 BindError::key(output::KEY, "chooses among a TorchScript model's outputs, and the network is of weights");
-            faults.push(fault.help("leave the key away: `layer` says which of a network's layers is the feature"));
+            faults.push(fault.help("remove the key: `layer` says which of a network's layers is the feature"));
         }
         let said = weights::network(weights).unwrap_or_else(|error| {
             faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
@@ -248,10 +257,12 @@ impl Infer {
         let mut faults = Vec::new();
         if config.layer.is_some() {
             let fault = BindError::key("layer", "a TorchScript model has no named layers: its output is the feature");
-            faults.push(fault.help("leave the key away, and script a model that ends at that layer, or has it as one of its outputs: output = …"));
+            faults.push(fault.help(
+                "remove the key, and script a model that ends at that layer, or has it as one of its outputs: output = …",
+            ));
         }
         if config.network.is_some() {
-            faults.push(BindError::key("network", "a TorchScript model is its own network").help("leave the key away"));
+            faults.push(BindError::key("network", "a TorchScript model is its own network").help("remove the key"));
         }
         faults.extend(unsaid(config, given, "a TorchScript model does not say"));
         let loaded = Script::load(file, config.output.clone(), size).and_then(|loaded| {
@@ -295,7 +306,7 @@ fn network_of(config: &Config, said: &weights::Network) -> Result<Name, BindErro
     match (config.network, said.name.as_deref()) {
         (Some(name), Some(said)) if said != name.text() => {
             let message = format!("the weights are of `{said}`, not of `{}`", name.text());
-            Err(BindError::key("network", message).help("leave the key away"))
+            Err(BindError::key("network", message).help("remove the key"))
         }
         (Some(name), _) => Ok(name),
         (None, Some(said)) => {

@@ -44,7 +44,7 @@ pub enum Name {
     Small,
     /// VGG of 16 layers, as torchvision has it.
     Vgg16,
-    /// The same with batch normalisation.
+    /// VGG of 16 layers with batch normalisation.
     Vgg16Bn,
 }
 

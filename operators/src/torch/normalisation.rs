@@ -9,7 +9,7 @@ use crate::operator::BindError;
 pub enum Normalisation {
     /// By each image's or tile's own mean and standard deviation, over all its channels together.
     Own,
-    /// The same for each channel on its own.
+    /// Each channel of a piece is normalised by its own mean and deviation.
     OwnPerChannel,
     /// `(value / 255 - mean) / deviation`, the same for all, a channel each.
     Fixed {
@@ -31,7 +31,7 @@ impl Normalisation {
         }
     }
 
-    /// What a weights table is to tell.
+    /// The normalisation as a table of weights notes it.
     pub fn said(self) -> weights::Network {
         let tiles = |name: &str| weights::Network { normalisation: Some(name.to_owned()), ..weights::Network::default() };
         match self {
@@ -43,7 +43,7 @@ impl Normalisation {
         }
     }
 
-    /// What a weights table tells of.
+    /// The normalisation that a table of weights notes.
     pub fn of_weights(network: &weights::Network) -> Option<Self> {
         let fixed = network.mean.zip(network.deviation).map(|(mean, deviation)| Self::Fixed { mean, deviation });
         fixed.or_else(|| network.normalisation.as_deref().and_then(Self::of_tiles))
@@ -70,11 +70,11 @@ pub fn faults(mean: Option<[f32; 3]>, deviation: Option<[f32; 3]>) -> Vec<BindEr
         faults.push(BindError::key("deviation", "must be above 0 for each channel"));
     } else if deviation.is_some_and(|deviation| !deviation.iter().all(|value| *value <= 1.0)) {
         // No values in 0..1 deviate by more than 0.5 from their mean; 1 leaves them as they are.
-        let fault = BindError::key("deviation", "must be at most 1 for each channel: it is of values in 0..1");
+        let fault = BindError::key("deviation", "must be at most 1 for each channel: it is of values from 0 to 1");
         faults.push(fault.help(divide));
     }
     if mean.is_some_and(|mean| !mean.iter().all(|value| (0.0..=1.0).contains(value))) {
-        faults.push(BindError::key("mean", "must be in 0..1 for each channel").help(divide));
+        faults.push(BindError::key("mean", "must be 0 to 1 for each channel").help(divide));
     }
     faults
 }

@@ -66,7 +66,8 @@ impl Optimizer {
         Ok(Self { rule, parameters, memory, steps })
     }
 
-    /// What it remembers: kind by kind, each in the order of the parameters. Filled in, it goes on from there.
+    /// The optimizer's memory: kind by kind, each in the order of the parameters. An optimizer whose memory is filled in goes on from
+    /// there.
     pub fn memory(&self) -> impl Iterator<Item = &[Tensor]> {
         self.memory.iter().map(Vec::as_slice)
     }

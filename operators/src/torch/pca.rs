@@ -54,10 +54,10 @@ impl Operator for Pca {
     const SUMMARY: &'static str = "the directions in which features vary most";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("component", "its number, from 0, by falling variance"),
-        ("variance", "of the features in its direction"),
-        ("share", "the same as a part of all variance"),
-        ("offset", "the place of the features' mean in its direction"),
-        ("direction", "of length 1"),
+        ("variance", "the variance of the features in its direction"),
+        ("share", "its variance as a part of all variance"),
+        ("offset", "the features' mean, projected on its direction"),
+        ("direction", "the direction, a vector of length 1"),
     ];
     const EXAMPLE: &'static str = r#"
 [stage.components]

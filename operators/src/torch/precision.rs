@@ -14,7 +14,7 @@ use super::device::Device;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// bfloat16 on CUDA, else float32.
+    /// bfloat16 on CUDA, and float32 on a CPU.
     #[default]
     Auto,
     /// 32 bits.
@@ -24,7 +24,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What it is on that device of this machine: no longer `auto`.
+    /// The precision on that device of this machine, which is `auto` no longer.
     pub fn on(self, device: Device) -> Self {
         match self {
             Self::Auto if device.is_cuda() => Self::Bfloat16,

@@ -43,7 +43,7 @@ const FEATURES: &str = "features";
 const LABELS: &str = "labels";
 /// Bytes that an id takes, with what attaches to it: few take more.
 const ID: usize = 60;
-/// What they both have.
+/// The column that features and labels both have.
 const COLUMNS: [Column; 1] = [Column::new(IMAGE_ID, ColumnKind::Text)];
 
 /// Keys of a `probe` stage.
@@ -64,15 +64,15 @@ pub struct Config {
     /// if there is one. Two of the three are enough: one to learn from, and one to measure.
     #[serde(default)]
     split: Option<String>,
-    /// Regularisations to try, scikit-learn's C: smaller is stronger. From the strongest on; a layer's are done when two in a row were
-    /// worse on validation than the best.
+    /// Regularisations to try, as scikit-learn's C: a smaller number is a stronger one. They are tried from the strongest on, until two
+    /// in a row are worse on validation than the best.
     #[serde(default = "strengths")]
     c: Vec<f64>,
-    /// The most iterations of a fit.
+    /// The most iterations of one classifier's fit.
     #[serde(default = "iterations")]
     iterations: usize,
-    /// The most memory for what images take, such as `"2GiB"`. What does not fit is kept in temporary files in the store, and looked at
-    /// piece by piece, with the same result but for rounding. Default: three quarters of what is free.
+    /// The most memory for the images' features and ids, such as `"2GiB"`. What does not fit is kept in temporary files in the store,
+    /// and read piece by piece, with the same result but for rounding. Default: three quarters of what is free.
     #[serde(default)]
     memory: Option<Memory>,
 }
@@ -85,12 +85,12 @@ fn iterations() -> usize {
     200
 }
 
-/// What an image's label is.
+/// How the labels say what an image shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// One of several, in that column.
+    /// A column has the image's class, one of several.
     One(String),
-    /// Each of those columns says whether it shows that.
+    /// Each column says of one class whether the image shows it.
     Each(Vec<String>),
 }
 
@@ -111,11 +111,15 @@ impl Operator for Probe {
     const SUMMARY: &'static str = "how well linear classifiers tell labelled images apart by their features";
     const OUTPUT: &'static [(&'static str, &'static str)] = &[
         ("layer", "the column of features"),
-        ("c", "the regularisation"),
+        ("c", "the regularisation, of those that were tried"),
         ("chosen", "whether it was the best on validation"),
         ("split", "what it was measured on"),
-        ("metric", "`top1`, `top5`; with `classes` `ap` and `map`"),
-        ("class", "of `ap`"),
+        (
+            "metric",
+            "`top1`, `top5`: the share of images whose class is the likeliest, or one of the likeliest five; with `classes`, `ap`: VOC \
+             2007's average precision of a class, over 11 recalls, and `map`: its mean over the classes",
+        ),
+        ("class", "the class that `ap` is of"),
         ("value", "from 0 to 1"),
         ("images", "how many it was measured on"),
     ];
@@ -137,7 +141,8 @@ inputs = { features = "layers", labels = "images" }
         let mut errors = Vec::new();
         let columns = config.columns.unwrap_or_else(|| vectors_of(rows));
         if columns.is_empty() {
-            let error = BindError::input(FEATURES, "it has no column of vectors").help("`infer` and `hog` make some");
+            let error =
+                BindError::table(FEATURES, "has no column of vectors").help("`infer` and `hog` make stages that have one");
             errors.push(error);
         }
         let mut values = [0; 2];
@@ -246,7 +251,7 @@ fn target(label: Option<String>, classes: Option<Vec<String>>, labels: &SchemaRe
     };
     let mut errors = Vec::new();
     if label.is_some() {
-        errors.push(BindError::key("label", "`classes` takes its place: leave one of them out"));
+        errors.push(BindError::key("label", "`classes` takes its place: remove one of them"));
     }
     if classes.is_empty() {
         errors.push(BindError::key("classes", "should name one column or more"));

@@ -15,9 +15,9 @@ pub enum Shape {
     /// Down to zero along half a cosine (Loshchilov and Hutter, 2017, <https://arxiv.org/abs/1608.03983>, without restarts).
     #[default]
     Cosine,
-    /// As it starts.
+    /// The rate stays as it starts.
     Constant,
-    /// Times `step_factor` after every `step_every` epochs.
+    /// The rate is multiplied by `step_factor` after every `step_every` epochs.
     Step,
 }
 

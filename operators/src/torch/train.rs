@@ -124,12 +124,18 @@ epochs = 90
     type Config = Config;
     type Kernel = Box<dyn Whole>;
 
+    fn faults(config: &Config) -> Vec<BindError> {
+        let settings = Settings::from(config.clone());
+        let mut faults = settings.faults();
+        faults.extend(normalisation::faults(settings.images.mean, settings.images.deviation));
+        faults
+    }
+
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let settings = Settings::from(config);
         let start = inputs.inputs.get(WEIGHTS);
         let mut faults = BindErrors::default();
-        faults.extend(settings.faults());
-        faults.extend(normalisation::faults(settings.images.mean, settings.images.deviation));
+        faults.extend(Self::faults(&config));
+        let settings = Settings::from(config);
         let normalisation = faults.keep(transfer::normalisation(&settings, start));
         let normalisation = normalisation.unwrap_or_else(|| settings.images.normalisation());
         let layout_of = |port: &str, schema: &SchemaRef| layout_of(&settings.images, normalisation, port, schema);
@@ -225,11 +231,11 @@ fn unfit(settings: &Settings, content: &Content) -> Vec<BindError> {
         Content::Images { .. } => None,
     };
     if let Some(message) = unbalanced.filter(|_| settings.images.sampling == Sampling::Classes) {
-        faults.push(BindError::key("sampling", message).help("leave it away"));
+        faults.push(BindError::key("sampling", message).help("remove it"));
     }
     if settings.learning.smoothing > 0.0 && matches!(content, Content::Presence { .. }) {
         let fault = BindError::key("label_smoothing", "is of one column of classes, and these images have a column a class");
-        faults.push(fault.help("leave it away"));
+        faults.push(fault.help("remove it"));
     }
     faults
 }

@@ -38,20 +38,22 @@ pub struct Config {
     /// that has matrices or kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// The network whose tensors these are. Default: what the file says, as `tessera export` writes it; else `infer` must say it.
+    /// The network whose tensors these are. Default: the one that the file names, as `tessera export` writes it; if the file names
+    /// none, `infer` has to.
     #[serde(default)]
     network: Option<Name>,
-    /// Of random weights: how many classes the network names. Default: none, and it has those layers only that `infer` knows.
+    /// Of random weights: how many classes the network's last layer has. Default: the network has only the layers that `infer` knows.
     #[serde(default)]
     classes: Option<usize>,
-    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: what the file says, else not said.
+    /// The mean that images were normalised with: red, green, blue, in 0..1. Default: what the file says, if it says something.
     #[serde(default)]
     mean: Option<[f32; 3]>,
-    /// The standard deviation of the same. Default: not said.
+    /// The standard deviation that images were normalised with. Default: what the file says, if it says something.
     #[serde(default)]
     deviation: Option<[f32; 3]>,
-    /// In place of `mean` and `deviation`: `tile` or `tile-channel`, each image by its own mean and deviation, or `none`. Default: what
-    /// the file says, else not said.
+    /// In place of `mean` and `deviation`. With `tile`, an image is normalised by the mean and the deviation of its own values, as each
+    /// tile of a puzzle is; with `tile-channel`, each of its channels by its own; with `none`, images stay as they are. Default: what
+    /// the file says, if it says something.
     #[serde(default)]
     normalisation: Option<String>,
 }
@@ -62,7 +64,7 @@ pub struct Weights {
     origin: Origin,
     /// Which network's the tensors are, and how its images are normalised.
     network: table::Network,
-    /// What the tensors' names begin with in the file, and is left away; tensors of other names are then left out.
+    /// The prefix of the tensors' names in the file, which is removed; tensors of other names are then left out.
     prefix: String,
     schema: SchemaRef,
 }
@@ -108,12 +110,12 @@ deviation = [0.229, 0.224, 0.225]
                 let fault = BindError::key("normalisation", format!("`{name}` is unknown"));
                 faults.push(fault.help("known: tile, tile-channel, none"));
             } else if config.mean.is_some() {
-                faults.push(BindError::key("normalisation", "says what `mean` says too").help("leave one of the two away"));
+                faults.push(BindError::key("normalisation", "says what `mean` says too").help("remove one of the two"));
             }
         }
         if config.state.is_some() && config.path.is_none() {
             let fault = BindError::key("state", "is for a file of several dictionaries of tensors, and there is no `path`");
-            faults.push(fault.help("leave the key away"));
+            faults.push(fault.help("remove the key"));
         }
         let origin = match (&config.path, config.network) {
             (Some(path), _) => of_file(inputs.resolve(path), config.state, config.classes),
@@ -179,7 +181,7 @@ deviation = [0.229, 0.224, 0.225]
 
 fn of_file(file: PathBuf, state: Option<String>, classes: Option<usize>) -> Result<Origin, BindError> {
     if classes.is_some() {
-        return Err(BindError::key("classes", "is for random weights: a file has what it has").help("leave the key away"));
+        return Err(BindError::key("classes", "is for random weights, and this stage reads a file").help("remove the key"));
     }
     if !file.is_file() {
         let fault = BindError::key("path", format!("there is no file {}", file.display()));
@@ -194,7 +196,7 @@ fn of_file(file: PathBuf, state: Option<String>, classes: Option<usize>) -> Resu
 }
 
 fn of_seed(network: Name, classes: Option<usize>) -> Result<Origin, BindError> {
-    /// Of the images that all networks here take; no tensor's shape depends on it.
+    /// The side of images that all networks here take; no tensor's shape depends on it.
     const SIDE: usize = 224;
     let parameters = match classes {
         Some(0) => return Err(BindError::key("classes", "must be at least 1, is 0")),

@@ -10,20 +10,18 @@ pub mod hdf5;
 pub mod images;
 pub mod imports;
 mod json;
+mod new_file;
 pub mod npy;
 pub mod safetensors;
+pub mod swept;
 
-use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{Schema, SchemaRef};
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use parquet::arrow::ArrowWriter;
-use tempfile::{Builder, NamedTempFile};
 
 use crate::engine::catalog::Catalog;
 use crate::engine::in_order::in_order;
@@ -33,6 +31,8 @@ use crate::store::{DroppedRow, part};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::Bar;
 
+pub use new_file::{NewFile, is_stdout};
+
 /// Rows on their way into a file, batch by batch and in order.
 pub struct Rows<'a> {
     /// Their columns.
@@ -40,13 +40,16 @@ pub struct Rows<'a> {
     /// Rows at the table's base: what progress counts.
     pub expected: u64,
     batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send + 'a>,
-    state: Arc<ScanState>,
+    scans: Scans,
 }
+
+/// The scans that rows come from; they know what was left out.
+type Scans = Arc<Mutex<Vec<Arc<ScanState>>>>;
 
 impl<'a> Rows<'a> {
     /// Rows of these columns, of which it is not known how many there are.
     pub fn of(schema: SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'a) -> Self {
-        Self { schema, expected: 0, batches: Box::new(batches), state: Arc::default() }
+        Self { schema, expected: 0, batches: Box::new(batches), scans: Scans::default() }
     }
 
     /// Begins to read some columns of a stage's table.
@@ -71,12 +74,15 @@ impl<'a> Rows<'a> {
             // The declared schema is the table's: metadata that the engine lost on the way is put back.
             Ok(RecordBatch::try_new(wanted.clone(), columns)?)
         });
-        Ok(Self { schema: schema.clone(), expected: scan.rows, batches: Box::new(batches), state: scan.state })
+        let scans = Arc::new(Mutex::new(vec![scan.state]));
+        Ok(Self { schema: schema.clone(), expected: scan.rows, batches: Box::new(batches), scans })
     }
 
     /// Images that views could not handle, once all rows were read.
     pub fn dropped(&self) -> Vec<DroppedRow> {
-        let mut rows: Vec<DroppedRow> = (0..self.state.dropped.len()).flat_map(|at| self.state.take_dropped(at)).collect();
+        let scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |scan: &Arc<ScanState>| (0..scan.dropped.len()).flat_map(|at| scan.take_dropped(at)).collect::<Vec<_>>();
+        let mut rows: Vec<DroppedRow> = scans.iter().flat_map(of).collect();
         rows.sort();
         rows.dedup();
         rows
@@ -91,7 +97,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-/// The columns of a stage's table that are asked for, in that order; none named: all.
+/// The columns of a stage's table that are asked for, in that order; all columns, if no name is given.
 ///
 /// # Errors
 /// The table has no such column.
@@ -107,86 +113,6 @@ pub fn columns(schema: &SchemaRef, names: &[String]) -> Result<SchemaRef> {
         }
     };
     Ok(Arc::new(Schema::new(names.iter().map(one).collect::<Result<Vec<_>>>()?)))
-}
-
-/// A file that gets its name when it is whole; dropped before, it leaves nothing behind.
-pub struct NewFile {
-    path: PathBuf,
-    file: NamedTempFile,
-    force: bool,
-}
-
-impl NewFile {
-    /// Begins a file that is to have that path.
-    ///
-    /// # Errors
-    /// There is one already and `force` is not given, or the folder cannot be written to.
-    pub fn create(path: &Path, force: bool) -> Result<Self> {
-        refuse_existing(path, force)?;
-        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
-        let file = Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".tmp")
-            // As the umask has it.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder(path))
-            .with_context(|| format!("cannot write to {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), file, force })
-    }
-
-    /// Where it lies until it is whole, for writers that open it themselves.
-    pub fn temporary(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// The file.
-    ///
-    /// # Errors
-    /// Its handle cannot be had twice.
-    pub fn file(&self) -> Result<File> {
-        self.file.as_file().try_clone().with_context(|| format!("cannot write to {}", self.path.display()))
-    }
-
-    /// Waits for the disk and gives the file its name. Returns its size in bytes.
-    ///
-    /// # Errors
-    /// The disk says no, or another file took the name meanwhile.
-    pub fn finish(self) -> Result<u64> {
-        let Self { path, file, force } = self;
-        refuse_existing(&path, force)?;
-        let close = || -> io::Result<u64> {
-            file.as_file().sync_all()?;
-            let bytes = file.as_file().metadata()?.len();
-            if force {
-                file.persist(&path)?
-            } else {
-                file.persist_noclobber(&path)?
-            };
-            File::open(folder(&path))?.sync_all()?;
-            Ok(bytes)
-        };
-        close().map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => is_there(&path),
-            _ => Error::new(error).context(format!("cannot finish {}", path.display())),
-        })
-    }
-}
-
-/// The folder of a path.
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn is_there(path: &Path) -> Error {
-    anyhow!("{} is there already: --force overwrites it", path.display())
-}
-
-fn refuse_existing(path: &Path, force: bool) -> Result<()> {
-    // A rename would put a file in the place of a device, a pipe or a link.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        bail!("{} is no plain file: name another; `tessera sql --format csv` writes to a pipe", path.display());
-    }
-    if force || !path.exists() { Ok(()) } else { Err(is_there(path)) }
 }
 
 /// Writes rows as Parquet: text and numbers compressed, vectors as they are. Returns how many there were.

@@ -1,17 +1,21 @@
-//! What stages measured, summed up: of each metric's last value, mean and deviation over the seeds of a sweep.
+//! What stages measured, summed up: of each metric's last value, mean and deviation over the seeds of a sweep. A query's table of one row
+//! is taken for metrics as well, one a column of numbers.
 //!
 //! Input are the metrics of the current snapshots. Cells that differ in nothing but their seeds make one row; a stage that is not
 //! swept makes one. The deviation is the sample's (n - 1).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use serde_json::Value;
+use tessera_operators::operator::PortKind;
 use tessera_schemas::text;
 
-use crate::ask::sql::system;
+use crate::ask::sql::measured;
 use crate::engine::catalog::Catalog;
 
 /// A stage's rows.
@@ -43,12 +47,12 @@ pub struct Row {
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// The sample deviation; none of a single value.
+    /// The sample deviation; `None` for a single value.
     pub deviation: Option<f64>,
 }
 
 impl Spread {
-    /// Of some values; none if there are none.
+    /// The spread of some values; `None` without values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
@@ -61,8 +65,8 @@ impl Spread {
 /// Sums a stage up: cells of one stage, or one that is not swept.
 ///
 /// # Errors
-/// A file of metrics is damaged.
-pub fn summary(catalog: &Catalog, stage: &str, cells: &[usize]) -> Result<Summary> {
+/// A file of metrics or a table of one row is damaged.
+pub async fn summary(catalog: &Arc<Catalog>, stage: &str, cells: &[usize]) -> Result<Summary> {
     let mut summary = Summary { stage: stage.to_owned(), axes: Vec::new(), metrics: Vec::new(), rows: Vec::new() };
     let mut found: Vec<BTreeMap<String, Vec<f64>>> = Vec::new();
     for &cell in cells {
@@ -77,7 +81,11 @@ pub fn summary(catalog: &Catalog, stage: &str, cells: &[usize]) -> Result<Summar
         });
         let Some(manifest) = catalog.table(cell).and_then(|table| table.manifest) else { continue };
         summary.rows[at].seeds += 1;
-        for (name, value) in last(&system::read_metrics(catalog, &[manifest])?)? {
+        let mut values = last(&measured::read_metrics(catalog, std::slice::from_ref(&manifest))?)?;
+        if manifest.rows() == 1 && is_query(catalog, cell) {
+            values.extend(of_row(&catalog.collect(cell, None).await?)?);
+        }
+        for (name, value) in values {
             if !summary.metrics.contains(&name) {
                 summary.metrics.push(name.clone());
             }
@@ -88,6 +96,26 @@ pub fn summary(catalog: &Catalog, stage: &str, cells: &[usize]) -> Result<Summar
         row.metrics = found.into_iter().filter_map(|(name, values)| Some((name, Spread::of(&values)?))).collect();
     }
     Ok(summary)
+}
+
+/// Whether a stage's table answers a query.
+fn is_query(catalog: &Catalog, node: usize) -> bool {
+    catalog.plan.graph.nodes[node].spec.inputs().iter().any(|port| port.kind == PortKind::Named)
+}
+
+/// The numbers of a table's only row, by their columns.
+fn of_row(batches: &[RecordBatch]) -> Result<Vec<(String, f64)>> {
+    let mut found = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            if !field.data_type().is_numeric() || column.is_null(0) {
+                continue;
+            }
+            let numbers = cast(column, &DataType::Float64)?;
+            found.push((field.name().clone(), numbers.as_primitive::<Float64Type>().value(0)));
+        }
+    }
+    Ok(found)
 }
 
 /// The last value of each metric, in the order in which they first come.

@@ -6,9 +6,11 @@ pub mod cells;
 mod groups;
 pub mod least;
 pub mod limits;
+pub mod measured;
 pub mod output;
 pub mod planner;
 pub mod provider;
+pub mod question;
 pub mod shares;
 pub mod snapshot;
 pub mod spill;
@@ -38,6 +40,7 @@ use crate::engine::convert;
 use crate::store::DroppedRow;
 use limits::{Exceeded, Limits};
 use provider::Scans;
+use question::Question;
 
 /// A context in which every stage and every system table is a table; `scans` gets to know what its queries leave out.
 ///
@@ -68,7 +71,7 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Images that views could not handle, and left out.
     pub dropped: Vec<DroppedRow>,
-    /// What else is to be known of it: cells that are not made yet.
+    /// Notes on the answer, such as which cells are not made yet.
     pub notes: Vec<String>,
 }
 
@@ -80,6 +83,7 @@ pub struct Asked {
     catalog: Arc<Catalog>,
     scans: Scans,
     tables: BTreeSet<String>,
+    stale: Vec<String>,
     limits: Limits,
 }
 
@@ -95,13 +99,11 @@ impl Asked {
         self.scans.dropped()
     }
 
-    /// What else is to be known of the answer: cells that are not made yet, and what the file says meanwhile.
+    /// Notes on the answer: cells that are not made yet, and what the file says meanwhile.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.scans.notes();
         notes.extend(cells::missing(&self.catalog, &self.tables));
-        let graph = &self.catalog.plan.graph;
-        let asked = self.tables.iter().flat_map(|name| graph.matching(name)).collect();
-        notes.extend(meanwhile::notes(&self.catalog, &asked));
+        notes.extend(self.stale.iter().cloned());
         notes
     }
 }
@@ -109,15 +111,29 @@ impl Asked {
 /// Begins to answer a query.
 ///
 /// # Errors
-/// The query is wrong, writes, or reads a stage that was never made.
-pub async fn ask(catalog: &Arc<Catalog>, sql: &str, limits: Limits) -> Result<Asked> {
+/// The query is wrong, writes, lacks a value of a parameter, or reads a stage that was never made.
+pub async fn ask(catalog: &Arc<Catalog>, question: &Question, limits: Limits) -> Result<Asked> {
     let scans = Scans::default();
     let context = context(catalog, &scans, limits)?;
     let refused = |error| refused(error, limits);
-    let frame = provider::read_only(&context, sql).await.map_err(refused)?;
-    let tables = tables(&context, sql);
+    let frame = provider::read_only(&context, &question.text).await.map_err(refused)?;
+    let frame = question.fill(frame).map_err(refused)?;
+    let tables = tables(&context, &question.text);
+    let stale = stale(catalog, &tables)?;
     let rows = execute(frame, limits).await.map_err(refused)?;
-    Ok(Asked { schema: rows.schema(), rows, catalog: catalog.clone(), scans, tables, limits })
+    Ok(Asked { schema: rows.schema(), rows, catalog: catalog.clone(), scans, tables, stale, limits })
+}
+
+/// What the file says meanwhile of the tables that a query names.
+///
+/// # Errors
+/// As [`meanwhile::notes`]; a system table tells of all stages.
+fn stale(catalog: &Catalog, tables: &BTreeSet<String>) -> Result<Vec<String>> {
+    if tables.iter().any(|name| system::TABLES.iter().any(|kind| kind.is_current && kind.name == name)) {
+        meanwhile::of_each(catalog)?;
+    }
+    let graph = &catalog.plan.graph;
+    meanwhile::notes(catalog, &tables.iter().flat_map(|name| graph.matching(name)).collect())
 }
 
 /// The limit that DataFusion failed at, or else what it failed at.
@@ -142,7 +158,7 @@ async fn execute(frame: DataFrame, limits: Limits) -> Result<SendableRecordBatch
 /// # Errors
 /// As [`ask`]; or it fails.
 pub async fn query(catalog: &Arc<Catalog>, sql: &str) -> Result<Answer> {
-    let mut asked = ask(catalog, sql, Limits::default()).await?;
+    let mut asked = ask(catalog, &sql.into(), Limits::default()).await?;
     let mut batches = Vec::new();
     while let Some(batch) = asked.next().await {
         batches.push(batch?);

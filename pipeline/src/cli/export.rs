@@ -9,25 +9,27 @@ use clap::Args;
 use tessera_datasets::layout::Access;
 use tessera_schemas::IMAGE_ID;
 
-use super::{InFile, Namespace, Session, Usage, counted, summary, tell_notes};
+use super::{InFile, Namespace, Session, Usage, counted, stdout, summary, tell_notes};
 use crate::ask::export::format::{FileFormat, Named};
 use crate::ask::export::images::{self, Wanted};
 use crate::ask::export::imports::places::{Gathered, Places};
 use crate::ask::export::imports::{self, Program};
 use crate::ask::export::safetensors::{Columns, ids_path, is_weights};
-use crate::ask::export::{self, NewFile, Rows, safetensors};
+use crate::ask::export::{self, NewFile, Rows, is_stdout, safetensors};
 use crate::ask::meanwhile;
+use crate::ask::sql::cells::{self, Swept};
 use crate::engine::fetch::Place;
-use crate::watch::progress::Reporter;
+use crate::store::DroppedRow;
+use crate::watch::progress::{Bar, Reporter};
 
 /// Which table to write, and where to.
 #[derive(Debug, Args)]
 pub struct Export {
     #[command(flatten)]
     file: InFile,
-    /// The stage whose table is written; views are computed.
+    /// The stage whose table is written; views are computed, and of a swept stage, the cells that are made are one table.
     stage: String,
-    /// The file to write; its ending says the format. Of fiftyone, the folder.
+    /// The file to write, or `-` for standard output; its ending says the format. Of fiftyone, the folder.
     #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, required_unless_present = "images")]
     output: Option<PathBuf>,
     /// Write the rows' images: below a folder, into a WebDataset .tar, or into a .parquet for Hugging Face's `datasets`.
@@ -42,7 +44,7 @@ pub struct Export {
     /// The format, whatever the ending.
     #[arg(long, value_enum)]
     format: Option<Named>,
-    /// Of label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
+    /// For label-studio: the folder whose files it serves (LOCAL_FILES_DOCUMENT_ROOT) [default: the one that holds the data set's].
     #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     document_root: Option<PathBuf>,
     /// Only these columns, in this order.
@@ -62,69 +64,115 @@ impl Export {
     pub(super) fn run(self, threads: Option<u16>) -> Result<()> {
         self.check()?;
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
-        let catalog = &session.catalog;
-        let node = session.stage(&self.stage)?;
         let output = self.output.as_deref().unwrap_or(Path::new(""));
-        let format = match (self.format, &self.images) {
-            (Some(Named::Import(program)), _) => return self.import(&session, node, program, output),
-            (_, Some(to)) => return self.images(&session, node, to, &mut |_, _| {}),
-            (Some(Named::File(format)), None) => format,
-            (None, None) => FileFormat::of(output).map_err(Usage)?,
+        let one = || session.stage(&self.stage);
+        match (self.format, &self.images) {
+            (Some(Named::Import(program)), _) => self.import(&session, one()?, program, output),
+            (_, Some(to)) => self.images(&session, one()?, to, &mut |_, _| {}),
+            (Some(Named::File(format)), None) => self.table(&session, format, output),
+            (None, None) if is_stdout(output) => Err(Usage(
+                "-o - has no ending, which would say the format: --format parquet, csv or another says it".to_owned(),
+            )
+            .into()),
+            (None, None) => self.table(&session, FileFormat::of(output).map_err(Usage)?, output),
+        }
+    }
+
+    /// Writes a stage's table; of a swept stage, that of all its cells.
+    fn table(&self, session: &Session, format: FileFormat, output: &Path) -> Result<()> {
+        stdout::refuse_terminal(output, format.is_text())?;
+        let (catalog, handle) = (&session.catalog, session.runtime.handle());
+        let cells = session.stages(std::slice::from_ref(&self.stage))?;
+        let swept = (cells.len() > 1 && !self.stage.contains('@')).then(|| Swept::of(catalog, &cells));
+        let table = match &swept {
+            Some(_) if format == FileFormat::Safetensors => None,
+            Some(swept) => Some(swept.schema(catalog)),
+            None => None,
         };
-        let schema = export::columns(&catalog.schema(node), &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
+        let node = if table.is_some() { cells[0] } else { session.stage(&self.stage)? };
+        let all = table.unwrap_or_else(|| catalog.schema(node));
+        let schema = export::columns(&all, &self.columns).map_err(|error| Usage(format!("{error:#}")))?;
         catalog.engine.interrupt.install()?;
-        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
-        let open = |schema: &SchemaRef| session.runtime.block_on(Rows::open(catalog, node, schema));
+        tell_notes(&meanwhile::notes(catalog, &cells.iter().copied().collect())?);
         let reporter = Reporter::new(self.quiet);
         let bar = reporter.bar(&self.stage);
-        let file = NewFile::create(output, self.force)?;
+        let file = NewFile::at(output, self.force, format.streams())?;
         let mut dropped = Vec::new();
         let (count, thing, beside) = match format {
             FileFormat::Safetensors if is_weights(&schema) => {
-                let batches = session.runtime.block_on(catalog.collect(node, None))?;
+                let batches = handle.block_on(catalog.collect(node, None))?;
                 (safetensors::weights(&schema, &batches, &file)?, "tensor", String::new())
             }
             FileFormat::Safetensors => {
-                let columns = Columns::of(&schema)?;
-                let ids_path = ids_path(output);
-                let ids = columns.has_text().then(|| NewFile::create(&ids_path, self.force)).transpose()?;
-                // The header has the number of rows. A view is computed twice for it.
-                let count = match catalog.table(node).and_then(|table| table.manifest) {
-                    Some(manifest) => manifest.rows(),
-                    None => {
-                        let named = |name: &str| schema.fields().iter().position(|field| field.name() == name);
-                        let one = schema.project(&[named(IMAGE_ID).unwrap_or(0)])?.into();
-                        open(&one)?.try_fold(0, |count, batch| anyhow::Ok(count + batch?.num_rows() as u64))?
-                    }
-                };
-                let mut rows = open(&columns.read)?;
-                safetensors::columns(&mut rows, &columns, count, &file, ids.as_ref(), &bar)?;
-                dropped = rows.dropped();
-                let mut beside = String::new();
-                if let Some(ids) = ids {
-                    ids.finish()?;
-                    beside = format!("; their text: {}", ids_path.display());
-                }
-                if !columns.left_out.is_empty() {
-                    beside.push_str(&format!("; left out, being no numbers: {}", columns.left_out.join(", ")));
-                }
+                let (count, beside) = self.tensors(session, node, &schema, &file, &bar, &mut dropped)?;
                 (count, "row", beside)
             }
             format => {
-                let mut rows = open(&schema)?;
-                let count = format.write(&mut rows, &file, catalog.engine.threads, &bar)?;
+                let mut rows = match &swept {
+                    Some(swept) => export::swept::open(catalog, swept, &schema, handle)?,
+                    None => handle.block_on(Rows::open(catalog, node, &schema))?,
+                };
+                let count = format.write(&mut rows, &file, catalog.engine.threads, &bar);
+                let count = stdout::of_stream(output, count)?;
                 dropped = rows.dropped();
                 (count, "row", String::new())
             }
         };
         bar.close();
-        let bytes = file.finish()?;
+        let bytes = stdout::of_stream(output, file.finish())?;
         let columns =
             if thing == "row" { format!(" of {}", counted(schema.fields().len(), "column")) } else { String::new() };
         let counted = counted(count as usize, thing);
-        reporter.say(&format!("{}: {counted}{columns}, {bytes} bytes{beside}", output.display()));
+        reporter.say(&format!("{}{beside}", stdout::written(output, &format!("{counted}{columns}"), bytes)));
         summary::left_out(&dropped);
+        if let Some(note) = swept.and_then(|swept| cells::lacking(catalog, &self.stage, &swept.cells)) {
+            tell_notes(&[note]);
+        }
         Ok(())
+    }
+
+    /// Writes the columns of a table as tensors, and their text beside them. Returns how many rows there were, and what else was written.
+    fn tensors(
+        &self,
+        session: &Session,
+        node: usize,
+        schema: &SchemaRef,
+        file: &NewFile,
+        bar: &Bar,
+        dropped: &mut Vec<DroppedRow>,
+    ) -> Result<(u64, String)> {
+        let catalog = &session.catalog;
+        let output = self.output.as_deref().unwrap_or(Path::new(""));
+        let open = |schema: &SchemaRef| session.runtime.block_on(Rows::open(catalog, node, schema));
+        let columns = Columns::of(schema)?;
+        if columns.has_text() && is_stdout(output) {
+            let message =
+                "text has no place in safetensors, and goes to a file beside it: name a file, or --columns without text";
+            return Err(Usage(message.to_owned()).into());
+        }
+        let ids_path = ids_path(output);
+        let ids = columns.has_text().then(|| NewFile::create(&ids_path, self.force)).transpose()?;
+        // The header has the number of rows. A view is computed twice for it.
+        let count = match catalog.table(node).and_then(|table| table.manifest) {
+            Some(manifest) => manifest.rows(),
+            None => {
+                let named = |name: &str| schema.fields().iter().position(|field| field.name() == name);
+                let one = schema.project(&[named(IMAGE_ID).unwrap_or(0)])?.into();
+                open(&one)?.try_fold(0, |count, batch| anyhow::Ok(count + batch?.num_rows() as u64))?
+            }
+        };
+        let mut rows = open(&columns.read)?;
+        safetensors::columns(&mut rows, &columns, count, file, ids.as_ref(), bar)?;
+        *dropped = rows.dropped();
+        let mut beside = String::new();
+        if let Some(ids) = ids {
+            ids.finish()?;
+            beside = format!("; their text: {}", ids_path.display());
+        }
+        if !columns.left_out.is_empty() {
+            beside.push_str(&format!("; left out, being no numbers: {}", columns.left_out.join(", ")));
+        }
+        Ok((count, beside))
     }
 
     /// Refuses options that do not go together.
@@ -135,9 +183,13 @@ impl Export {
         };
         let images = self.images.as_deref();
         let wrong = match program {
+            _ if images.is_some_and(is_stdout) => "--images writes files: a folder, a .tar or a .parquet",
+            Some(_) if self.output.as_deref().is_some_and(is_stdout) => {
+                "an import file is written with others beside it: name a file"
+            }
             None if images.is_some() && (self.output.is_some() || self.format.is_some() || !self.columns.is_empty()) => {
-                "--images writes images alone: --output, --format and --columns are of tables, and --format fiftyone or label-studio \
-                 of both"
+                "--images writes images alone: --output, --format and --columns are for tables, and --format fiftyone or label-studio \
+                 for both"
             }
             None if images.is_none() && self.by.is_some() => {
                 "--by names the class of images: it goes with --images, --format fiftyone or --format label-studio"
@@ -165,7 +217,7 @@ impl Export {
             }
             None => {
                 catalog.engine.interrupt.install()?;
-                tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
+                tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node]))?);
                 Places::open(catalog, node, handle)?
             }
         };
@@ -201,7 +253,7 @@ impl Export {
     fn images(&self, session: &Session, node: usize, to: &Path, placed: &mut dyn FnMut(&str, &str)) -> Result<()> {
         let catalog = &session.catalog;
         catalog.engine.interrupt.install()?;
-        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node])));
+        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node]))?);
         let reporter = Reporter::new(self.quiet);
         let bar = reporter.bar(&self.stage);
         let wanted = Wanted { by: self.by.clone(), hard_links: self.hard_links, force: self.force };

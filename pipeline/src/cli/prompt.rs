@@ -233,7 +233,7 @@ fn head(batches: &mut dyn Iterator<Item = Result<RecordBatch>>, most: usize) -> 
 fn complain(error: &anyhow::Error) {
     match error.downcast_ref::<Faults>() {
         Some(faults) => {
-            let _ = writeln!(io::stderr(), "{}", faults.render(io::stderr().is_terminal()));
+            let _ = writeln!(io::stderr(), "{}", faults.render(crate::watch::terminal::has_colours()));
         }
         None => tell(format_args!("error: {error:#}")),
     }

@@ -1,20 +1,26 @@
 //! What `operators` and `schema` print: the operators, their keys and the networks, as their code tells of them.
 
+pub mod markdown;
+mod schema;
+
 use std::io::Write;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{Port, PortKind};
-use tessera_operators::reference::{Key, networks};
+use tessera_operators::reference::{Key, Layer, networks, written};
 use tessera_operators::spec::Spec;
 
+use super::Usage;
+use super::markdown::table;
 use super::summary::{numbers, print_columns, texts};
-use super::{Output, Usage};
 use crate::ask::sql::output::Format;
 use crate::declare::faults::closest;
 use crate::watch::progress::tell;
+
+pub use schema::schema;
 
 /// Columns of a line of text at most.
 const WIDTH: usize = 80;
@@ -32,32 +38,48 @@ pub struct Operators {
     /// With --networks: the side of the images, in pixels.
     #[arg(long, default_value_t = 224, requires = "networks", value_parser = clap::value_parser!(u32).range(1..=8192), value_name = "PIXELS")]
     side: u32,
-    #[command(flatten)]
-    output: Output,
+    /// How they are printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: PageFormat,
+}
+
+/// How operators are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum PageFormat {
+    /// Pages to read in a terminal.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// CSV with a header line.
+    Csv,
+    /// Markdown.
+    Markdown,
 }
 
 impl Operators {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let format = self.output.format;
-        if self.networks {
-            return layers(out, self.side as usize, format);
-        }
         let chosen: Vec<&dyn Spec> = match &self.name {
             None => OPERATORS.to_vec(),
             Some(name) => vec![find(name)?],
         };
-        match format {
-            Format::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
-            Format::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,
-            Format::Text => {
+        match self.format {
+            _ if self.networks => layers(out, self.side as usize, self.format)?,
+            PageFormat::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
+            PageFormat::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,
+            PageFormat::Text => {
                 let width = OPERATORS.iter().map(|operator| operator.name().len()).max().unwrap_or_default();
                 for operator in chosen {
                     entry(out, operator.name(), operator.summary(), width + 2)?;
                 }
                 writeln!(out, "\n`tessera operators NAME` describes one, and `tessera operators --networks` the networks.")?;
             }
-            format => {
+            PageFormat::Markdown => {
+                let pages: Vec<String> = chosen.into_iter().map(markdown::page).collect();
+                write!(out, "{}", pages.join("\n"))?;
+            }
+            PageFormat::Csv => {
                 let names = |operator: &&dyn Spec| operator.fields().join(", ");
                 let columns = vec![
                     ("operator", texts(chosen.iter().map(|operator| operator.name()))),
@@ -65,7 +87,7 @@ impl Operators {
                     ("inputs", texts(chosen.iter().map(|operator| inputs(*operator).join(", ")))),
                     ("keys", texts(chosen.iter().map(names))),
                 ];
-                print_columns(out, columns, format)?;
+                print_columns(out, columns, Format::Csv)?;
             }
         }
         Ok(())
@@ -99,19 +121,6 @@ fn needed(port: &Port) -> String {
     match &columns[..] {
         [] => "Any table.".to_owned(),
         columns => format!("It has {}.", columns.join(", ")),
-    }
-}
-
-/// A value as TOML writes it.
-fn toml(value: &Value) -> String {
-    match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        Value::Number(number) => match number.as_f64() {
-            // What is a float of 32 bits has no digits behind those.
-            Some(float) if number.is_f64() => format!("{float:?}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
     }
 }
 
@@ -152,16 +161,12 @@ fn page(out: &mut dyn Write, operator: &dyn Spec) -> Result<()> {
 }
 
 fn describe(out: &mut dyn Write, key: &Key) -> Result<()> {
-    let kind = match &key.values[..] {
-        [] => key.kind.clone(),
-        values => values.iter().map(|choice| format!("\"{}\"", choice.value)).collect::<Vec<_>>().join(", "),
-    };
     let default = match &key.default {
         _ if key.is_required => "; required".to_owned(),
-        Some(default) => format!("; default {}", toml(default)),
+        Some(default) => format!("; default {}", written(default)),
         None => String::new(),
     };
-    entry(out, &format!("  {}", key.name), &format!("{kind}{default}"), INDENT)?;
+    entry(out, &format!("  {}", key.name), &format!("{}{default}", key.values_in_words()), INDENT)?;
     entry(out, "", &key.meaning, INDENT)?;
     let width = key.values.iter().map(|choice| choice.value.len() + 4).max().unwrap_or_default().min(INDENT);
     for choice in key.values.iter().filter(|choice| !choice.meaning.is_empty()) {
@@ -223,95 +228,38 @@ fn told(operator: &dyn Spec) -> Value {
 }
 
 /// The networks' layers.
-fn layers(out: &mut dyn Write, side: usize, format: Format) -> Result<()> {
+fn layers(out: &mut dyn Write, side: usize, format: PageFormat) -> Result<()> {
     let (layers, faults) = networks(side);
     let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let values = |layer: &Layer| layer.shape.iter().product::<usize>();
+    let format = match format {
+        PageFormat::Text => Format::Text,
+        PageFormat::Json => Format::Json,
+        PageFormat::Csv => Format::Csv,
+        PageFormat::Markdown => {
+            let row = |layer: &Layer| {
+                let names = [layer.network, layer.layer].map(str::to_owned);
+                names
+                    .into_iter()
+                    .chain([shape(&layer.shape), values(layer).to_string(), layer.parameters.to_string()])
+                    .collect()
+            };
+            let rows: Vec<Vec<String>> = layers.iter().map(row).collect();
+            write!(out, "{}", table(&["network", "layer", "shape", "values", "parameters"], &rows))?;
+            faults.iter().for_each(tell);
+            return Ok(());
+        }
+    };
     let columns = vec![
         ("network", texts(layers.iter().map(|layer| layer.network))),
         ("layer", texts(layers.iter().map(|layer| layer.layer))),
         ("shape", texts(layers.iter().map(|layer| shape(&layer.shape)))),
-        ("values", numbers(layers.iter().map(|layer| Some(layer.shape.iter().product::<usize>() as i64)))),
+        ("values", numbers(layers.iter().map(|layer| Some(values(layer) as i64)))),
         ("parameters", numbers(layers.iter().map(|layer| Some(layer.parameters as i64)))),
     ];
     print_columns(out, columns, format)?;
     faults.iter().for_each(tell);
     Ok(())
-}
-
-/// Prints the JSON schema of pipeline files.
-pub fn schema(out: &mut dyn Write) -> Result<()> {
-    Ok(writeln!(out, "{}", serde_json::to_string_pretty(&file())?)?)
-}
-
-fn file() -> Value {
-    let whole = |about: &str| json!({ "type": "integer", "minimum": 0, "description": about });
-    let text = |about: &str| json!({ "type": "string", "description": about });
-    let names: Vec<&str> = OPERATORS.iter().map(|operator| operator.name()).collect();
-    let by_operator: Vec<Value> = OPERATORS.iter().map(|operator| of_operator(*operator)).collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A Tessera pipeline",
-        "type": "object",
-        "required": ["stage"],
-        "additionalProperties": false,
-        "properties": {
-            "pipeline": {
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "name": text("What its folder in the store is called. Default: as the file."),
-                    "store": text("Where its tables are kept: a folder, or the URL of a bucket. Default: `.tessera`."),
-                    "seed": whole("What random numbers are drawn by. Default: 0."),
-                    "part_rows": whole("The most rows of a part of a table. Default: by the width of its rows."),
-                },
-            },
-            "stage": {
-                "type": "object",
-                "propertyNames": { "pattern": "^[a-z][a-z0-9_]*$" },
-                "additionalProperties": {
-                    "type": "object",
-                    "required": ["op"],
-                    "properties": { "op": { "enum": names, "description": "The operator." } },
-                    "allOf": by_operator,
-                },
-            },
-            "sweep": {
-                "type": "object",
-                "description": "Lists of values, by the stage and the key that have them: `\"clusters.k\" = [500, 1000]`.",
-            },
-        },
-    })
-}
-
-/// What holds for a stage if it is of that operator.
-fn of_operator(operator: &dyn Spec) -> Value {
-    let (mut properties, mut required) = operator.properties();
-    let text = json!({ "type": "string" });
-    let ports = operator.inputs();
-    let is_named = ports.iter().any(|port| port.kind == PortKind::Named);
-    let named: Map<String, Value> =
-        ports.iter().filter(|_| !is_named).map(|port| (port.name.to_owned(), text.clone())).collect();
-    let shared = [
-        ("op", json!({ "const": operator.name() })),
-        ("input", json!({ "type": "string", "description": "The stage that it reads, if it reads one." })),
-        (
-            "inputs",
-            json!({
-                "type": "object", "description": "The stages that it reads, by the names of its inputs.",
-                "properties": named, "additionalProperties": if is_named { text.clone() } else { json!(false) },
-            }),
-        ),
-        ("keep", json!({ "type": "boolean", "description": "Whether its table is kept. Default: false for a view." })),
-        ("seed", json!({ "type": "integer", "minimum": 0, "description": "In place of the pipeline's." })),
-    ];
-    properties.extend(shared.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
-    required.push(json!("op"));
-    json!({
-        "if": { "properties": { "op": { "const": operator.name() } } },
-        "then": {
-            "description": operator.summary(), "properties": properties, "required": required, "additionalProperties": false,
-        },
-    })
 }
 
 #[cfg(test)]
@@ -343,14 +291,5 @@ mod tests {
                 assert_eq!(line, line.trim_end());
             }
         }
-    }
-
-    #[test]
-    fn values_are_written_as_in_a_pipeline_file() {
-        assert_eq!(toml(&json!([0.08, 1.0])), "[0.08, 1.0]");
-        assert_eq!(
-            [toml(&json!("a")), toml(&json!(1e-4)), toml(&json!(3)), toml(&json!(true))],
-            ["\"a\"", "0.0001", "3", "true"]
-        );
     }
 }

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, StringArray};
 use clap::Args;
 use glob::Pattern;
 
+use super::page::Page;
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage, tell_notes};
 use crate::ask::means::{self, Row, Spread, Summary};
@@ -32,6 +33,8 @@ pub struct Report {
     #[arg(long, value_name = "NAME", value_parser = Pattern::new)]
     metric: Vec<Pattern>,
     #[command(flatten)]
+    page: Page,
+    #[command(flatten)]
     namespace: Namespace,
     #[command(flatten)]
     output: Output,
@@ -39,6 +42,12 @@ pub struct Report {
 
 impl Report {
     pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<()> {
+        if let Some(to) = self.page.wanted()? {
+            if !self.metric.is_empty() || self.output.format != Format::Text {
+                bail!(Usage("-o writes figures: --metric and --format are of the printed metrics".to_owned()));
+            }
+            return self.page.write(&self.file, &self.stages, (threads, self.namespace.limit), to, out);
+        }
         let session = Session::reading(&self.file, threads, self.namespace.limit)?;
         let (catalog, graph) = (&session.catalog, &session.catalog.plan.graph);
         let chosen = session.stages(&self.stages)?;
@@ -49,12 +58,15 @@ impl Report {
         } else if !graph.file.axes.is_empty() {
             families.retain(|(_, cells)| !graph.declaration(cells[0]).cell.is_empty());
         }
-        let mut summaries =
-            families.iter().map(|(stage, cells)| means::summary(catalog, stage, cells)).collect::<Result<Vec<Summary>>>()?;
+        let sum = |(stage, cells): &(&str, Vec<usize>)| session.runtime.block_on(means::summary(catalog, stage, cells));
+        let mut summaries = families.iter().map(sum).collect::<Result<Vec<Summary>>>()?;
         if chosen.is_empty() {
             summaries.retain(|summary| !summary.metrics.is_empty());
         }
         self.choose(catalog, &mut summaries)?;
+        let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
+        let reported: Vec<&(&str, Vec<usize>)> = reported.collect();
+        let nodes: Vec<usize> = reported.iter().flat_map(|(_, cells)| cells.iter().copied()).collect();
         match self.output.format {
             Format::Text => {
                 for summary in &summaries {
@@ -63,16 +75,14 @@ impl Report {
             }
             format => print_columns(out, borrowed(&columns(&summaries, to_compute)), format)?,
         }
-        for (stage, cells) in families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage)) {
+        for (stage, cells) in reported {
             if let Some(note) = cells::lacking(catalog, stage, cells) {
                 tell(format_args!("note: {note}"));
             }
         }
-        let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
-        let reported: Vec<usize> = reported.flat_map(|(_, cells)| cells.iter().copied()).collect();
-        match earlier(catalog, &reported) {
+        match earlier(catalog, &nodes) {
             Some(note) => tell_notes(&[note]),
-            None => tell_notes(&meanwhile::notes(catalog, &reported.into_iter().collect())),
+            None => tell_notes(&meanwhile::told(catalog, &nodes.iter().copied().collect())),
         }
         Ok(())
     }
@@ -81,7 +91,7 @@ impl Report {
     fn choose(&self, catalog: &Catalog, summaries: &mut Vec<Summary>) -> Result<()> {
         let known: Vec<String> = summaries.iter().flat_map(|summary| summary.metrics.iter().cloned()).collect();
         if known.is_empty() {
-            bail!("nothing was measured yet; `tessera run {}` makes the stages", catalog.plan.graph.file.path.display());
+            bail!(unmeasured(catalog, summaries));
         }
         if let Some(unknown) = self.metric.iter().find(|pattern| !known.iter().any(|name| pattern.matches(name))) {
             let mut known = known;
@@ -95,6 +105,18 @@ impl Report {
             summaries.retain(|summary| !summary.metrics.is_empty());
         }
         Ok(())
+    }
+}
+
+/// Why there is nothing to report.
+fn unmeasured(catalog: &Catalog, summaries: &[Summary]) -> String {
+    let file = catalog.plan.graph.file.path.display();
+    match summaries.iter().find(|summary| summary.rows.iter().any(|row| row.seeds > 0)) {
+        Some(Summary { stage, .. }) => format!(
+            "stage `{stage}` measured nothing; reported are metrics, and of queries whose tables have one row, that row's numbers: \
+             `tessera sql {file} \"SELECT * FROM {stage}\"` shows its table"
+        ),
+        None => format!("nothing was measured yet; `tessera run {file}` makes the stages"),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use super::Usage;
 use crate::ask::sql::limits::{Exceeded, Limits};
 use crate::ask::sql::planner::Planner;
+use crate::ask::sql::question::Question;
 use crate::ask::sql::streamed::Streamed;
 use crate::declare::faults::Faults;
 use crate::declare::file::{Override, PipelineFile};
@@ -30,7 +31,7 @@ use crate::watch::progress::{Reporter, tell};
 /// The pipeline file that a command is about.
 #[derive(Debug, Args)]
 pub struct InFile {
-    /// The pipeline file.
+    /// The pipeline file; where it is left out, the `pipeline.toml` of the working directory.
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub path: PathBuf,
     /// Another value for a key of a stage, of `pipeline` or of `sweep`; may be given several times.
@@ -93,6 +94,17 @@ impl Session {
         Self::over(plan, store, threads, runtime, None)
     }
 
+    /// A pipeline that may not be written yet, over all images or a sample of each data set. Whose store it is, is not asked.
+    ///
+    /// # Errors
+    /// The file is wrong, or the system gives no threads.
+    pub fn of(file: PipelineFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
+        let (threads, runtime) = start(threads)?;
+        let store = store(&file, limit)?;
+        let plan = bind_file(file, &runtime)?;
+        Self::over(plan, store, threads, runtime, limit)
+    }
+
     /// A pipeline that is bound and whose store is its own, over all images or a sample of each data set.
     ///
     /// # Errors
@@ -146,6 +158,17 @@ impl Session {
         Ok(Self { catalog: Arc::new(catalog), runtime, made_alone: false })
     }
 
+    /// Reads the file anew, for what it names may have changed meanwhile. Store and engine stay.
+    ///
+    /// # Errors
+    /// The file is wrong.
+    pub fn bind_again(&mut self, file: &InFile) -> Result<()> {
+        let plan = bind(&file.path, &file.overrides, &self.runtime)?;
+        let (store, engine) = (self.catalog.store.clone(), self.catalog.engine.clone());
+        self.catalog = Arc::new(Catalog::new(plan, store, engine, self.catalog.limit));
+        Ok(())
+    }
+
     /// Runs. A part that proves damaged while it is read ends a run; the next one knows, and makes it anew.
     ///
     /// # Errors
@@ -157,14 +180,11 @@ impl Session {
                 Ok(report) => return Ok(report),
                 Err(error) => error,
             };
-            let store = self.catalog.store.clone();
-            match store.health().blamed(&format!("{error:#}")) {
+            match self.catalog.store.health().blamed(&format!("{error:#}")) {
                 Some(damaged) if blamed.insert(damaged.path.clone()) => reporter.warn(&damaged.to_string()),
                 _ => return Err(error),
             }
-            let (engine, limit) = (self.catalog.engine.clone(), self.catalog.limit);
-            let plan = bind(&file.path, &file.overrides, &self.runtime)?;
-            self.catalog = Arc::new(Catalog::new(plan, store, engine, limit));
+            self.bind_again(file)?;
         }
     }
 
@@ -172,12 +192,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Streamed::open`].
-    pub fn ask(&self, query: &str, limits: Limits, interrupt: &Interrupt) -> Result<Streamed> {
+    pub fn ask(&self, question: impl Into<Question>, limits: Limits, interrupt: &Interrupt) -> Result<Streamed> {
         let abandon = |why: Exceeded| {
             tell(format_args!("error: {why}"));
             leave(1);
         };
-        let asked = Streamed::open(self.runtime.handle(), &self.catalog, query, limits, interrupt, abandon);
+        let asked = Streamed::open(self.runtime.handle(), &self.catalog, question.into(), limits, interrupt, abandon);
         asked.map_err(|error| {
             if !self.made_alone {
                 return error;
@@ -190,16 +210,14 @@ impl Session {
 
     /// The stages of these names, cells of swept ones included.
     ///
-    /// # Errors
-    /// One names none: a wrong argument.
+    /// # Errors A name matches no stage. The command line reports it as a wrong argument (exit 2).
     pub fn stages(&self, names: &[String]) -> Result<Vec<usize>> {
         self.catalog.plan.graph.named(names).map_err(|error| Usage(format!("{error:#}")).into())
     }
 
     /// The stage of that name.
     ///
-    /// # Errors
-    /// There is none: a wrong argument.
+    /// # Errors No stage has this name. The command line reports it as a wrong argument (exit 2).
     pub fn stage(&self, name: &str) -> Result<usize> {
         self.catalog.plan.graph.only(name).map_err(|error| Usage(format!("{error:#}")).into())
     }
@@ -212,18 +230,18 @@ pub fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A pipeline's store, and the names of the stages that its file has, if the file can be read that far.
+/// A pipeline's store, or that of a sample of its images, and the names of the stages that its file has, if the file can be read that far.
 ///
 /// # Errors
 /// The file cannot be read, or does not say where its store is.
-pub fn store_of(file: &InFile) -> Result<(Store, Option<BTreeSet<String>>)> {
+pub fn store_of(file: &InFile, limit: Option<u32>) -> Result<(Store, Option<BTreeSet<String>>)> {
     match PipelineFile::read(&file.path, &file.overrides) {
         Ok(read) if read.faults.is_empty() => {
             let names = read.stages.iter().map(|stage| stage.name.text.clone()).collect();
-            Ok((store(&read, None)?, Some(names)))
+            Ok((store(&read, limit)?, Some(names)))
         }
-        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
-        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, None)?, None)),
+        Ok(_) => Ok((store(&PipelineFile::read_place(&file.path)?, limit)?, None)),
+        Err(error) if error.is::<Faults>() => Ok((store(&PipelineFile::read_place(&file.path)?, limit)?, None)),
         Err(error) => Err(Usage(format!("{error:#}")).into()),
     }
 }
@@ -264,5 +282,9 @@ fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> 
         // A file that cannot be read is a wrong argument.
         if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
     })?;
+    bind_file(file, runtime)
+}
+
+fn bind_file(file: PipelineFile, runtime: &Runtime) -> Result<Plan> {
     Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() }, &AnyFiles::default())?)
 }

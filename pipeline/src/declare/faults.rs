@@ -10,7 +10,7 @@ use tessera_schemas::{printable, printable_lines};
 /// One thing wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Bytes of the file that it is about.
+    /// Bytes of the file that it is about; `0..0` of what the command line says.
     pub span: Range<usize>,
     /// The stage, or the cell of one, that cannot be bound because of it.
     pub stage: Option<String>,
@@ -24,6 +24,11 @@ impl Fault {
     /// A fault without advice.
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span, stage: None, message: message.into(), help: None }
+    }
+
+    /// Whether it is about a place in the file, and not about what the command line says.
+    pub fn has_place(&self) -> bool {
+        self.span != (0..0)
     }
 
     /// The same of a stage.
@@ -93,11 +98,15 @@ impl Faults {
                 out.push_str(&self.plain(fault));
                 continue;
             }
-            let mut diagnostic = MietteDiagnostic::new(printable_lines(&fault.message))
-                .with_label(LabeledSpan::underline(fault.span.start..fault.span.end.max(fault.span.start + 1)));
+            let mut diagnostic = MietteDiagnostic::new(printable_lines(&fault.message));
             diagnostic.help = fault.help.as_deref().map(|help| printable_lines(help).into_owned());
-            let source = NamedSource::new(printable(&name), text.clone());
-            let report = Report::new(diagnostic).with_source_code(source);
+            let report = if fault.has_place() {
+                let underlined = fault.span.start..fault.span.end.max(fault.span.start + 1);
+                let source = NamedSource::new(printable(&name), text.clone());
+                Report::new(diagnostic.with_label(LabeledSpan::underline(underlined))).with_source_code(source)
+            } else {
+                Report::new(diagnostic)
+            };
             if handler.render_report(&mut out, report.as_ref()).is_err() {
                 out.push_str(&printable_lines(&fault.message));
             }

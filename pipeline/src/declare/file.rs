@@ -5,8 +5,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tessera_datasets::local::joined;
-use tessera_datasets::{URL_EXAMPLES, URL_SCHEMES, as_url};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,14 +12,11 @@ use crate::declare::faults::{Fault, Faults};
 use crate::declare::sweep::{self, Axis, Coordinate};
 
 mod overrides;
+mod settings;
 mod values;
 
 pub use overrides::Override;
 
-/// The file in a store that says who writes to it.
-const LOCK: &str = "lock";
-/// The most that it may say.
-const MOST_PART_ROWS: u64 = 1_000_000_000;
 /// Table names that stages cannot have, since SQL has them already.
 pub const SYSTEM_TABLES: [&str; 6] = ["stages", "snapshots", "parts", "runs", "metrics", "dropped"];
 
@@ -46,6 +41,8 @@ pub struct PipelineFile {
     pub stages: Vec<Declaration>,
     /// `[sweep]`, in the order of the text.
     pub axes: Vec<Axis>,
+    /// What the command line says in place of the file.
+    pub overrides: Vec<Override>,
     /// What is wrong so far; [`Plan::bind`](crate::declare::plan::Plan::bind) reports it with what the later phases find.
     pub faults: Vec<Fault>,
 }
@@ -168,6 +165,7 @@ impl PipelineFile {
             part_rows: None,
             stages: Vec::new(),
             axes: Vec::new(),
+            overrides: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -230,68 +228,13 @@ impl Reader {
         for set in overrides {
             self.set(&mut file, set);
         }
+        file.overrides = overrides.to_vec();
         sweep::expand(&mut file, self);
         file
     }
 
     pub(crate) fn fault(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.faults.push(Fault::new(span, message));
-    }
-
-    fn pipeline(&mut self, file: &mut PipelineFile, table: &DeTable<'_>) {
-        for (key, value) in entries(table) {
-            self.pipeline_key(file, key.get_ref(), key.span(), value);
-        }
-    }
-
-    fn pipeline_key(&mut self, file: &mut PipelineFile, key: &str, key_span: Range<usize>, value: &Spanned<DeValue<'_>>) {
-        const KNOWN: [&str; 4] = ["name", "store", "seed", "part_rows"];
-        match key {
-            "name" => {
-                if let Some(name) = self.text(key, value) {
-                    if name.text.is_empty() || name.text.contains(['/', '\\', '@']) || name.text.starts_with('.') {
-                        let message = "a pipeline's name names a folder of its store: no slashes, no leading dot, no `@`";
-                        self.fault(name.span, message);
-                    } else if name.text.eq_ignore_ascii_case(LOCK) {
-                        self.fault(
-                            name.span,
-                            format!("`{}` cannot name a pipeline: the store's lock is called so", name.text),
-                        );
-                    } else {
-                        file.name = name.text;
-                    }
-                }
-            }
-            "store" => {
-                if let Some(store) = self.text(key, value) {
-                    let known = |url: &str| URL_SCHEMES.contains(&url.split("://").next().unwrap_or_default());
-                    match as_url(Path::new(&store.text)) {
-                        Some(url) if !known(url) => {
-                            let fault =
-                                Fault::new(store.span, format!("the store `{url}` is of no object store that is known"));
-                            self.faults.push(fault.help(format!("a store is a folder, or {URL_EXAMPLES}")));
-                        }
-                        _ => file.store = joined(&file.base, Path::new(&store.text)),
-                    }
-                }
-            }
-            "seed" => {
-                if let Some(seed) = self.whole_number(key, value) {
-                    file.seed = seed;
-                }
-            }
-            "part_rows" => match self.whole_number(key, value) {
-                Some(0) => self.fault(value.span(), "a part has at least one row"),
-                Some(rows) if rows > MOST_PART_ROWS => {
-                    self.fault(value.span(), format!("`part_rows` is {rows}, and {MOST_PART_ROWS} is the most"));
-                }
-                Some(rows) => file.part_rows = Some(rows as usize),
-                None => {}
-            },
-            other => {
-                self.faults.push(Fault::new(key_span, format!("unknown key `{other}` of [pipeline]")).known(other, KNOWN));
-            }
-        }
     }
 
     fn stages(&mut self, file: &mut PipelineFile, table: &DeTable<'_>) {

@@ -1,15 +1,22 @@
 //! Names resolved: stages in the order in which they can run, each with its operator and its inputs.
 
+mod inputs;
+mod order;
+mod placing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use anyhow::{Result, bail};
 use tessera_operators::OPERATORS;
-use tessera_operators::operator::{At, BindError, Port, PortKind};
+use tessera_operators::operator::Port;
 use tessera_operators::spec::Spec;
 
 use super::faults::{Fault, closest};
 use super::file::{Declaration, PipelineFile, Text};
+use inputs::Input;
+
+pub use placing::place;
 
 /// A pipeline's stages and edges.
 pub struct Graph {
@@ -54,22 +61,16 @@ impl Graph {
         let mut faults = std::mem::take(&mut file.faults);
         let specs: Vec<Option<&'static dyn Spec>> =
             file.stages.iter().map(|stage| operator(&stage.op, &mut faults)).collect();
-        let inputs: Vec<Vec<Input>> = file
-            .stages
-            .iter()
-            .zip(&specs)
-            .map(|(stage, spec)| spec.map(|spec| inputs(&file, stage, spec, &mut faults)).unwrap_or_default())
-            .collect();
-        let order = order(&file, &inputs, &mut faults);
+        let mut of_stage = |(stage, spec): (&Declaration, &Option<&'static dyn Spec>)| {
+            spec.map(|spec| inputs::resolve(&file, stage, spec, &mut faults)).unwrap_or_default()
+        };
+        let inputs: Vec<Vec<Input>> = file.stages.iter().zip(&specs).map(&mut of_stage).collect();
+        let order = order::order(&file, &inputs, &mut faults);
         let mut nodes: Vec<Node> = Vec::new();
         let mut placed = BTreeMap::new();
         for declared in order {
             let (stage, Some(spec)) = (&file.stages[declared], specs[declared]) else { continue };
-            if let Some((_, span)) = stage.keep.as_ref().filter(|_| !spec.view()) {
-                let fault =
-                    Fault::new(span.clone(), format!("`keep` is for views, and `{}` always keeps its table", spec.name()));
-                faults.push(fault);
-            }
+            faults.extend(needless(stage, spec));
             // An edge from a stage that has faults itself is left out: the plan binds nothing then.
             let edges = inputs[declared]
                 .iter()
@@ -78,24 +79,9 @@ impl Graph {
                     Some(Edge { name: input.name.clone(), port: input.port, from, span: input.span.clone() })
                 })
                 .collect();
-            if let Some((_, span)) = stage.seed.as_ref().filter(|_| !spec.seeded()) {
-                let message =
-                    format!("stage `{}`: `{}` draws no random numbers, and needs no `seed`", stage.name.text, spec.name());
-                let seeded = OPERATORS.iter().filter(|spec| spec.seeded()).map(|spec| spec.name());
-                faults.push(
-                    Fault::new(span.clone(), message)
-                        .of(&stage.name.text)
-                        .help(format!("those that do: {}", seeded.collect::<Vec<_>>().join(", "))),
-                );
-            }
             let view = spec.view() && !stage.keep.as_ref().is_some_and(|keep| keep.0);
             placed.insert(declared, nodes.len());
             nodes.push(Node { declared, name: stage.name.text.clone(), spec, edges, view });
-        }
-        for (stage, spec) in file.stages.iter().zip(&specs) {
-            if let Some(Err(errors)) = spec.map(|spec| spec.check(stage.config.clone())) {
-                faults.extend(errors.into_iter().map(|error| place(stage, error)));
-            }
         }
         Self { file, nodes, faults }
     }
@@ -228,35 +214,20 @@ impl Graph {
     }
 }
 
-/// An operator's complaint as a fault of the file.
-pub fn place(stage: &Declaration, error: BindError) -> Fault {
-    let name = &stage.name.text;
-    let span = match &error.at {
-        At::Stage => stage.name.span.clone(),
-        At::Unknown(key) => stage.place_of_key(key),
-        At::Key(path) => stage.place(path),
-        At::Input(port) => input_span(stage, port),
-    };
-    let key = match &error.at {
-        At::Stage => None,
-        At::Key(path) | At::Unknown(path) => path.split(['.', '[']).next(),
-        At::Input(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
-    };
-    let given = key.filter(|key| stage.set.contains(*key)).map(|key| format!(" (from --set {}.{key})", stage.base()));
-    let mut fault = Fault::new(span, format!("stage `{name}`: {}{}", error.message, given.unwrap_or_default())).of(name);
-    fault.help = error.help;
-    if let At::Unknown(key) = &error.at {
-        let fields = tessera_operators::find(&stage.op.text).map(Spec::fields).unwrap_or_default();
-        let seed = tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded).then_some("seed");
-        let general = ["op", "input", "inputs", "keep"].into_iter().chain(seed);
-        return Fault { help: None, ..fault }.known(key, fields.iter().copied().chain(general));
+/// Complaints about `keep` and `seed` where they say nothing.
+fn needless(stage: &Declaration, spec: &'static dyn Spec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some((_, span)) = stage.keep.as_ref().filter(|_| !spec.view()) {
+        let message = format!("`keep` is for views, and `{}` always keeps its table", spec.name());
+        faults.push(Fault::new(span.clone(), message));
     }
-    fault
-}
-
-fn input_span(stage: &Declaration, port: &str) -> Range<usize> {
-    let named = stage.inputs.iter().find(|(name, _)| name.text == port).map(|(_, from)| from);
-    named.or(stage.input.as_ref()).map_or_else(|| stage.name.span.clone(), |from| from.span.clone())
+    if let Some((_, span)) = stage.seed.as_ref().filter(|_| !spec.seeded()) {
+        let message = format!("stage `{}`: `{}` draws no random numbers, and needs no `seed`", stage.name.text, spec.name());
+        let seeded: Vec<&str> = OPERATORS.iter().filter(|spec| spec.seeded()).map(|spec| spec.name()).collect();
+        let fault = Fault::new(span.clone(), message).of(&stage.name.text);
+        faults.push(fault.help(format!("those that do: {}", seeded.join(", "))));
+    }
+    faults
 }
 
 fn operator(op: &Text, faults: &mut Vec<Fault>) -> Option<&'static dyn Spec> {
@@ -266,134 +237,4 @@ fn operator(op: &Text, faults: &mut Vec<Fault>) -> Option<&'static dyn Spec> {
         faults.push(fault.known(&op.text, OPERATORS.iter().map(|operator| operator.name())));
     }
     found
-}
-
-struct Input {
-    name: String,
-    port: &'static Port,
-    from: usize,
-    span: Range<usize>,
-}
-
-/// The inputs of one stage, names resolved to ports and stages.
-fn inputs(file: &PipelineFile, stage: &Declaration, spec: &'static dyn Spec, faults: &mut Vec<Fault>) -> Vec<Input> {
-    let name = &stage.name.text;
-    let ports = spec.inputs();
-    let describe = || match ports {
-        [] => format!("`{}` reads no other stage", spec.name()),
-        [port] if port.kind == PortKind::Named => format!("`{}` reads any stages, by names of your choice", spec.name()),
-        _ => {
-            let one = |port: &Port| format!("{}{}", port.name, if port.required { "" } else { " (optional)" });
-            format!("inputs of `{}`: {}", spec.name(), ports.iter().map(one).collect::<Vec<_>>().join(", "))
-        }
-    };
-    let mut found: Vec<Input> = Vec::new();
-    let mut pairs: Vec<(Option<&Text>, &Text)> = stage.inputs.iter().map(|(input, from)| (Some(input), from)).collect();
-    if let Some(input) = &stage.input {
-        if !stage.inputs.is_empty() {
-            let fault = Fault::new(input.span.clone(), format!("stage `{name}` has both `input` and `inputs`")).of(name);
-            faults.push(fault.help("write all of them in `inputs = { … }`"));
-        }
-        pairs.push((None, input));
-    }
-    for (input, from) in pairs {
-        let upstream = file.stages.iter().position(|other| other.name.text == from.text);
-        if upstream.is_none() {
-            let mut names: Vec<&str> =
-                file.stages.iter().map(Declaration::base).filter(|other| *other != stage.base()).collect();
-            names.dedup();
-            faults.push(
-                Fault::new(from.span.clone(), format!("stage `{name}`: unknown input stage `{}`", from.text))
-                    .of(name)
-                    .known(&from.text, names),
-            );
-        }
-        let required: Vec<&'static Port> = ports.iter().filter(|port| port.required).collect();
-        let (port, local) = match (input, ports) {
-            (None, [port]) if port.kind == PortKind::Named => (Some(port), from.text.clone()),
-            (Some(input), [port]) if port.kind == PortKind::Named => (Some(port), input.text.clone()),
-            (Some(input), _) => (ports.iter().find(|port| port.name == input.text), input.text.clone()),
-            (None, _) => match required.as_slice() {
-                [port] => (Some(*port), port.name.to_owned()),
-                // Where none has to be there, the first is what is mostly meant.
-                [] => ports.first().map_or((None, String::new()), |port| (Some(port), port.name.to_owned())),
-                _ => (None, String::new()),
-            },
-        };
-        let Some(port) = port else {
-            let (span, message) = match input {
-                Some(input) => {
-                    (input.span.clone(), format!("stage `{name}`: `{}` has no input `{}`", spec.name(), input.text))
-                }
-                None if ports.is_empty() => (from.span.clone(), format!("stage `{name}`: `{}` takes no input", spec.name())),
-                None => (from.span.clone(), format!("stage `{name}`: `{}` needs its inputs by name", spec.name())),
-            };
-            faults.push(Fault::new(span, message).of(name).help(describe()));
-            continue;
-        };
-        if let Some(from_index) = upstream {
-            found.push(Input { name: local, port, from: from_index, span: from.span.clone() });
-        }
-    }
-    let given = |port: &Port| {
-        let by_name = stage.inputs.iter().any(|(input, _)| input.text == port.name || port.kind == PortKind::Named);
-        by_name || stage.input.is_some()
-    };
-    for port in ports.iter().filter(|port| port.required && !given(port)) {
-        let what = if port.kind == PortKind::Named { "an input".to_owned() } else { format!("its input `{}`", port.name) };
-        faults.push(Fault::new(stage.name.span.clone(), format!("stage `{name}` lacks {what}")).of(name).help(describe()));
-    }
-    found
-}
-
-/// Stages in an order in which each stands behind its inputs; of those that could stand anywhere, as in the file.
-fn order(file: &PipelineFile, inputs: &[Vec<Input>], faults: &mut Vec<Fault>) -> Vec<usize> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mark {
-        New,
-        Open,
-        Done,
-    }
-    struct Walk<'a> {
-        file: &'a PipelineFile,
-        inputs: &'a [Vec<Input>],
-        marks: Vec<Mark>,
-        path: Vec<usize>,
-        order: Vec<usize>,
-        faults: &'a mut Vec<Fault>,
-    }
-    impl Walk<'_> {
-        fn visit(&mut self, stage: usize) {
-            self.marks[stage] = Mark::Open;
-            self.path.push(stage);
-            for input in &self.inputs[stage] {
-                match self.marks[input.from] {
-                    Mark::New => self.visit(input.from),
-                    Mark::Done => {}
-                    Mark::Open => {
-                        let start = self.path.iter().position(|&s| s == input.from).unwrap_or(0);
-                        let mut names: Vec<&str> =
-                            self.path[start..].iter().rev().map(|&s| self.file.stages[s].name.text.as_str()).collect();
-                        names.insert(0, &self.file.stages[input.from].name.text);
-                        let message = format!("stages read each other in a circle: {}", names.join(" -> "));
-                        self.faults.push(
-                            Fault::new(input.span.clone(), message)
-                                .help("each arrow points to a stage that reads the one before it"),
-                        );
-                    }
-                }
-            }
-            self.path.pop();
-            self.marks[stage] = Mark::Done;
-            self.order.push(stage);
-        }
-    }
-    let marks = vec![Mark::New; file.stages.len()];
-    let mut walk = Walk { file, inputs, marks, path: Vec::new(), order: Vec::new(), faults };
-    for stage in 0..file.stages.len() {
-        if walk.marks[stage] == Mark::New {
-            walk.visit(stage);
-        }
-    }
-    walk.order
 }

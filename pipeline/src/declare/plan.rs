@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use tessera_datasets::Files;
-use tessera_operators::operator::{Binding, ColumnKind, Inputs, QueryPlanner, RunError};
+use tessera_operators::operator::{BindError, Binding, ColumnKind, Inputs, QueryPlanner, RunError};
 use tessera_operators::spec::{Bound, same_content};
 use tessera_schemas::meta;
 
@@ -67,9 +67,17 @@ impl Plan {
             .collect();
         let mut stages: Vec<Option<BoundStage>> = Vec::new();
         for (index, node) in graph.nodes.iter().enumerate() {
-            let bound =
-                if faulty.contains(&index) { None } else { bind(&graph, node, &stages, (planner, files), &mut faults) };
-            stages.push(bound);
+            let inputs = if faulty.contains(&index) { None } else { inputs(&graph, node, &stages, &mut faults) };
+            let stage = graph.declaration(index);
+            let bound = match inputs {
+                Some(inputs) => bind(&graph, node, &inputs, (planner, files)).map(Some),
+                // What is wrong with its keys can be told without its inputs.
+                None => node.spec.check(stage.config.clone()).map(|()| None),
+            };
+            stages.push(bound.unwrap_or_else(|errors| {
+                faults.extend(errors.into_iter().map(|error| place(stage, error)));
+                None
+            }));
         }
         if faults.is_empty() {
             // Without faults every stage is bound.
@@ -134,14 +142,8 @@ impl BoundStage {
     }
 }
 
-fn bind(
-    graph: &Graph,
-    node: &Node,
-    stages: &[Option<BoundStage>],
-    (planner, files): (&dyn QueryPlanner, &dyn Files),
-    faults: &mut Vec<Fault>,
-) -> Option<BoundStage> {
-    let stage = &graph.file.stages[node.declared];
+/// The tables that a stage reads; nothing if one is not known, or lacks what the stage needs, which is told.
+fn inputs(graph: &Graph, node: &Node, stages: &[Option<BoundStage>], faults: &mut Vec<Fault>) -> Option<Inputs<SchemaRef>> {
     let mut inputs = Inputs::default();
     let mut fits = true;
     for edge in &node.edges {
@@ -152,29 +154,30 @@ fn bind(
         inputs.0.insert(edge.name.clone(), upstream.schema.clone());
     }
     let missing = node.spec.inputs().iter().any(|port| port.required && !node.edges.iter().any(|edge| edge.port == port));
-    if !fits || missing {
-        return None;
-    }
-    let binding = Binding { inputs: &inputs, base: &graph.file.base, planner, files };
-    match node.spec.bind(stage.config.clone(), &binding) {
-        Ok(bound) => Some(BoundStage {
-            schema: rooted(bound.schema(), &node.name),
-            reads: node.edges.iter().map(|edge| (edge.name.clone(), bound.reads(&edge.name, edge.port))).collect(),
-            passes: bound.passes().into_iter().collect(),
-            config: bound.config().clone(),
-            files: bound.files().to_vec(),
-            reads_ids: bound.reads_ids(),
-            refuses_drops: bound.refuses_drops(),
-            goes_on_from: bound.goes_on_from(),
-            content: OnceLock::new(),
-            recorded: false,
-            operator: Mutex::new(Some(bound)),
-        }),
-        Err(errors) => {
-            faults.extend(errors.into_iter().map(|error| place(stage, error)));
-            None
-        }
-    }
+    (fits && !missing).then_some(inputs)
+}
+
+fn bind(
+    graph: &Graph,
+    node: &Node,
+    inputs: &Inputs<SchemaRef>,
+    (planner, files): (&dyn QueryPlanner, &dyn Files),
+) -> Result<BoundStage, Vec<BindError>> {
+    let config = graph.file.stages[node.declared].config.clone();
+    let bound = node.spec.bind(config, &Binding { inputs, base: &graph.file.base, planner, files })?;
+    Ok(BoundStage {
+        schema: rooted(bound.schema(), &node.name),
+        reads: node.edges.iter().map(|edge| (edge.name.clone(), bound.reads(&edge.name, edge.port))).collect(),
+        passes: bound.passes().into_iter().collect(),
+        config: bound.config().clone(),
+        files: bound.files().to_vec(),
+        reads_ids: bound.reads_ids(),
+        refuses_drops: bound.refuses_drops(),
+        goes_on_from: bound.goes_on_from(),
+        content: OnceLock::new(),
+        recorded: false,
+        operator: Mutex::new(Some(bound)),
+    })
 }
 
 /// A `source` column says whose data set its paths are relative to; readers find the folder by that.

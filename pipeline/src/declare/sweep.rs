@@ -17,17 +17,15 @@
 
 mod grid;
 mod read;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use serde_json::Value;
-use tessera_operators::operator::PortKind;
-use tessera_operators::spec::Spec;
-
 use crate::declare::faults::Fault;
 use crate::declare::file::{Declaration, PipelineFile, Reader};
+use serde_json::Value;
 
 use grid::Grid;
 pub(crate) use read::{fix, read, set};
@@ -182,7 +180,7 @@ pub(crate) fn expand(file: &mut PipelineFile, reader: &mut Reader) {
         file.axes.iter().filter_map(|axis| Some(axis.path.strip_suffix(".seed")?.to_owned())).collect();
     let (mut axes, mut targets) = (Vec::new(), Vec::new());
     for axis in std::mem::take(&mut file.axes) {
-        match find_targets(&file.stages, &axis, &seeded_alone) {
+        match targets::find(&file.stages, &axis, &seeded_alone) {
             Ok(found) => {
                 axes.push(axis);
                 targets.push(found);
@@ -223,80 +221,6 @@ pub(crate) fn expand(file: &mut PipelineFile, reader: &mut Reader) {
         reader.faults.push(Fault::new(long.name.span.clone(), message).help("sweep fewer keys, or shorter values"));
     }
     file.stages = cells;
-}
-
-/// The stages whose key an axis gives.
-fn find_targets(stages: &[Declaration], axis: &Axis, seeded_alone: &BTreeSet<String>) -> Result<Vec<usize>, Vec<Fault>> {
-    let (name, key) = axis.parts();
-    let stage = stages.iter().position(|stage| stage.name.text == name);
-    let known = stage.and_then(|stage| tessera_operators::find(&stages[stage].op.text));
-    let seeded = |stage: &Declaration| tessera_operators::find(&stage.op.text).is_some_and(Spec::seeded);
-    let mut faults = Vec::new();
-    let reads = matches!(axis.part(), Part::Input | Part::Inputs(_));
-    if reads {
-        let wrong = axis.values.iter().filter(|choice| !choice.value.is_string());
-        let told = |choice: &Choice| {
-            let span = choice.places.get(key).unwrap_or(&axis.span);
-            axis.fault(span, format!("`{key}` should name a stage, found {}", choice.value))
-        };
-        faults.extend(wrong.map(told));
-        faults.extend(unreadable(axis, known));
-    }
-    if key == SEED {
-        let wrong = axis.values.iter().filter(|choice| choice.value.as_u64().is_none());
-        let told = |choice: &Choice| {
-            let span = choice.places.get(SEED).unwrap_or(&axis.span);
-            axis.fault(span, format!("`seed` should be a whole number of at least 0, found {}", choice.value))
-        };
-        faults.extend(wrong.map(told));
-    }
-    let found = match (stage, known) {
-        (Some(stage), Some(spec)) if key != SEED && !reads && !spec.fields().contains(&key) => {
-            let fault = axis.fault(&axis.span, format!("`{}` has no key `{key}` to sweep", spec.name()));
-            let ports = spec.inputs().iter().map(|port| format!("{INPUTS}{}", port.name));
-            let fields = spec.fields().iter().map(|&field| field.to_owned());
-            let all: Vec<String> = fields.chain(spec.seeded().then(|| SEED.to_owned())).chain(ports).collect();
-            faults.push(fault.known(key, all.iter().map(String::as_str)));
-            vec![stage]
-        }
-        (Some(stage), _) => vec![stage],
-        (None, _) if name == PIPELINE && key == SEED => {
-            let takes =
-                |stage: &Declaration| seeded(stage) && stage.seed.is_none() && !seeded_alone.contains(&stage.name.text);
-            (0..stages.len()).filter(|&stage| takes(&stages[stage])).collect()
-        }
-        (None, _) if name == PIPELINE => {
-            let fault = axis.fault(&axis.span, format!("`{}` cannot be swept: of [pipeline], only its `seed`", axis.path));
-            faults.push(fault);
-            Vec::new()
-        }
-        (None, _) => {
-            let fault = axis.fault(&axis.span, format!("the sweep names the unknown stage `{name}`"));
-            faults.push(fault.known(name, stages.iter().map(|stage| stage.name.text.as_str())));
-            Vec::new()
-        }
-    };
-    if found.is_empty() && faults.is_empty() {
-        faults.push(axis.fault(&axis.span, "no stage draws random numbers by the pipeline's seed".to_owned()));
-    }
-    if faults.is_empty() { Ok(found) } else { Err(faults) }
-}
-
-/// What is wrong with an axis of stages to read, for that operator.
-fn unreadable(axis: &Axis, spec: Option<&'static dyn Spec>) -> Option<Fault> {
-    let named = spec.is_some_and(|spec| matches!(spec.inputs(), [port] if port.kind == PortKind::Named));
-    match axis.part() {
-        Part::Input if named => {
-            let fault =
-                axis.fault(&axis.span, "a query knows its tables by name, and the name would be another each time".into());
-            Some(fault.help(format!("`{}.{INPUTS}NAME`, and FROM NAME in the query", axis.parts().0)))
-        }
-        Part::Inputs(port) if !port.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') => {
-            let fault = axis.fault(&axis.span, format!("`{port}` cannot name an input that is swept"));
-            Some(fault.help("it is a part of cells' names: use lower-case letters, digits and `_`"))
-        }
-        _ => None,
-    }
 }
 
 /// Faults that all cells of a stage share become one of the stage; of those that only some have, one cell is named.

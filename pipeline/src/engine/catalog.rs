@@ -26,7 +26,7 @@ const PART_BYTES: usize = 2 << 20;
 /// A stage's table.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its snapshot; none for a view.
+    /// Its snapshot; `None` for a view.
     pub manifest: Option<Arc<Manifest>>,
     /// Its columns' fingerprints.
     pub columns: Columns,
@@ -40,7 +40,7 @@ pub struct Catalog {
     pub store: Store,
     /// What runs them.
     pub engine: Arc<Engine>,
-    /// How many files of a data set are looked at, where each makes a row; none: all.
+    /// How many files of a data set are looked at, where each file makes a row; `None` for all.
     pub limit: Option<usize>,
     tables: RwLock<Vec<Option<Table>>>,
     /// Stages whose snapshot cannot be read.
@@ -151,8 +151,8 @@ impl Catalog {
         self.kernel_maker(node)?().map_err(|error| self.failed(node, error))
     }
 
-    /// The same on a thread of its own, for an operator may think long about it (`jigsaw` about its permutations) and nobody who stops
-    /// waiting, as ^C does, should be held up.
+    /// Makes a kernel on a thread of its own. An operator may take long for it (`jigsaw` for its permutations), and whoever stops
+    /// waiting, as ^C does, should not be held up.
     async fn kernel_aside(&self, node: usize) -> Result<Kernel> {
         let make = self.kernel_maker(node)?;
         aside(self.name(node), make).await?.map_err(|error| self.failed(node, error))
@@ -185,8 +185,7 @@ impl Catalog {
 
     /// A source stage's source.
     ///
-    /// # Errors
-    /// The stage is none, or its operator lacks something.
+    /// # Errors The stage is not a source, or its operator lacks something.
     pub fn source(&self, node: usize) -> Result<Arc<dyn Source>> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(source) = sources.get(&node) {
@@ -198,7 +197,7 @@ impl Catalog {
         Ok(source)
     }
 
-    /// The stage that a map reads row by row; none for what is no map.
+    /// The stage that a map reads row by row; `None` for a stage that is not a map.
     pub fn stream_of(&self, node: usize) -> Option<usize> {
         let edges = &self.plan.graph.nodes[node].edges;
         edges.iter().find(|edge| edge.port.kind == PortKind::Stream).map(|edge| edge.from)

@@ -36,11 +36,19 @@ pub fn unwrap(error: DataFusionError) -> anyhow::Error {
     }
 }
 
+/// What DataFusion puts before its errors, which says where in its code they come from.
+const PHASES: [&str; 5] =
+    ["Error during planning: ", "Execution error: ", "Schema error: ", "Arrow error: ", "This feature is not implemented: "];
+
 /// What DataFusion says, on one line. What a query's own values make a function fail at comes as its internal error, and is none.
-fn words(error: &DataFusionError) -> String {
+pub fn words(error: &DataFusionError) -> String {
+    if let DataFusionError::SQL(error, _) = error {
+        return format!("no SQL that is known: {}", error.to_string().trim_start_matches("sql parser error: "));
+    }
     let said = error.strip_backtrace();
     let (said, _) = said.split_once("\nThis issue was likely caused by a bug in DataFusion").unwrap_or((&said, ""));
     let said = said.strip_prefix("Internal error: ").filter(|said| said.contains("failed to call")).unwrap_or(said);
+    let said = PHASES.iter().find_map(|phase| said.strip_prefix(phase)).unwrap_or(said);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" ")
 }
@@ -57,7 +65,7 @@ fn damaged(error: &DataFusionError) -> Option<&Damaged> {
     None
 }
 
-/// The same for an operator that waits for rows: its error names the stage that failed.
+/// A failure as an operator that waits for rows is told it: the error names the stage that failed.
 pub fn to_run_error(error: DataFusionError) -> RunError {
     RunError::Engine(unwrap(error).to_string())
 }

@@ -49,7 +49,7 @@ pub struct ScanState {
     pub window: usize,
     /// Rows left out, by partition.
     pub dropped: Vec<Mutex<Vec<DroppedRow>>>,
-    /// Of a shuffled scan: the ids of each partition in their order, the first only leading.
+    /// For a shuffled scan, the ids of each partition in their order; the first id only leads.
     pub trails: Vec<StringArray>,
     /// Rows that the plan's first operator is through with.
     pub done: Arc<AtomicU64>,

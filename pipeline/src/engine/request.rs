@@ -46,9 +46,9 @@ pub enum Rows {
     Few {
         /// How many at most.
         partitions: usize,
-        /// Of a plain snapshot: rows that the reader will not look at.
+        /// For a plain snapshot: a condition; the reader needs only the rows that meet it.
         predicate: Option<Arc<dyn PhysicalExpr>>,
-        /// Of a plain snapshot: rows that are enough.
+        /// For a plain snapshot: a number of rows that is enough.
         limit: Option<usize>,
     },
     /// These instead of that snapshot's, a partition each.
@@ -75,7 +75,7 @@ pub struct Shuffled {
 }
 
 impl Rows {
-    /// Those of an operator's scan.
+    /// The rows of an operator's scan.
     pub fn ordered(order: Order<'_>) -> Self {
         match order {
             Order::Stored => Self::Stored,

@@ -83,7 +83,7 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// Those of the order that [`shuffle`] makes.
+    /// The ranks in the order that [`shuffle`] makes.
     ///
     /// # Errors
     /// There is no `image_id` column, or no such column of classes.

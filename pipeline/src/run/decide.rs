@@ -7,16 +7,17 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 pub use targets::Reads;
 
+use super::last;
 use super::listing::Listing;
 use super::reason::Reason;
 use super::recipe::WorkRow;
-use super::{keys, last};
 use crate::engine::catalog::{Catalog, Table};
+use crate::engine::keys;
 use crate::store::key::{self, Change, KeyParts};
 use crate::store::{Damaged, DroppedRow, Manifest, Part, Shelf, StageStore};
 
@@ -70,7 +71,7 @@ pub struct Decision {
     pub listing: Listing,
     /// Of a source: what cannot be listed.
     pub left_out: Vec<DroppedRow>,
-    /// Of a source, how many files of each ending are none of the data set's.
+    /// For a source, how many files that are not part of the data set there are, by their ending.
     pub aside: BTreeMap<Box<str>, u64>,
     /// What was found damaged on the way.
     pub damaged: Vec<Damaged>,
@@ -284,20 +285,7 @@ fn waits_for(catalog: &Catalog, node: usize, pending: &BTreeSet<usize>) -> BTree
 
 /// What a stage's key is made of, but for a source's listing.
 fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
-    let (graph, stage) = (&catalog.plan.graph, &catalog.plan.stages[node]);
-    let mut inputs = BTreeMap::new();
-    for edge in &graph.nodes[node].edges {
-        let table = catalog.table(edge.from);
-        let table = table.with_context(|| format!("the table of stage `{}` is not known", catalog.name(edge.from)))?;
-        inputs.insert(edge.name.clone(), table.columns);
-    }
-    let mut files = Vec::new();
-    for path in &stage.files {
-        let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
-        files.push(key::short(&blake3::hash(&bytes)));
-    }
-    files.extend(stage.content().map_err(|error| catalog.failed(node, error))?);
-    Ok(keys::parts(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
+    keys::of_stage(catalog, node, |from| catalog.table(from).map(|table| table.columns))
 }
 
 /// A view's table: fingerprints of its columns.
@@ -305,9 +293,8 @@ fn key_parts(catalog: &Catalog, node: usize) -> Result<KeyParts> {
 /// # Errors
 /// A table that it reads is not known.
 pub fn view(catalog: &Catalog, node: usize) -> Result<Table> {
-    let key = key_parts(catalog, node)?.key();
-    let stream = catalog.stream_of(node).and_then(|from| catalog.table(from)).map(|table| table.columns).unwrap_or_default();
-    Ok(Table { manifest: None, columns: keys::of_view(&key, &catalog.plan.stages[node], &stream) })
+    let columns = keys::of_view(catalog, node, |from| catalog.table(from).map(|table| table.columns))?;
+    Ok(Table { manifest: None, columns })
 }
 
 /// A snapshot's table.

@@ -84,7 +84,7 @@ pub struct WorkRow {
     pub recipe: String,
     /// The parts of the base that it is made from, in their order.
     pub sources: Vec<Part>,
-    /// Which of their rows are computed, counted through all of them; none: all.
+    /// Which of their rows are computed, counted through all parts; `None` for all rows.
     pub compute: Option<Vec<u32>>,
     /// Rows of earlier parts that hold, and are copied before those that are computed.
     pub copies: Vec<Copies>,

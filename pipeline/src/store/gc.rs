@@ -1,13 +1,14 @@
 //! Finding what nothing needs any more.
 //!
-//! Needed are the current snapshots and those that were made in the last few runs that made any; of parts, those that such a snapshot
+//! Needed are the current snapshots, those that were made in the last few runs that made any, and those that were current in a span of time
+//! until now ([`Keep`]); of parts, those that such a snapshot
 //! lists, and those that an interrupted run finished for the next one; of checkpoints, a stage's newest, unless the stage has
 //! published since; of records, and events those since the oldest run that is kept, and no more than [`RECORDS`]. Everything else can go: older
 //! snapshots and their parts, leftovers, tars that were unpacked, stages that the file names no more (cells of a sweep that it does not name, which the command line
 //! may have named, once those runs are past), and the tables that `run --limit` made.
 //! To find it changes nothing; to delete it, the lock must be held, so that no run is at work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -25,6 +26,15 @@ use super::{
 const RECORDS: usize = 1000;
 /// Kinds of what goes as a whole, its folders as well.
 const WHOLES: [&str; 2] = ["stage", "limited"];
+
+/// What of the past is needed.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// What so many of the last runs made, of those that made anything.
+    pub runs: usize,
+    /// What was current at any time since then, in seconds since 1970: what was made since, and of each stage the newest before that.
+    pub since: Option<u64>,
+}
 
 /// A file that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -71,7 +81,7 @@ impl Found<'_> {
 ///
 /// # Errors
 /// A folder cannot be read, or a newer Tessera wrote here. A damaged manifest is garbage, unless it is current: then nothing is.
-pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) -> Result<Vec<Garbage>> {
+pub fn find(store: &Store, keep: Keep, stages: Option<&BTreeSet<String>>) -> Result<Vec<Garbage>> {
     let mut found = Found { storage: store.storage.as_ref(), garbage: Vec::new() };
     let mut read = Vec::new();
     for stage in store.stages()? {
@@ -91,16 +101,19 @@ pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) 
     }
     let made = read.iter().flat_map(|(.., manifests)| manifests).filter_map(|(_, manifest)| manifest.as_ref().ok());
     let runs: BTreeSet<String> = made.map(|manifest| manifest.run.clone()).collect();
-    let recent: BTreeSet<String> = runs.into_iter().rev().take(keep_runs).collect();
+    let recent: BTreeSet<String> = runs.into_iter().rev().take(keep.runs).collect();
+    let mut oldest: Option<String> = keep.since.map(run_at).into_iter().chain(recent.first().cloned()).min();
     for (is_named, stage, here, manifests) in read {
-        let is_recent = |manifest: &Manifest| recent.contains(&manifest.run);
-        if !is_named && !manifests.iter().any(|(_, manifest)| manifest.as_ref().is_ok_and(is_recent)) {
+        let kept = kept(&manifests, &recent, keep.since);
+        if !is_named && kept.is_empty() {
             found.all(&stage, "stage", &here.dir)?;
             continue;
         }
-        of_stage(&stage, &here, manifests, &recent, &mut found)?;
+        oldest = oldest.into_iter().chain(kept.values().map(|run| (*run).clone())).min();
+        let kept = kept.into_keys().map(str::to_owned).collect();
+        of_stage(&stage, &here, manifests, &kept, &mut found)?;
     }
-    records(store, recent.first(), &mut found)?;
+    records(store, oldest.as_ref(), &mut found)?;
     files(found.storage, &store.pipeline, "tmp")?.into_iter().for_each(|item| found.add(RUNS, "leftover", item));
     // They are unpacked again where they are needed.
     found.all(UNPACKED, "unpacked", UNPACKED)?;
@@ -114,12 +127,45 @@ pub fn find(store: &Store, keep_runs: usize, stages: Option<&BTreeSet<String>>) 
     Ok(found.garbage)
 }
 
-/// What a stage that stays does not need.
+/// The snapshots of a stage that are needed whether they are current or not: their names, and the runs that made them.
+fn kept<'a>(
+    manifests: &'a [(Item, Result<Manifest>)],
+    recent: &BTreeSet<String>,
+    since: Option<u64>,
+) -> BTreeMap<&'a str, &'a String> {
+    let readable = || manifests.iter().filter_map(|(_, manifest)| manifest.as_ref().ok());
+    // What was current when the span began.
+    let begins = since.and_then(|since| {
+        let before = readable().filter(|manifest| manifest.created < since);
+        before.max_by_key(|manifest| (manifest.created, &manifest.run)).map(|manifest| &manifest.id)
+    });
+    let is_kept = |manifest: &&Manifest| {
+        recent.contains(&manifest.run)
+            || since.is_some_and(|since| manifest.created >= since)
+            || begins == Some(&manifest.id)
+    };
+    // Of snapshots with the same rows, one is enough: the one whose files have no others, and the current one stays in any case.
+    let mut kept: BTreeMap<&str, &Manifest> = BTreeMap::new();
+    for manifest in readable().filter(is_kept) {
+        let one = kept.entry(manifest.original()).or_insert(manifest);
+        if (manifest.rewrite_of.is_some(), &manifest.id) > (one.rewrite_of.is_some(), &one.id) {
+            *one = manifest;
+        }
+    }
+    kept.into_values().map(|manifest| (manifest.id.as_str(), &manifest.run)).collect()
+}
+
+/// The beginning of the names of runs that start at that time, in seconds since 1970.
+fn run_at(seconds: u64) -> String {
+    format!("{:013}", u128::from(seconds) * 1000)
+}
+
+/// What a stage that stays does not need; `kept` are the snapshots that stay, beside the current one.
 fn of_stage(
     stage: &str,
     here: &StageStore,
     manifests: Vec<(Item, Result<Manifest>)>,
-    recent: &BTreeSet<String>,
+    kept: &BTreeSet<String>,
     found: &mut Found<'_>,
 ) -> Result<()> {
     let current = here.current().with_context(|| format!("stage `{stage}` is left alone"))?;
@@ -129,7 +175,7 @@ fn of_stage(
     let mut needed = BTreeSet::new();
     for (item, manifest) in manifests {
         match manifest {
-            Ok(manifest) if manifest.id == current || recent.contains(&manifest.run) => {
+            Ok(manifest) if manifest.id == current || kept.contains(&manifest.id) => {
                 needed.extend(manifest.parts.iter().map(|part| here.part_name(&part.file)));
                 needed.insert(here.metrics_name(&manifest.id));
             }

@@ -23,7 +23,7 @@ use super::storage::{Ranges, Storage};
 
 /// Bytes of a part's file that have a hash of their own, where the part does not say.
 pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
-/// The same of a new part of narrow rows: a column of numbers takes less than the others' block.
+/// The bytes of a block in a new part of narrow rows, in which a column of numbers takes less than one of the other blocks.
 pub(crate) const NARROW_BLOCK_BYTES: u64 = 64 << 10;
 /// Bytes that are hashed at once.
 const HASHED_BYTES: u64 = 1 << 20;
@@ -40,9 +40,9 @@ pub struct Damaged {
     pub what: &'static str,
     /// Which.
     pub path: PathBuf,
-    /// What it should be.
+    /// What was expected.
     pub expected: String,
-    /// What it is.
+    /// What was found.
     pub found: String,
 }
 
@@ -72,7 +72,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a storage's parts, of which nothing is known yet.
+    /// The health of a storage's parts, of which nothing is known yet.
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self { storage, verdicts: Mutex::default() }
     }

@@ -98,7 +98,7 @@ pub struct Part {
     pub digests: BTreeMap<String, String>,
     /// Its smallest and largest `image_id`.
     pub ids: Option<(String, String)>,
-    /// Of a map's part: the key of the stages that made it, whatever they read.
+    /// For a part of a map: the key of the stages that made it, whatever they read.
     pub recipe: String,
     /// The contents of the upstream snapshot's parts that it was made from.
     pub made_from: Vec<String>,
@@ -166,7 +166,7 @@ impl Manifest {
         Ok(seal::parse("manifest", &path, &bytes)?)
     }
 
-    /// The same under another stage's name; rows that the stage left out are that one's.
+    /// The manifest under another stage's name, which its left-out rows then have as well.
     pub fn of_stage(mut self, stage: &str) -> Self {
         let before = std::mem::replace(&mut self.stage, stage.to_owned());
         let dropped = self.parts.iter_mut().flat_map(|part| &mut part.dropped);

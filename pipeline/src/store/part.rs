@@ -222,7 +222,7 @@ pub(super) fn read(reader: PartReader) -> Result<RecordBatch> {
     collect(rows(reader)?)
 }
 
-/// The same of some columns; of those that it has.
+/// Reads some columns of a part, those of them that it has.
 pub(super) fn read_columns(reader: PartReader, columns: &[&str]) -> Result<RecordBatch> {
     let builder = rows(reader)?;
     let roots = builder.schema().fields().iter().enumerate().filter(|(_, field)| columns.contains(&field.name().as_str()));
@@ -273,8 +273,8 @@ pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
     builder.build()
 }
 
-/// The same for a part. An id comes once, so that a dictionary of ids would be all of them and a number each; but it begins as the one
-/// before it does.
+/// How a part is written. Each id comes once, so that a dictionary of ids would hold all of them and a number for each; but an id
+/// begins as the one before it does.
 fn properties_of_part(schema: &SchemaRef) -> WriterProperties {
     let properties = properties(schema);
     if !schema.field_with_name(IMAGE_ID).is_ok_and(|field| field.data_type() == &DataType::Utf8) {

@@ -50,6 +50,11 @@ impl StageStore {
         }
     }
 
+    /// The snapshot that this process found to be current, or made so; none before it looked.
+    pub fn found_current(&self) -> Option<String> {
+        self.pointers.all().get(&self.name(CURRENT)).map(|(id, _)| id.clone())
+    }
+
     /// Which snapshot the pointer names, and the pointer's version.
     pub(super) fn pointer(&self) -> Result<Option<(String, Version)>> {
         let name = self.name(CURRENT);
@@ -108,14 +113,17 @@ impl StageStore {
         Ok(())
     }
 
-    /// The same, if it is not the current one already.
+    /// The same, if it is not the current one already; whether it was not.
     ///
     /// # Errors
     /// As [`point_to`](Self::point_to).
-    pub fn point_to_if_other(&self, id: &str) -> Result<()> {
+    pub fn point_to_if_other(&self, id: &str) -> Result<bool> {
         let known = self.pointers.all().get(&self.name(CURRENT)).map(|(current, _)| current == id);
         let is_current =
             known.unwrap_or_else(|| self.pointer().is_ok_and(|found| found.is_some_and(|(current, _)| current == id)));
-        if is_current { Ok(()) } else { self.point_to(id) }
+        if !is_current {
+            self.point_to(id)?;
+        }
+        Ok(!is_current)
     }
 }

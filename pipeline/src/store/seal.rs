@@ -25,7 +25,7 @@ pub(super) fn write(storage: &dyn Storage, what: &str, name: &str, value: &impl 
     Ok(storage.replace(name, &seal(&json))?)
 }
 
-/// The same, if nothing has that name.
+/// Writes a sealed file under a name that nothing has yet.
 ///
 /// # Errors
 /// The disk says no, or [something has it](is_taken).

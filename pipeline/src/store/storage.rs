@@ -41,6 +41,18 @@ pub struct Locking<'a> {
     pub fence: &'a dyn Fn() -> anyhow::Result<()>,
 }
 
+/// Another process has the right to write.
+#[derive(Debug, thiserror::Error)]
+#[error("the store {} is in use by {holder}; wait for it, or stop it{more}", .place.display())]
+pub struct InUse {
+    /// Where the store lies.
+    pub place: PathBuf,
+    /// Which process, for people.
+    pub holder: String,
+    /// What else there is to know; empty, or it goes on behind the sentence.
+    pub more: String,
+}
+
 /// The bytes of a store.
 pub trait Storage: Debug + Send + Sync {
     /// Where a name lies, as messages have it and other programs find it.
@@ -49,14 +61,14 @@ pub trait Storage: Debug + Send + Sync {
     /// All that is written under a name.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
 
-    /// The same, and which version of it.
+    /// Reads what is under a name, and says which version of it that is.
     fn read_version(&self, name: &str) -> io::Result<(Vec<u8>, Version)>;
 
     /// What is written under a name, to be read in ranges. That there is nothing, the first range may say. On a disk it stays readable while
     /// it is open.
     fn open(&self, name: &str) -> io::Result<Box<dyn Ranges>>;
 
-    /// What is known of a name.
+    /// Says what is under a name, without reading it.
     fn look(&self, name: &str) -> io::Result<Item>;
 
     /// What lies directly below a name, sorted; nothing where nothing does.
@@ -97,7 +109,7 @@ pub trait Storage: Debug + Send + Sync {
     /// Takes the right to write to the whole store, until what is returned is dropped. Who lost it cannot write any more.
     ///
     /// # Errors
-    /// Another process has it; the message names that one.
+    /// Another process has it: [`InUse`].
     fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
 }
 

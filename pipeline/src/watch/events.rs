@@ -35,7 +35,7 @@ pub enum Event {
         done: u64,
         /// All that is to do, as far as it is known.
         total: u64,
-        /// What else there is to say.
+        /// A note for people, such as the loss.
         note: String,
     },
     /// A number that a stage measured.
@@ -46,7 +46,7 @@ pub enum Event {
         epoch: i64,
         /// Step since the start.
         step: i64,
-        /// What it measures.
+        /// The metric's name.
         name: String,
         /// Its value; null for what is no number.
         value: Option<f64>,
@@ -67,7 +67,7 @@ pub enum Event {
         /// Rows of the part.
         rows: u64,
     },
-    /// What a stage counts goes on from there: what was done before took none of this run's time.
+    /// What a stage counts goes on from here: what was done before took no time of this run.
     GoesOn {
         /// Which.
         stage: String,

@@ -1,8 +1,11 @@
 //! What happens in a run, told as it happens: to the file of its events, and to the screen of whoever started it.
 
 use std::fmt::Display;
+use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use tessera_schemas::metrics::Metric;
 use tessera_schemas::printable_lines;
@@ -10,11 +13,27 @@ use tessera_schemas::printable_lines;
 use super::events::{Event, Events};
 use super::screen::Screen;
 
+/// Whether lines on stderr begin with the time.
+static STAMPED: AtomicBool = AtomicBool::new(false);
+
+/// From now on each thing that is told begins with the time, unless a terminal shows it: RFC 3339, in UTC (`2026-11-28T12:20:39Z`).
+pub fn stamp() {
+    STAMPED.store(!std::io::stderr().is_terminal(), Ordering::Relaxed);
+}
+
 /// Tells a person something on stderr. What is told may hold names of files and values of tables: none of their characters speaks to
 /// the terminal.
 pub fn tell(line: impl Display) {
     // Nobody may be listening, which is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "{}", printable_lines(&line.to_string()));
+    let _ = writeln!(std::io::stderr(), "{}{}", time(), printable_lines(&line.to_string()));
+}
+
+/// What a message begins with: the time and a space, or nothing.
+pub fn time() -> String {
+    if !STAMPED.load(Ordering::Relaxed) {
+        return String::new();
+    }
+    format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now()))
 }
 
 /// Tells what happens.
@@ -28,6 +47,11 @@ impl Reporter {
     /// Bars for a terminal, lines for anything else, warnings alone if `quiet`.
     pub fn new(quiet: bool) -> Self {
         Self { screen: Arc::new(Screen::of_stderr(quiet)), events: Events::default() }
+    }
+
+    /// Nothing at all.
+    pub fn silent() -> Self {
+        Self { screen: Arc::new(Screen::of_nobody()), events: Events::default() }
     }
 
     /// The same; what happens goes to a file as well.
@@ -86,7 +110,7 @@ impl Bar {
         self.reporter.add(Event::PartMade { stage: self.stage(), rows });
     }
 
-    /// Starts to count from there: what was done before took none of this run's time.
+    /// Starts to count from `done`: what was done before took no time of this run.
     pub fn begin(&self, done: u64) {
         self.reporter.add(Event::GoesOn { stage: self.stage(), done });
     }

@@ -1,8 +1,7 @@
-//! The screen: a reader of events that shows them to a person, on stderr. A terminal has a bar for each stage that is under way; anything
-//! else a plain line every few seconds.
+//! The screen: a reader of events that shows them to a person, on stderr. A terminal that moves its cursor has a bar for each stage that is under
+//! way; anything else a plain line every few seconds.
 
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use tessera_schemas::{printable, printable_lines};
 
 use super::events::Event;
 use super::progress::{duration, tell};
+use super::terminal;
 
 /// Seconds between two plain lines.
 const PLAIN_SECS: u64 = 5;
@@ -20,6 +20,8 @@ const PLAIN_SECS: u64 = 5;
 pub struct Screen {
     terminal: bool,
     quiet: bool,
+    /// Whether nothing is shown, and no warnings either.
+    is_dark: bool,
     stages: Mutex<HashMap<String, Shown>>,
 }
 
@@ -36,7 +38,12 @@ struct Shown {
 impl Screen {
     /// What stderr is; with `quiet`, it shows warnings alone.
     pub fn of_stderr(quiet: bool) -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), quiet, stages: Mutex::default() }
+        Self { terminal: terminal::moves(), quiet, is_dark: false, stages: Mutex::default() }
+    }
+
+    /// One that nobody looks at.
+    pub fn of_nobody() -> Self {
+        Self { terminal: false, quiet: true, is_dark: true, stages: Mutex::default() }
     }
 
     fn stages(&self) -> MutexGuard<'_, HashMap<String, Shown>> {
@@ -55,7 +62,7 @@ impl Screen {
                 }
             }),
             Event::Said { stage, line, warning } => {
-                if self.quiet && !warning {
+                if self.is_dark || self.quiet && !warning {
                     return;
                 }
                 let of = stage.as_ref().map_or_else(String::new, |stage| format!("{stage}: "));

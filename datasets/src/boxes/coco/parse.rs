@@ -12,7 +12,7 @@ use super::super::{excerpt, sides};
 #[derive(Debug, Deserialize)]
 pub struct Document {
     pub images: Vec<Image>,
-    /// None: nobody said what the images show, as of COCO's test images.
+    /// `None` if nobody said what the images show, as for COCO's test images.
     pub annotations: Option<Vec<Annotation>>,
     #[serde(default)]
     categories: Vec<Category>,
@@ -46,7 +46,7 @@ struct Category {
     name: String,
 }
 
-/// As other systems and programs write it: `.\train\a.jpg`.
+/// A path as other systems and programs write it: `.\train\a.jpg`.
 fn path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let path = String::deserialize(from)?;
     let path = if path.contains('\\') { path.replace('\\', "/") } else { path };

@@ -95,7 +95,7 @@ fn pairs_that_are_none_are_refused() {
     let error = open(&["a.jpg", "a.png"], &[("a.xml", "")]);
     assert_eq!(error, "a.xml: it may be about a.jpg or a.png: images must differ in more than their endings");
     let error = open(&["a.jpg"], &[("a.xml", ""), ("a.XML", "")]);
-    assert_eq!(error, "a.xml: a.XML is about the same image: leave one of them");
+    assert_eq!(error, "a.xml: a.XML is about the same image: remove one of them");
     let error = open(&["a.jpg"], &[("b.xml", "")]);
     assert!(error.contains("no XML file that has the name of an image: looked for Annotations/a.xml with"), "{error}");
     assert!(error.ends_with("among 2 files are 1 images and 1 XML files (b.xml)"), "{error}");

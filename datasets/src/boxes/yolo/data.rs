@@ -25,10 +25,9 @@ pub struct Data {
 /// Keys whose values are looked at.
 const KEYS: [&str; 8] = ["names", "nc", "kpt_shape", "path", "train", "val", "valid", "test"];
 
-/// One name a line; blank lines at the end are none.
+/// One name a line; blank lines at the end are left out.
 ///
-/// # Errors
-/// There is none, or a line between others is blank, so that the numbers of those behind it would be in doubt.
+/// # Errors There is no name, or a line between others is blank, so that the numbers of the names behind it would be in doubt.
 pub fn lines(text: &str) -> Result<Data, String> {
     let names: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
     if let Some(blank) = names.iter().position(|name| name.is_empty()) {

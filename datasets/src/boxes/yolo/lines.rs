@@ -8,8 +8,7 @@ const BEYOND: f64 = 0.01;
 
 /// The objects of a text about an image of that width and height.
 ///
-/// # Errors
-/// A line is none of an object; the message has its number.
+/// # Errors A line does not describe an object; the message has its number.
 pub fn objects(text: &str, size: (u32, u32), data: &Data) -> Result<Vec<Object>, String> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     lines

@@ -18,7 +18,7 @@ const LONGEST_PATH: usize = 4096;
 pub struct Splits {
     /// Folders of images, with their splits' places in [`NAMES`].
     folders: Vec<(String, usize)>,
-    /// Images that text files list, likewise.
+    /// Images that text files list, with their splits' places in [`NAMES`].
     files: HashMap<String, usize>,
 }
 

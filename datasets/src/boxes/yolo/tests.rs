@@ -136,7 +136,7 @@ fn files_that_do_not_fit_together_are_refused() {
     let error = fault(&["images/a.jpg"], &[classes, ("labels/a.txt", ""), ("labels/b.txt", "")]);
     assert!(error.starts_with("labels/b.txt: it has no image images/b.jpg (or another ending: jpg"), "{error}");
     let error = fault(&["images/a.jpg"], &[classes, ("labels/a.txt", ""), ("images/a.txt", "")]);
-    assert_eq!(error, "images/a.jpg: both labels/a.txt and images/a.txt say what it shows: leave one of them");
+    assert_eq!(error, "images/a.jpg: both labels/a.txt and images/a.txt say what it shows: remove one of them");
     let error = fault(&["a.jpg", "a.png"], &[classes, ("a.txt", "")]);
     assert_eq!(error, "a.txt: it may be about a.jpg or a.png: images must differ in more than their endings");
     let error = fault(&["a.jpg"], &[("a.txt", "")]);

@@ -77,7 +77,8 @@ impl Seen {
         !self.has_empty && self.kinds & !(kind::SMALL | kind::FLOAT) == 0
     }
 
-    /// What it is together with the same column of another file; none if no type has the values of both.
+    /// The kind of this column's values together with those of the same column in another file; `None` if no type has the values of
+    /// both.
     pub fn merge(&self, other: &Self) -> Option<Self> {
         if self.is_spread != other.is_spread || self.is_spread && self.width != other.width {
             return None;

@@ -172,7 +172,7 @@ pub fn stored(dataset: &Dataset, path: &str, whole: bool) -> Result<Stored, Stri
     single(dataset, path, whole)
 }
 
-/// The same of a dataset that may be a single value: that is one row.
+/// Describes a dataset as [`stored`] does; one that is a single value is one row.
 ///
 /// # Errors
 /// Its values can be in no column; the message says why.

@@ -230,7 +230,7 @@ impl Opened {
     }
 }
 
-/// Those of some images that are no more bytes than are taken together, and the first in any case.
+/// As many of some images as may be taken together by their bytes, and the first one in any case.
 fn together(
     heap: &Heap<'_>,
     images: impl Iterator<Item = Result<Option<Encoded>, Error>>,

@@ -114,8 +114,7 @@ impl Kind {
 
     /// A column of the values that lie side by side in `bytes`.
     ///
-    /// # Errors
-    /// A value is none of its type; the message names its place, counted from 0.
+    /// # Errors A value does not fit its type; the message names its place, counted from 0.
     pub fn column(&self, bytes: &Buffer, heap: &Heap<'_>) -> Result<ArrayRef, String> {
         let rows = bytes.len() / self.bytes();
         Ok(match self {

@@ -54,9 +54,9 @@ pub struct Chunks {
     pub shape: Vec<u64>,
     /// What each has gone through, in that order.
     pub filters: Vec<Filter>,
-    /// Those that were written, by their numbers in the order of rows, columns, ….
+    /// The chunks that were written, by their numbers in the order of rows, columns, ….
     pub written: HashMap<u64, Chunk>,
-    /// Those that reach into rows that come next.
+    /// The chunks that reach into rows that come next.
     pub kept: Mutex<HashMap<u64, Arc<Vec<u8>>>>,
 }
 
@@ -158,7 +158,7 @@ impl Stored {
         }
     }
 
-    /// That many bytes of values that were never written.
+    /// `length` bytes of values that were never written.
     fn filled(&self, length: usize) -> MutableBuffer {
         let mut buffer = MutableBuffer::from_len_zeroed(length);
         if !self.fill.is_empty() {

@@ -28,7 +28,7 @@ pub(crate) struct Place {
     pub head: u64,
     /// Bytes of its body.
     pub body: u64,
-    /// Rows of a batch; none: it is a dictionary.
+    /// Rows of a batch; `None` for a dictionary.
     pub rows: Option<u64>,
 }
 
@@ -43,8 +43,7 @@ enum Next {
 impl Index {
     /// Reads all heads. A stream that was cut off has those of what is whole.
     ///
-    /// # Errors
-    /// The file cannot be read, or is none of Arrow's; or its footer is damaged.
+    /// # Errors The file cannot be read, is not an Arrow file, or has a damaged footer.
     pub(crate) fn of(raw: Raw<'_>) -> Result<Self, Error> {
         let magic = raw.read(0, raw.size.min(FILE_MAGIC.len() as u64))?;
         refuse_feather_1(raw, &magic)?;

@@ -6,7 +6,7 @@ use arrow_ipc::{CompressionType, Message, MessageHeader, RecordBatch};
 
 /// A compressed buffer may claim so much without a closer look: if it is not true, its decoder says so, and the memory was there.
 const HARMLESS: u64 = 16 << 20;
-/// And so many times the compressed bytes.
+/// The buffers of a batch may also have so many times their compressed bytes.
 const USUAL: u64 = 4;
 /// The length of a compressed buffer that is stored as it is.
 const STORED: i64 = -1;

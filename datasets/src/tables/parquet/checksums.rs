@@ -23,7 +23,7 @@ struct Page {
     size: usize,
     /// Bytes that these unpack to.
     unpacked: i64,
-    /// Of a dictionary, how many values it has.
+    /// For a dictionary's page, the number of its values.
     values: i64,
     /// CRC-32 of those.
     checksum: Option<u32>,

@@ -52,7 +52,8 @@ impl Lloyd<'_> {
         Ok(moved)
     }
 
-    /// So many rows that are not on their centroids, the farthest first.
+    /// The `count` rows that are farthest from their centroids, the farthest first; rows that lie on their centroids are not among
+    /// them.
     fn farthest(&self, count: usize) -> Result<Vec<Far>, RunError> {
         let Given { rows, threads, folder, .. } = self.given;
         let dimension = rows.dimension;

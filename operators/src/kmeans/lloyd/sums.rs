@@ -15,7 +15,7 @@ use crate::nearest::{UNIT, squared_distance};
 use crate::parallel;
 use crate::wide::wide;
 
-/// So few rows are added while others wait for the cluster's sums.
+/// So many rows are added at most while other threads wait for the cluster's sums.
 const FEW: usize = 8;
 /// Added to an f64 below 2^51, it leaves that number, rounded to whole, in the lower bits.
 const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
@@ -24,7 +24,7 @@ const LEAST: i32 = 149;
 /// Values with fewer bits than that above the unit are coarse: one in [`SHARE`] may be.
 const COARSE: i32 = 20;
 const SHARE: usize = 4096;
-/// Values with fewer bits than that are lost: none may be.
+/// A value that keeps fewer bits than this is lost, and no value may be lost.
 const LOST: i32 = 12;
 
 /// A row that joins or leaves a cluster.
@@ -131,7 +131,7 @@ pub struct Shared<'a> {
 }
 
 impl<'a> Sums<'a> {
-    /// Of `k` clusters without rows.
+    /// The sums of `k` clusters that have no rows yet.
     pub fn new(given: Given<'a>, k: usize) -> Self {
         let Given { rows, coded, precision, .. } = given;
         let reach = rows.peaks.iter().zip(coded.frame().mean()).map(|(peak, mean)| f64::from(peak.max(mean.abs())));
@@ -146,7 +146,7 @@ impl<'a> Sums<'a> {
         }
     }
 
-    /// For threads to add to.
+    /// The sums in a form that several threads can add to.
     pub fn shared(&mut self) -> Shared<'_> {
         let mut exact = self.exact.chunks_exact_mut(self.given.precision.exact.len().max(1));
         let sums = self.rounded.chunks_exact_mut(self.given.rows.dimension);

@@ -18,7 +18,7 @@ const MOST_ENTRIES: usize = 200_000;
 /// A dictionary under a name.
 #[derive(Clone, Copy)]
 struct Named {
-    /// That in which it lies, by its number, and its key there; none of the file's own.
+    /// The dictionary that it lies in, by its number, and its key there; `None` for the outermost one.
     above: Option<(usize, usize)>,
     depth: usize,
     place: usize,

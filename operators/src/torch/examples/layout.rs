@@ -94,7 +94,7 @@ impl Layout {
         for (key, given) in [("target", target.is_some()), ("classes", classes.is_some())] {
             if given {
                 let message = "is for images, and the input is a table of puzzles, whose classes are their permutations";
-                return Err(Fault::key(key, message, "leave it away"));
+                return Err(Fault::key(key, message, "remove it"));
             }
         }
         let puzzles::Layout { grid, tile, permutations } = puzzles::layout(schema).map_err(unfit)?;

@@ -79,7 +79,7 @@ fn class(column: &Int64Array, row: usize, classes: usize) -> Result<i64, String>
     }
     let class = column.value(row);
     if class < 0 || class >= classes as i64 {
-        return Err(format!("its class is {class}, and should be in 0..{classes}"));
+        return Err(format!("its class is {class}, and should be 0 to {}", classes - 1));
     }
     Ok(class)
 }

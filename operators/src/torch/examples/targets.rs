@@ -54,7 +54,7 @@ fn several(schema: &SchemaRef, targets: Vec<String>, count: Option<usize>) -> Re
     }
     if count.is_some() {
         let message = "is of one column, and each of several columns is a class";
-        return Err(Fault::key("classes", message, "leave it away, or `target` one column"));
+        return Err(Fault::key("classes", message, "remove it, or let `target` name one column"));
     }
     Ok((targets.len(), Content::Presence { targets }))
 }

@@ -132,8 +132,8 @@ fn images_become_steps() {
         let table = images("label", Int64Array::from(vec![Some(0), class]));
         Steps::new(std::iter::once(Ok(table)), &layout, 2).next().unwrap().unwrap_err().to_string()
     };
-    assert_eq!(fault(Some(3)), "image `01`: its class is 3, and should be in 0..3");
-    assert_eq!(fault(Some(-1)), "image `01`: its class is -1, and should be in 0..3");
+    assert_eq!(fault(Some(3)), "image `01`: its class is 3, and should be 0 to 2");
+    assert_eq!(fault(Some(-1)), "image `01`: its class is -1, and should be 0 to 2");
     assert!(fault(None).starts_with("image `01`: it has no class"));
 }
 

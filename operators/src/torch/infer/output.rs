@@ -16,9 +16,9 @@ const SHOWN: usize = 12;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Output {
-    /// Of a tuple or a list: its place, from 0. Of a dictionary with whole numbers for keys: its key.
+    /// The output's place in a tuple or a list, from 0; or its key in a dictionary with whole numbers as keys.
     Place(usize),
-    /// Of a dictionary: its key.
+    /// The output's key in a dictionary.
     Name(String),
 }
 
@@ -56,16 +56,16 @@ impl std::fmt::Display for Output {
 /// Why a model's result is no feature.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// It is something else than tensors.
+    /// The model yields something else than tensors.
     #[error("yields {0}, and should yield a tensor, N x …")]
     Nothing(&'static str),
-    /// It has several outputs, and none was asked for.
+    /// The model has several outputs, and the stage does not name one.
     #[error("yields several outputs, and it is not said which of them is the feature: {0}")]
     Several(String),
-    /// It has one output, and one of several was asked for.
+    /// The model has one output, and the stage names one of several.
     #[error("chooses among a model's outputs, and this one yields a single tensor")]
     Single,
-    /// It has others.
+    /// The model has no output of that name or place.
     #[error("is {asked}, and the model yields {known}")]
     Unknown {
         /// What was asked for.
@@ -81,7 +81,7 @@ impl Fault {
         let (key, help) = match &self {
             Self::Nothing(_) => (model, "script a model whose `forward` returns the feature"),
             Self::Several(_) => (model, "output = …, a number of a tuple's or a list's, or a dictionary's \"key\""),
-            Self::Single => (KEY, "leave the key away"),
+            Self::Single => (KEY, "remove the key"),
             Self::Unknown { .. } => (KEY, "output = …, one of these that is a tensor"),
         };
         BindError::key(key, self.to_string()).help(help)

@@ -54,7 +54,7 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Of a plan whose network is on the device already, unless it is in a table of weights.
+    /// Inference by a plan whose network is on the device already, unless it is in a table of weights.
     pub fn new(plan: Plan, device: tch::Device, schema: SchemaRef) -> Self {
         Self { plan: Arc::new(plan), device, schema, tensors: Shared::default() }
     }

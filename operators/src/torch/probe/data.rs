@@ -118,7 +118,7 @@ impl Examples {
     pub fn left_out(&self) -> Option<String> {
         let names: Vec<String> = self.others.keys().map(|name| format!("`{name}`")).collect();
         let count: usize = self.others.values().sum();
-        (count > 0).then(|| format!("{count} rows of `{LABELS}` are left out: of the splits {}", names.join(", ")))
+        (count > 0).then(|| format!("{count} rows of `{LABELS}` are left out, being of the splits {}", names.join(", ")))
     }
 
     /// How many images a split has.

@@ -173,9 +173,9 @@ fn without_a_test_validation_is_measured() {
 #[test]
 fn splits_of_other_names_are_said() {
     let record = run(json!({}), renamed(|split| if split == "test" { "extra" } else { split })).unwrap();
-    assert_eq!(record.said[0], "18 rows of `labels` are left out: of the splits `extra`");
+    assert_eq!(record.said[0], "18 rows of `labels` are left out, being of the splits `extra`");
     let error = run(json!({}), renamed(|split| if split == "train" { "Train" } else { "Test" })).err().unwrap().to_string();
-    assert!(error.ends_with("for train; 90 rows of `labels` are left out: of the splits `Test`, `Train`"), "{error}");
+    assert!(error.ends_with("for train; 90 rows of `labels` are left out, being of the splits `Test`, `Train`"), "{error}");
 }
 
 #[test]
@@ -294,6 +294,6 @@ fn faults_are_all_named() {
     let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
     assert_eq!(
         messages,
-        ["`classes` takes its place: leave one of them out", "`label` of `labels` should be whole numbers, found Utf8"]
+        ["`classes` takes its place: remove one of them", "`label` of `labels` should be whole numbers, found Utf8"]
     );
 }

@@ -19,7 +19,7 @@ const DEVIATIONS: f64 = 2.0;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally(Vec<u64>);
 
-/// What needs no learning.
+/// The loss and the accuracy that need no learning.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chance {
     /// The mean loss of an example under the best constant answer.

@@ -22,22 +22,25 @@ pub struct Config {
     /// classes (`images` makes them of PASCAL VOC).
     #[serde(default)]
     pub target: Option<Names>,
-    /// Of images with one column of classes: how many there are. Default: what the input says of the column, as `assign` does.
+    /// Of images with one column of classes: how many there are. Default: the number that the input's metadata have for the column, as
+    /// those of `assign` do.
     #[serde(default)]
     pub classes: Option<usize>,
-    /// What an epoch has equally many examples of. There are as many examples as images in any case.
+    /// Whether an epoch has each image once, or each class equally often. In both cases an epoch has as many examples as there are
+    /// images.
     #[serde(default)]
     pub sampling: Sampling,
     /// Of images: the mean to normalise them with, red, green, blue, in 0..1. Default: ImageNet's.
     #[serde(default)]
     pub mean: Option<[f32; 3]>,
-    /// Of images: the standard deviation of the same. Default: ImageNet's.
+    /// Of images: the standard deviation to normalise them with. Default: ImageNet's.
     #[serde(default)]
     pub deviation: Option<[f32; 3]>,
     /// The layer (`conv1` to `conv5`) up to which the network stays as it starts: only what follows is trained. Default: none.
     #[serde(default)]
     pub freeze: Option<String>,
-    /// Which tensors of the input `weights` the network starts from. Default: as `freeze` says.
+    /// Which tensors of the input `weights` the network starts from; its other tensors start at random. Default: `"frozen"` with
+    /// `freeze`, else `"all"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<Take>,
     /// Passes over the data.
@@ -59,25 +62,25 @@ pub struct Config {
     /// Pull of weights (not of biases, nor batch normalisation's) towards zero. Default: 0.0005 for `sgd`, 0.01 for `adamw`.
     #[serde(default)]
     pub weight_decay: Option<f64>,
-    /// The norm over all gradients that a step's are scaled down to, if theirs is larger. Default: none.
+    /// The largest norm of all gradients of a step together: larger ones are scaled down to it. Default: no limit.
     #[serde(default)]
     pub clip: Option<f64>,
-    /// The share of a right class's weight that is spread over all classes. Not for several columns of classes.
+    /// The share of the right class's probability that is spread over all classes. It is not for images with a column a class.
     #[serde(default)]
     pub label_smoothing: f64,
-    /// How the learning rate goes on behind the warm-up.
+    /// How the learning rate changes after the warm-up.
     #[serde(default)]
     pub schedule: Shape,
-    /// Epochs, or parts of them, over which the learning rate grows linearly from a hundredth.
+    /// Epochs, or parts of one, over which the learning rate grows linearly from a hundredth of itself.
     #[serde(default)]
     pub warmup: f64,
     /// Epochs, or parts of them, between two changes of the schedule `step`. Default: a third of those behind the warm-up.
     #[serde(default)]
     pub step_every: Option<f64>,
-    /// What each change of the schedule `step` multiplies the learning rate with.
+    /// The number that each change of the schedule `step` multiplies the learning rate by.
     #[serde(default = "defaults::step_factor")]
     pub step_factor: f64,
-    /// What convolutions and matrix products compute in. Weights, sums and the optimizer are of 32 bits in any case.
+    /// The numbers that convolutions and matrix products compute with. Weights, sums and the optimizer are of 32 bits in any case.
     #[serde(default)]
     pub precision: Precision,
     /// Epochs between two measurements on the input `probe`.
@@ -86,13 +89,13 @@ pub struct Config {
     /// The layer whose features are measured. Default: the network's last.
     #[serde(default)]
     pub probe_layer: Option<String>,
-    /// The column of `probe` with what its images show.
+    /// The column of `probe` with the labels of its images.
     #[serde(default = "defaults::probe_label")]
     pub probe_label: String,
-    /// Steps between two rows of metrics, each the mean since the one before.
+    /// Steps between two values of a metric; each is the mean over the steps since the one before.
     #[serde(default = "defaults::metrics_every")]
     pub metrics_every: usize,
-    /// Minutes between two checkpoints: an interrupted run loses no more. 0 writes one after each step.
+    /// Minutes between two checkpoints: an interrupted run loses the work of so many minutes at most. 0 writes one after each step.
     #[serde(default = "defaults::checkpoint_minutes")]
     pub checkpoint_minutes: f64,
     /// Where it computes: `auto` (the first CUDA device, else the CPU), `cpu` or `cuda:N`.
@@ -100,25 +103,26 @@ pub struct Config {
     pub device: Device,
 }
 
-/// What is taken of weights to start from.
+/// Which tensors a network takes of the weights that it starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Take {
-    /// All that fit. The default without `freeze`.
+    /// All whose name and shape fit. This is the default without `freeze`.
     All,
-    /// Those that are not trained, so that the others are learnt anew. The default with `freeze`.
+    /// Those up to the layer of `freeze`, which are not trained; the layers behind it are learnt anew. This is the default with
+    /// `freeze`.
     Frozen,
 }
 
-/// What comes equally often.
+/// What an epoch has equally many examples of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Images: each comes once.
+    /// Each image comes once.
     #[default]
     Images,
-    /// Classes, as DeepCluster has it (Caron et al., ECCV 2018, section 3.3): of a large class other images come each time, those of a
-    /// small one come several times.
+    /// Each class comes equally often, as in DeepCluster (Caron et al., ECCV 2018, section 3.3): of a large class other images come in
+    /// each epoch, and the images of a small class come several times.
     Classes,
 }
 

@@ -31,7 +31,7 @@ pub struct Sums {
 }
 
 impl Mean {
-    /// Of no step.
+    /// Means of no step yet.
     pub fn new() -> Self {
         Self { took: Duration::ZERO, steps: 0, images: 0, loss: 0.0, right: 0, answers: 0 }
     }

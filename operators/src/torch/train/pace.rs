@@ -32,7 +32,7 @@ pub struct Reached {
 }
 
 impl Pace {
-    /// Of so many rows.
+    /// The pace of a training over so many rows.
     pub fn new(rows: usize, batch: usize, epochs: usize) -> Self {
         Self { rows, batch, epochs }
     }

@@ -9,7 +9,7 @@ use crate::torch::input::normalised;
 use crate::torch::network::Form;
 use crate::torch::tensors::Tensors;
 
-/// What goes from examples to a loss.
+/// The pass from examples to a loss.
 pub struct Pass<'a> {
     pub form: &'a Form,
     pub tensors: &'a Tensors,
@@ -18,7 +18,7 @@ pub struct Pass<'a> {
     pub device: tch::Device,
 }
 
-/// What one step's examples gave.
+/// The outcome of one step's examples.
 pub struct Outcome {
     /// The mean over examples, a scalar.
     pub loss: Tensor,

@@ -215,11 +215,11 @@ impl Learning {
         }
         if self.optimizer == Method::Adamw && self.momentum.is_some() {
             let fault = BindError::key("momentum", "is of `sgd`, and the optimizer is `adamw`");
-            faults.push(fault.help("leave it away: `adamw` has moments of its own, of 0.9 and 0.999"));
+            faults.push(fault.help("remove it: `adamw` has moments of its own, of 0.9 and 0.999"));
         }
         if course.shape != Shape::Step && course.step_every.is_some() {
             let fault = BindError::key("step_every", "is of the schedule `step`, and the stage has another");
-            faults.push(fault.help("schedule = \"step\", or leave it away"));
+            faults.push(fault.help("schedule = \"step\", or remove it"));
         }
         faults
     }

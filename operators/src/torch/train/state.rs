@@ -13,11 +13,11 @@ use crate::torch::examples::{Content, Examples};
 use crate::torch::optimizer::Optimizer;
 use crate::torch::tensors::Tensors;
 
-/// What helps against numbers that are none.
+/// Advice against numbers that are not finite.
 pub(super) const ADVICE: &str =
     "try a `learning_rate` of a tenth, a `warmup` of an epoch, `clip = 1.0`, or a larger `batch`";
 
-/// What changes in the course of a run.
+/// The state of a training, which changes in the course of a run.
 pub(super) struct State {
     pub tensors: Tensors,
     pub optimizer: Optimizer,
@@ -59,7 +59,7 @@ impl State {
         Ok(state)
     }
 
-    /// That of a checkpoint, or why it cannot be one of this training.
+    /// The state in a checkpoint, or why the checkpoint cannot be of this training.
     fn resumed(training: &Training, bytes: &[u8], tables: &dyn Tables) -> Result<Result<Self, String>, RunError> {
         let Position { epoch, step, last, first, whole, tally, recent } = match checkpoint::position(bytes) {
             Ok(position) => position,

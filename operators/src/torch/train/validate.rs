@@ -1,4 +1,4 @@
-//! What examples that are not learnt from say of the weights.
+//! Measures the weights by examples that are not learnt from.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::torch::score::{self, Score};
 /// Of images in more classes than that, the share whose class is among the five most likely is measured too.
 const FEW_CLASSES: usize = 5;
 
-/// What validation found.
+/// The numbers that validation found.
 pub(super) struct Unseen {
     /// Names and values for the table of metrics.
     pub values: Vec<(String, f64)>,

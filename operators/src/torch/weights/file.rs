@@ -30,7 +30,7 @@ pub fn network(header: &Header, given: table::Network) -> Result<(table::Network
         && said != given
     {
         let message = format!("is `{given}`, and the file says that its tensors are of `{said}`");
-        faults.push(BindError::key("network", message).help("leave the key away"));
+        faults.push(BindError::key("network", message).help("remove the key"));
     }
     let key = if given.normalisation.is_some() { "normalisation" } else { "mean" };
     let (of_file, of_config) = (Normalisation::of_weights(&said), Normalisation::of_weights(&given));
@@ -38,7 +38,7 @@ pub fn network(header: &Header, given: table::Network) -> Result<(table::Network
         && of_file != of_config
     {
         let message = format!("the file says that images are normalised otherwise for its network: {}", told(&said));
-        faults.push(BindError::key(key, message).help("leave the key away"));
+        faults.push(BindError::key(key, message).help("remove the key"));
     }
     let chosen = if of_config.is_some() { &given } else { &said };
     let known = table::Network {
@@ -65,7 +65,7 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
         let shown = others.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if others.len() > SHOWN { format!(" and {} more", others.len() - SHOWN) } else { String::new() };
         let left = if others.is_empty() { String::new() } else { format!("; others are left out: {shown}{more}") };
-        notes.push(format!("the tensors' names begin with `{prefix}` in the file, which is left away{left}"));
+        notes.push(format!("the tensors' names begin with `{prefix}` in the file, which is left out{left}"));
     }
     if !header.left_out.is_empty() {
         let shown: Vec<String> =
@@ -75,8 +75,10 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
         } else {
             String::new()
         };
-        notes
-            .push(format!("the file has more than tensors that can be read, which is left out: {}{more}", shown.join("; ")));
+        notes.push(format!(
+            "the file also holds what is no tensor that can be read, which is left out: {}{more}",
+            shown.join("; ")
+        ));
     }
     if known.name.is_none() {
         let with_prefix = || Name::ALL.iter().copied().find(|&name| self::prefix(header, name).is_some());
@@ -92,7 +94,7 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
     notes
 }
 
-/// What those who made weights may have done with images: nobody else knows.
+/// The advice for weights whose normalisation is not known.
 pub const NORMALISATIONS: &str = "only who made the weights knows: torchvision's networks have mean = [0.485, 0.456, 0.406], \
     deviation = [0.229, 0.224, 0.225]; those that `train` made of puzzles have normalisation = \"tile\" in their stage `weights`";
 
@@ -107,7 +109,7 @@ fn told(network: &table::Network) -> String {
 
 /// The tensors that every form of a network has, whatever it was trained for.
 fn trunk(name: Name) -> Vec<Parameter> {
-    /// Of images that all networks here take; no tensor's shape depends on it.
+    /// The side of images that all networks here take; no tensor's shape depends on it.
     const SIDE: usize = 224;
     walk(&name.network().trunk, &[3, SIDE, SIDE]).map(|(_, parameters)| parameters).unwrap_or_default()
 }
@@ -124,7 +126,7 @@ fn unlike(header: &Header, name: Name) -> Option<BindError> {
     let help = match fitting(header) {
         Some(other) => format!("they are those of `{0}`: network = \"{0}\"", other.text()),
         None => {
-            "rename the tensors, or leave `network` away here and let `infer` say it, which looks for those alone that its layers need"
+            "rename the tensors, or write `network` in the stage `infer` and not here: it needs only the tensors of its layers"
                 .to_owned()
         }
     };

@@ -60,5 +60,5 @@ def init(
     """
     found = _binary.Binary.at(_binary.find(binary))
     options = ["--force"] if force else []
-    found.call(["init", *options, "--output", os.fspath(path), "--", os.fspath(folder)])
+    found.call(["init", "--no-trial", *options, "--output", os.fspath(path), "--", os.fspath(folder)])
     return Pipeline(path, binary=Path(found.path))

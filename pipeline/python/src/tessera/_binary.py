@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from ._errors import Error, note
 
 #: Seconds between two looks at what happens in a run.
 LOOK = 0.1
+#: The time with which a message of a run begins.
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 #: Lines with which the binary says something beside its answer or its error.
 BESIDE = ("note: ", "warning: ", "left out by stage ")
 
@@ -116,7 +119,7 @@ class Binary:
             # Names of files need not be UTF-8.
             printed = out.read().decode(errors="surrogateescape")
             stderr = err.read().decode(errors="replace")
-        told = stderr.splitlines()
+        told = [TIME.sub("", line) for line in stderr.splitlines()]
         for line in told:
             # After a success, all that is told is told beside the answer.
             if line.strip() and ((code == 0 and not chatty) or line.startswith(BESIDE)):

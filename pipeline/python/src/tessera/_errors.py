@@ -19,7 +19,8 @@ class Error(Exception):
     2 unknown stage `nosuch`; stages: images, decoded, features, clusters, assigned
     """
 
-    #: The binary's exit code: 1 the work failed, 2 a wrong file or argument, 130 interrupted; none if it did not run.
+    #: The binary's exit code: 1 the work failed, 2 a wrong file or argument, 4 another run holds the store, 130 interrupted; none if it
+    #: did not run.
     code: int | None
     #: All that the binary wrote to stderr.
     stderr: str

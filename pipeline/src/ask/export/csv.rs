@@ -40,7 +40,7 @@ pub fn write(rows: &mut Rows<'_>, file: &NewFile, bar: &Bar) -> Result<u64> {
 pub struct Lines(arrow::csv::Writer<BufWriter<File>>);
 
 impl Lines {
-    /// Begins it with its header line.
+    /// Begins a file with the header line of a table.
     ///
     /// # Errors
     /// CSV cannot hold such a table, or the file cannot be written.
@@ -97,7 +97,7 @@ pub fn check(schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// The same rows in plain columns.
+/// Rows with their vectors and structs spread over plain columns.
 fn spread(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut columns = Vec::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {

@@ -28,8 +28,7 @@ pub enum FileFormat {
 impl FileFormat {
     /// The format that a file's ending names.
     ///
-    /// # Errors
-    /// It names none; the message says which do.
+    /// # Errors The ending names no format; the message lists the endings that do.
     pub fn of(path: &Path) -> Result<Self, String> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
@@ -44,6 +43,16 @@ impl FileFormat {
                 path.display()
             )),
         }
+    }
+
+    /// Whether a writer goes from a file's beginning to its end, and could as well write to a pipe.
+    pub fn streams(self) -> bool {
+        matches!(self, Self::Parquet | Self::Arrow | Self::Csv)
+    }
+
+    /// Whether people can read it.
+    pub fn is_text(self) -> bool {
+        self == Self::Csv
     }
 
     /// Writes rows as they come, with threads that compress. Returns how many there were.

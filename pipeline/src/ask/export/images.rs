@@ -114,7 +114,7 @@ impl<'a> Images<'a> {
         at.extend(images::ids(&sources)?.iter().flatten().zip(0..));
         let find = |id: Option<&str>| {
             let id = id.context("a row has no image_id")?;
-            at.get(id).copied().with_context(|| format!("`{id}` is no image of the data set: a row of it is made of one"))
+            at.get(id).copied().with_context(|| format!("`{id}` is not an image of the data set, but made of one"))
         };
         let places = images::ids(&rows)?.iter().map(find).collect::<Result<Vec<u32>>>()?;
         let located = take_record_batch(&sources, &UInt32Array::from(places))?;

@@ -35,13 +35,13 @@ pub enum Program {
 /// What an import file is to say.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Whose it is.
+    /// The program that imports the file.
     pub program: Program,
     /// The column with the class of an image.
     pub by: Option<String>,
-    /// The columns that are told beside; none: all that have a place there.
+    /// The columns that are written beside the class; if there are none, all columns of types that the format has.
     pub columns: Vec<String>,
-    /// The folder whose files Label Studio serves; none: the one that the data set's folder lies in.
+    /// The folder whose files Label Studio serves; with `None` it is the folder that holds the data set's folder.
     pub document_root: Option<PathBuf>,
     /// Whether files that are there are overwritten.
     pub force: bool,
@@ -50,17 +50,17 @@ pub struct Wanted {
 /// What was written.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Images.
+    /// How many images the file names.
     pub rows: u64,
-    /// Columns that are told of each, the id among them.
+    /// How many columns the file has of each image, the id among them.
     pub columns: usize,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Columns that were left out, for they have no place there.
+    /// Columns that were left out, for the format has no place for them.
     pub left_out: Vec<String>,
     /// Images whose boxes were left out, for nobody knows their size.
     pub without_size: u64,
-    /// What else a person should know.
+    /// Sentences for the person who imports the file.
     pub beside: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct Written {
 struct Told {
     /// All that are read.
     schema: SchemaRef,
-    /// Those that are told as they are, in the table's order.
+    /// The columns that are written as they are, in the table's order.
     names: Vec<String>,
     /// The class.
     by: Option<String>,

@@ -61,7 +61,7 @@ pub fn weights(schema: &SchemaRef, batches: &[RecordBatch], file: &NewFile) -> R
 pub struct Columns {
     /// A tensor each, with the shape of a row and the type.
     tensors: Vec<(String, Vec<u64>, &'static str)>,
-    /// What is read of the table: the tensors' columns, then those of text.
+    /// The columns that are read of the table: first those that become tensors, then those of text.
     pub read: SchemaRef,
     /// Columns that have no place in such files.
     pub left_out: Vec<String>,
@@ -70,8 +70,7 @@ pub struct Columns {
 impl Columns {
     /// Sorts a table's columns.
     ///
-    /// # Errors
-    /// None is numeric.
+    /// # Errors No column has numbers.
     pub fn of(schema: &SchemaRef) -> Result<Self> {
         let (mut tensors, mut numeric, mut text, mut left_out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for field in schema.fields() {

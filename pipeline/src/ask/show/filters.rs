@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
 use tessera_schemas::weights::{self, Weight};
 
-use super::{Shown, columns, place, sheet};
+use super::Shown;
+use super::sheet::Sheet;
 
 /// Pixels a side that a filter has at least.
 const SIDE: usize = 32;
@@ -14,7 +15,7 @@ const SIDE: usize = 32;
 /// Draws up to so many filters of the first convolution that sees red, green and blue.
 ///
 /// # Errors
-/// There is none, or its numbers are not of 32 bits.
+/// There is none, its numbers are not of 32 bits, or the picture would be too large.
 pub fn draw(batches: &[RecordBatch], count: usize, stage: &str) -> Result<Shown> {
     let tensors = batches.iter().map(weights::rows).collect::<Result<Vec<_>, _>>()?;
     let first =
@@ -23,12 +24,13 @@ pub fn draw(batches: &[RecordBatch], count: usize, stage: &str) -> Result<Shown>
     let (filters, [height, width]) = (filters(tensor)?, [2, 3].map(|side| tensor.shape[side] as usize));
     let (shown, factor) = (count.min(filters.len()), SIDE.div_ceil(height.max(width)));
     let (height, width) = (height * factor, width * factor);
-    let columns = columns(shown, height, width);
-    let mut canvas = sheet(shown, columns, height, width)?;
+    let sheet = Sheet::square(shown, (height, width));
+    sheet.check(None)?;
+    let mut canvas = sheet.canvas();
     for (at, filter) in filters[..shown].iter().enumerate() {
         let pixel = |at: usize| filter[at / width / factor * (width / factor) + at % width / factor];
         let image: Vec<u8> = (0..height * width).flat_map(pixel).collect();
-        canvas.put(place(at, columns, height, width), (height, width), &image);
+        canvas.put(sheet.place(at), (height, width), &image);
     }
     let note = Some(format!("{shown} of {} filters of `{}`", filters.len(), tensor.tensor));
     Ok(Shown { canvas, legend: Vec::new(), dropped: Vec::new(), note })
@@ -53,7 +55,7 @@ fn filters(tensor: &Weight<'_>) -> Result<Vec<Vec<[u8; 3]>>> {
 mod tests {
     use tessera_schemas::weights::Network;
 
-    use super::super::GAP;
+    use super::super::sheet::GAP;
     use super::*;
 
     fn table(tensor: &str, shape: &[i64], values: &[f32]) -> RecordBatch {
@@ -70,9 +72,9 @@ mod tests {
         let batches = [table("bias", &[2], &[0.0, 0.0]), table("first", &[2, 3, 1, 2], &[red, gray].concat())];
         let shown = draw(&batches, 9, "net").unwrap();
         assert_eq!(shown.note.as_deref(), Some("2 of 2 filters of `first`"));
-        let (columns, side) = (columns(2, 16, 32), 16);
+        let (sheet, side) = (Sheet::square(2, (16, 32)), 16);
         let pixel = |filter: usize, column: usize| {
-            let (x, y) = place(filter, columns, side, 2 * side);
+            let (x, y) = sheet.place(filter);
             shown.canvas.pixels[((y + 3) * shown.canvas.width + x + column * side + 3) * 3..][..3].to_vec()
         };
         assert_eq!([pixel(0, 0), pixel(0, 1)], [[255, 128, 128], [128; 3]]);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
@@ -62,26 +62,58 @@ pub fn lacking(catalog: &Catalog, name: &str, cells: &[usize]) -> Option<String>
     (!absent.is_empty()).then(|| format!("{count}: {named}{more}"))
 }
 
+/// The table of a swept stage.
+pub struct Swept {
+    /// The columns that all cells have, and the types that cells' columns are cast to where theirs differ.
+    pub columns: Vec<(String, Option<DataType>)>,
+    /// The axes' columns, each with a value for every cell.
+    pub axes: Vec<(String, ArrayRef)>,
+    /// The cells.
+    pub cells: Vec<usize>,
+    /// Which of the cells are made, by their places among them.
+    pub made: Vec<usize>,
+}
+
+impl Swept {
+    /// Of these cells of a stage.
+    pub fn of(catalog: &Catalog, cells: &[usize]) -> Self {
+        let graph = &catalog.plan.graph;
+        let mut columns = columns(catalog, cells);
+        let coordinates = |cell: usize| &graph.declaration(cell).cell;
+        let axes: Vec<(String, ArrayRef)> = (0..coordinates(cells[0]).len())
+            .map(|at| {
+                let Coordinate { axis, name, .. } = &coordinates(cells[0])[at];
+                let clash = columns.iter().any(|(column, _)| column == name);
+                let name = if clash { &graph.file.axes[*axis].path } else { name };
+                let values: Vec<Option<&Value>> = cells.iter().map(|&cell| Some(&coordinates(cell)[at].value)).collect();
+                (name.clone(), array(&values))
+            })
+            .collect();
+        columns.retain(|(name, _)| axes.iter().all(|(axis, _)| axis != name));
+        let made = (0..cells.len()).filter(|&at| is_made(catalog, cells[at])).collect();
+        Self { columns, axes, cells: cells.to_vec(), made }
+    }
+
+    /// The table's columns, without metadata.
+    pub fn schema(&self, catalog: &Catalog) -> SchemaRef {
+        let first = catalog.schema(self.cells[0]);
+        let shared = self.columns.iter().filter_map(|(name, kind)| {
+            let field = first.field_with_name(name).ok()?;
+            Some(Field::new(name, kind.clone().unwrap_or_else(|| field.data_type().clone()), true))
+        });
+        let axes = self.axes.iter().map(|(name, values)| Field::new(name, values.data_type().clone(), true));
+        Arc::new(Schema::new(shared.chain(axes).collect::<Vec<_>>()))
+    }
+}
+
 fn view(catalog: &Arc<Catalog>, context: &SessionContext, scans: &Scans, cells: &[usize]) -> Result<Arc<dyn TableProvider>> {
-    let graph = &catalog.plan.graph;
-    let columns = columns(catalog, cells);
-    let coordinates = |cell: usize| &graph.declaration(cell).cell;
-    let axes: Vec<(String, ArrayRef)> = (0..coordinates(cells[0]).len())
-        .map(|at| {
-            let Coordinate { axis, name, .. } = &coordinates(cells[0])[at];
-            let clash = columns.iter().any(|(column, _)| column == name);
-            let name = if clash { &graph.file.axes[*axis].path } else { name };
-            let values: Vec<Option<&Value>> = cells.iter().map(|&cell| Some(&coordinates(cell)[at].value)).collect();
-            (name.clone(), array(&values))
-        })
-        .collect();
-    let made: Vec<usize> = (0..cells.len()).filter(|&at| is_made(catalog, cells[at])).collect();
+    let Swept { columns, axes, made, .. } = Swept::of(catalog, cells);
     // Of none, the first says what is missing when it is read.
     let read = if made.is_empty() { (0..cells.len()).collect() } else { made };
     let mut plans: Vec<Arc<LogicalPlan>> = Vec::new();
     for at in read {
         let mut exprs: Vec<Expr> = Vec::new();
-        for (name, kind) in columns.iter().filter(|(name, _)| axes.iter().all(|(axis, _)| axis != name)) {
+        for (name, kind) in &columns {
             exprs.push(match kind {
                 Some(kind) => cast(ident(name), kind.clone()).alias(name),
                 None => ident(name),

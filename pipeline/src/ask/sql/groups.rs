@@ -34,7 +34,7 @@ pub fn has_groups(kind: &DataType) -> bool {
 #[derive(Debug)]
 pub struct Groups {
     columns: Vec<Column>,
-    /// Of each column but the first: the groups of all columns up to it.
+    /// For each column but the first, the groups by all columns up to it.
     pairs: Vec<Pairs>,
     /// Numbers of the rows of one column.
     numbers: Vec<usize>,

@@ -36,7 +36,7 @@ const BESIDE: u64 = 256 << 20;
 /// What a query may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Memory of what it holds.
+    /// The most memory that a query may hold.
     pub memory: Memory,
     /// Time, if that is bounded.
     pub timeout: Option<Duration>,

@@ -1,12 +1,13 @@
 //! Rows as text, JSON and CSV.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -50,7 +51,7 @@ pub fn print_all(
     let mut out = Checked { out, failure: None };
     let printed = print_checked(&mut out, schema, batches, format);
     match out.failure {
-        Some(kind) => Err(io::Error::from(kind).into()),
+        Some(failure) => Err(failure.into()),
         None => printed,
     }
 }
@@ -58,15 +59,19 @@ pub fn print_all(
 /// Keeps what the system said: Arrow's writers make text of it, and a reader who left is no failure.
 struct Checked<'a> {
     out: &'a mut dyn Write,
-    failure: Option<io::ErrorKind>,
+    failure: Option<io::Error>,
 }
 
 impl Checked<'_> {
     fn keep<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
-        let kind = done.as_ref().err().map(io::Error::kind);
-        // The writers try again what a signal interrupted.
-        self.failure = self.failure.or(kind.filter(|&kind| kind != io::ErrorKind::Interrupted));
-        done
+        done.map_err(|error| {
+            let kind = error.kind();
+            // The writers try again what a signal interrupted.
+            if kind != io::ErrorKind::Interrupted {
+                self.failure.get_or_insert(error);
+            }
+            kind.into()
+        })
     }
 }
 
@@ -97,7 +102,7 @@ fn print_checked(
         Format::Json => {
             let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
             for batch in batches {
-                let batch = batch?;
+                let batch = with_distinct(&batch?)?;
                 if batch.num_rows() > 0 {
                     writer.write(&batch)?;
                 }
@@ -110,15 +115,39 @@ fn print_checked(
             let mut writer = arrow::csv::Writer::new(&mut *out);
             let mut none = true;
             for batch in batches {
-                writer.write(&flattened(&batch?)?)?;
+                writer.write(&flattened(&with_distinct(&batch?)?)?)?;
                 none = false;
             }
             if none {
-                writer.write(&flattened(&RecordBatch::new_empty(schema.clone()))?)?;
+                writer.write(&flattened(&RecordBatch::new_empty(distinct(schema)))?)?;
             }
         }
     }
     Ok(())
+}
+
+/// Columns by names that differ, as DuckDB tells them apart: a second `cluster` is `cluster_1`.
+pub fn distinct(schema: &SchemaRef) -> SchemaRef {
+    let mut taken: HashSet<String> = HashSet::new();
+    let one = |field: &FieldRef| {
+        let mut name = field.name().clone();
+        let mut count = 0;
+        while !taken.insert(name.clone()) {
+            count += 1;
+            name = format!("{}_{count}", field.name());
+        }
+        if name == *field.name() { field.clone() } else { Arc::new(field.as_ref().clone().with_name(name)) }
+    };
+    let fields: Vec<FieldRef> = schema.fields().iter().map(one).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// Rows under the names of [`distinct`].
+///
+/// # Errors
+/// Arrow refuses them (never).
+pub fn with_distinct(batch: &RecordBatch) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(distinct(batch.schema_ref()), batch.columns().to_vec())?)
 }
 
 fn options() -> FormatOptions<'static> {
@@ -195,4 +224,22 @@ fn texts(batch: &RecordBatch, list: impl Fn(&ArrayRef, usize) -> Option<ArrayRef
         columns.push((field.name().clone(), Arc::new(array)));
     }
     Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn columns_of_one_name_are_told_apart() {
+        let named = |names: &[&str]| -> Vec<String> {
+            let field = |name: &&str| Field::new(*name, DataType::Int64, true);
+            let schema = Schema::new(names.iter().map(field).collect::<Vec<_>>());
+            distinct(&Arc::new(schema)).fields().iter().map(|field| field.name().clone()).collect()
+        };
+        assert_eq!(named(&["a", "a", "b", "a_1", "a", "A"]), ["a", "a_1", "b", "a_1_1", "a_2", "A"]);
+        assert_eq!(named(&["a", "b"]), ["a", "b"]);
+    }
 }

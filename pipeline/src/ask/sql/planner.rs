@@ -21,6 +21,7 @@ use tessera_schemas::{IMAGE_ID, meta};
 use tokio::runtime::Handle;
 
 use super::provider::{context, read_only, refuse_deep};
+use crate::engine::convert;
 
 /// Functions that give tables and read nothing.
 const PURE_TABLES: [&str; 2] = ["generate_series", "range"];
@@ -46,6 +47,7 @@ impl QueryPlanner for Planner {
             refuse_deep(&sql)?;
             refuse_volatile(&context, &sql)?;
             let frame = read_only(&context, &sql).await?;
+            refuse_parameters(frame.logical_plan())?;
             refuse_impure(frame.logical_plan(), &inputs)?;
             let schema = plain(frame.schema().as_arrow());
             let optimized = context.state().optimize(frame.logical_plan())?;
@@ -53,7 +55,7 @@ impl QueryPlanner for Planner {
         };
         let planned = self.runtime.block_on(self.runtime.spawn(plan));
         let planned = planned.unwrap_or_else(|error| plan_err!("the planner failed: {error}"));
-        planned.map_err(|error| error.strip_backtrace())
+        planned.map_err(|error| convert::words(&error))
     }
 }
 
@@ -76,6 +78,14 @@ fn refuse_volatile(context: &SessionContext, sql: &str) -> Result<()> {
         _ => ControlFlow::Continue(()),
     });
     if let ControlFlow::Break(name) = found { impure(&name) } else { Ok(()) }
+}
+
+/// Refuses parameters, for which a stage has no values.
+fn refuse_parameters(plan: &LogicalPlan) -> Result<()> {
+    match plan.get_parameter_names()?.into_iter().min() {
+        Some(name) => plan_err!("the query has the parameter `{name}`, and a stage's query has none: write the value there"),
+        None => Ok(()),
+    }
 }
 
 fn impure<T>(function: &str) -> Result<T> {

@@ -18,6 +18,7 @@ use datafusion::physical_expr::expressions::{CastExpr, col};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
@@ -36,7 +37,7 @@ pub fn context(threads: usize) -> SessionContext {
     context_in(threads, Arc::default())
 }
 
-/// The same within limits of memory.
+/// A context as [`context`] makes it, within limits of memory.
 pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new().with_config(config(threads)).with_runtime_env(runtime).with_default_features();
     let state = state.with_physical_optimizer_rule(Arc::new(LeastFirst)).with_physical_optimizer_rule(Arc::new(TallyFew));
@@ -57,6 +58,7 @@ const MOST_OPERATORS: usize = 4000;
 /// It is no query, or a wrong one, or larger than can be worked with. Of a table that is not there, the message says which are.
 pub async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame> {
     refuse_deep(sql)?;
+    refuse_copy(context, sql)?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     context.sql_with_options(sql, options).await.map_err(|error| match error.find_root() {
         DataFusionError::Plan(said) if said.contains("' not found") => {
@@ -64,6 +66,19 @@ pub async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame>
         }
         _ => error,
     })
+}
+
+/// Refuses COPY by what does in its place.
+fn refuse_copy(context: &SessionContext, sql: &str) -> Result<()> {
+    let state = context.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    match state.sql_to_statement(sql, &dialect) {
+        Ok(Statement::CopyTo(_)) => plan_err!(
+            "a query writes no file, as COPY would: `tessera export FILE STAGE -o OUT` writes a table, and `tessera sql FILE -o OUT QUERY` an answer"
+        ),
+        // What is no statement is told of when it is planned.
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a query that is too deep a tree to walk.
@@ -179,7 +194,7 @@ impl StageTable {
         Self { catalog, node, scans, schema }
     }
 
-    /// The same, its fields without metadata.
+    /// The same table, with fields that have no metadata.
     pub fn without_metadata(self) -> Self {
         let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
         let schema = Arc::new(Schema::new(self.schema.fields().iter().map(bare).collect::<Vec<_>>()));

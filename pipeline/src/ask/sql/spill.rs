@@ -25,7 +25,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// None so far; all together may have so many bytes.
+    /// Without any file yet; all files together may have at most `most` bytes.
     pub fn new(most: u64) -> Self {
         Self { most, used: Arc::default() }
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::limits::{Exceeded, Limits, Watch};
+use super::question::Question;
 use crate::engine::catalog::Catalog;
 use crate::engine::pool;
 use crate::store::DroppedRow;
@@ -31,7 +32,7 @@ enum Message {
 pub struct End {
     /// Images that views could not handle, and left out.
     pub dropped: Vec<DroppedRow>,
-    /// What else is to be known.
+    /// Notes on the answer.
     pub notes: Vec<String>,
 }
 
@@ -56,15 +57,15 @@ impl Streamed {
     pub fn open(
         runtime: &Handle,
         catalog: &Arc<Catalog>,
-        query: &str,
+        question: Question,
         limits: Limits,
         interrupt: &Interrupt,
         abandon: impl FnOnce(Exceeded) + Send + 'static,
     ) -> Result<Self> {
         let (sender, messages) = channel(AHEAD);
-        let (of, query) = (catalog.clone(), query.to_owned());
+        let of = catalog.clone();
         let work = async move {
-            if let Err(error) = answer(&of, &query, limits, &sender).await {
+            if let Err(error) = answer(&of, &question, limits, &sender).await {
                 let _ = sender.send(Message::Failed(error)).await;
             }
         };
@@ -148,8 +149,8 @@ impl Drop for Streamed {
     }
 }
 
-async fn answer(catalog: &Arc<Catalog>, query: &str, limits: Limits, sender: &Sender<Message>) -> Result<()> {
-    let mut asked = super::ask(catalog, query, limits).await?;
+async fn answer(catalog: &Arc<Catalog>, question: &Question, limits: Limits, sender: &Sender<Message>) -> Result<()> {
+    let mut asked = super::ask(catalog, question, limits).await?;
     if sender.send(Message::Begun(asked.schema.clone())).await.is_err() {
         return Ok(());
     }

@@ -2,12 +2,11 @@
 //!
 //! Their rows are made when a query asks for them: a query that does not never fails for what another would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -16,29 +15,36 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use serde_json::Value;
-use tessera_schemas::metrics::{self, Metric};
+use tessera_schemas::metrics;
 
+use super::measured;
 use super::provider::Scans;
 use crate::engine::catalog::Catalog;
 use crate::store::{DroppedRow, Manifest};
-use crate::watch::events::{self, Event, Stamped};
 
 /// All system tables.
 pub const TABLES: [Kind; 6] = [
-    Kind { name: "stages", of_none: || stages(&[]), rows: |catalog, _| stages(&stages_of(catalog)) },
-    Kind { name: "snapshots", of_none: || snapshots(&[]), rows: |catalog, _| snapshots(&all_snapshots(catalog)?) },
-    Kind { name: "parts", of_none: || parts(&[]), rows: |catalog, _| parts(&made(catalog)) },
-    Kind { name: "runs", of_none: || runs(&[]), rows: |catalog, scans| runs(&all_runs(catalog, scans)?) },
+    Kind { name: "stages", is_current: true, of_none: |_| stages(&[]), rows: |catalog, _| stages(&stages_of(catalog)) },
+    Kind {
+        name: "snapshots",
+        is_current: false,
+        of_none: |_| snapshots(&[]),
+        rows: |catalog, _| snapshots(&all_snapshots(catalog)?),
+    },
+    Kind { name: "parts", is_current: true, of_none: |_| parts(&[]), rows: |catalog, _| parts(&made(catalog)) },
+    Kind {
+        name: "runs",
+        is_current: false,
+        of_none: |_| runs(&[]),
+        rows: |catalog, scans| runs(&all_runs(catalog, scans)?),
+    },
     Kind {
         name: "metrics",
-        of_none: || Ok(RecordBatch::new_empty(metrics::schema())),
-        rows: |catalog, _| {
-            let mut batches = read_metrics(catalog, &made(catalog))?;
-            batches.extend(under_way(catalog)?);
-            Ok(concat_batches(&metrics::schema(), &batches)?)
-        },
+        is_current: true,
+        of_none: |catalog| measured::with_axes(catalog, &RecordBatch::new_empty(metrics::schema())),
+        rows: |catalog, _| measured::all(catalog, &made(catalog)),
     },
-    Kind { name: "dropped", of_none: || dropped(&[]), rows: |catalog, _| dropped(&made(catalog)) },
+    Kind { name: "dropped", is_current: true, of_none: |_| dropped(&[]), rows: |catalog, _| dropped(&made(catalog)) },
 ];
 
 /// A kind of system table.
@@ -46,8 +52,10 @@ pub const TABLES: [Kind; 6] = [
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
+    /// Whether it tells of the current snapshots, and not of earlier ones.
+    pub is_current: bool,
     /// The table of an empty store: its columns.
-    of_none: fn() -> Result<RecordBatch>,
+    of_none: fn(&Catalog) -> Result<RecordBatch>,
     /// Its rows.
     rows: fn(&Catalog, &Scans) -> Result<RecordBatch>,
 }
@@ -66,7 +74,8 @@ impl SystemTable {
     /// # Errors
     /// Arrow refuses its columns (never).
     pub fn new(kind: Kind, catalog: Arc<Catalog>, scans: Scans) -> Result<Self> {
-        Ok(Self { kind, catalog, scans, schema: (kind.of_none)()?.schema() })
+        let schema = (kind.of_none)(&catalog)?.schema();
+        Ok(Self { kind, catalog, scans, schema })
     }
 }
 
@@ -236,7 +245,8 @@ fn all_runs(catalog: &Catalog, scans: &Scans) -> Result<Vec<Run>> {
     Ok(rows)
 }
 
-/// `run`, `started` (UTC), `seconds`, `stage`, `action`, `rows_out`, `rows_computed`, `error`: a row a stage of each run.
+/// `run`, `started` (UTC), `seconds`, `stage`, `action`, `rows_out`, `rows_computed`, `error`, `changed` (whether the stage had another snapshot
+/// afterwards; null in records of earlier versions): a row a stage of each run.
 fn runs(rows: &[Run]) -> Result<RecordBatch> {
     let text = |key: &'static str| texts(rows.iter().map(move |(.., stage)| stage[key].as_str()));
     let number = |key: &'static str| numbers(rows.iter().map(move |(.., stage)| stage[key].as_i64()));
@@ -249,40 +259,8 @@ fn runs(rows: &[Run]) -> Result<RecordBatch> {
         ("rows_out", number("rows_out")),
         ("rows_computed", number("rows_computed")),
         ("error", texts(rows.iter().map(|(_, record, _)| record["error"].as_str()))),
+        ("changed", Arc::new(rows.iter().map(|(.., stage)| stage["changed"].as_bool()).collect::<BooleanArray>())),
     ])
-}
-
-/// The rows of `metrics`, of the given snapshots.
-///
-/// # Errors
-/// A file is damaged.
-pub fn read_metrics(catalog: &Catalog, made: &[Arc<Manifest>]) -> Result<Vec<RecordBatch>> {
-    let mut batches = vec![RecordBatch::new_empty(metrics::schema())];
-    for manifest in made {
-        let stage = &manifest.stage;
-        let advice =
-            || format!("the metrics of stage `{stage}` cannot be read; `tessera run --force {stage}` makes it anew");
-        batches.extend(catalog.store.stage(stage).metrics(manifest).with_context(advice)?);
-    }
-    Ok(batches)
-}
-
-/// The rows of `metrics` that a run under way has measured so far, under the run's name for a snapshot's.
-fn under_way(catalog: &Catalog) -> Result<Vec<RecordBatch>> {
-    let Some((run, events)) = catalog.store.underway()? else { return Ok(Vec::new()) };
-    let mut stages: BTreeMap<String, Vec<Metric>> = BTreeMap::new();
-    for Stamped { event, .. } in events::parse(&events) {
-        match event {
-            Event::Metric { stage, epoch, step, name, value } => {
-                let value = value.unwrap_or(f64::NAN);
-                stages.entry(stage).or_default().push(Metric { epoch, step, name, value });
-            }
-            // It has a snapshot by now.
-            Event::Done { stage, .. } => drop(stages.remove(&stage)),
-            _ => {}
-        }
-    }
-    Ok(stages.iter().map(|(stage, numbers)| metrics::batch(stage, &run, numbers)).collect())
 }
 
 /// `stage`, `image_id`, `path`, `reason`: the distinct union over the current manifests.

@@ -76,7 +76,7 @@ fn can_tally(aggregate: &AggregateExec) -> Result<bool> {
     Ok(is_first && is_plain && takes_any)
 }
 
-/// That a plan over other inputs finds out anew what holds for it.
+/// A plan over other inputs has its properties computed anew.
 fn recompute() -> ReplaceChildrenOptions {
     ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)
 }

@@ -23,7 +23,8 @@ pub fn table(context: &SessionContext, sql: &str) -> Option<String> {
     Some(message(unknown, schema.table_names()))
 }
 
-/// What there is in place of a table, the one first that may have been meant. Cells of a sweep are in the table of their stage.
+/// The message for a table that is not there: it lists the tables that are, first the one that may have been meant. Cells of a sweep
+/// are in the table of their stage.
 fn message(unknown: &TableReference, mut known: Vec<String>) -> String {
     known.retain(|name| !name.contains('@'));
     known.sort();

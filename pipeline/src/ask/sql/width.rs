@@ -27,9 +27,9 @@ const HELD: usize = 4;
 const SHARE: usize = 8;
 /// What values without a fixed width are taken for, in bytes.
 const TEXT: usize = 64;
-/// The same of encoded images.
+/// What encoded images are taken for, in bytes.
 const BINARY: usize = 64 << 10;
-/// The same of lists.
+/// What lists are taken for, in bytes.
 const LIST: usize = 4 << 10;
 
 /// Rows of a batch of a query, so that the merges of all partitions take half of the memory together.

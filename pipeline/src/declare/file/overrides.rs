@@ -1,5 +1,7 @@
 //! Values of the command line: `--set stage.key=value`.
 
+use std::fmt;
+
 use toml::de::DeValue;
 
 use super::{Declaration, PipelineFile, Reader, Text};
@@ -21,10 +23,51 @@ impl std::str::FromStr for Override {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let usage = || format!("`{text}` is not of the form stage.key=value");
-        let (place, value) = text.split_once('=').ok_or_else(usage)?;
-        let (stage, key) = place.split_once('.').ok_or_else(usage)?;
-        Ok(Self { stage: stage.trim().into(), key: key.trim().into(), value: value.trim().into() })
+        let parts = split(text).filter(|(names, _)| names.len() > 1 && names.iter().all(|name| !name.is_empty()));
+        let (names, value) = parts.ok_or_else(|| format!("`{text}` is not of the form stage.key=value"))?;
+        let path = names.join(".");
+        let (stage, key) = path.split_once('.').unwrap_or((&path, ""));
+        Ok(Self { stage: stage.into(), key: key.into(), value: value.into() })
+    }
+}
+
+/// The names of a dotted key as TOML writes it, such as `sweep."clusters.k"`, and what stands behind its `=`. What stands in quotes may have
+/// dots.
+fn split(text: &str) -> Option<(Vec<String>, &str)> {
+    let (mut names, mut rest) = (Vec::new(), text);
+    loop {
+        rest = rest.trim_start();
+        let (name, behind) = match rest.chars().next()? {
+            quote @ ('"' | '\'') => rest[1..].split_once(quote)?,
+            _ => rest.split_at(rest.find(['.', '='])?),
+        };
+        names.push(name.trim().to_owned());
+        let behind = behind.trim_start();
+        if let Some(value) = behind.strip_prefix('=') {
+            return Some((names, value.trim()));
+        }
+        rest = behind.strip_prefix('.')?;
+    }
+}
+
+/// As a command line has it behind `--set`.
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}={}", self.stage, self.key, self.value)
+    }
+}
+
+impl Override {
+    /// The same for a shell to read.
+    pub fn quoted(&self) -> String {
+        let text = self.to_string();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
+        if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    }
+
+    /// Whether it says what tables are to be of, and not only where they lie.
+    pub fn is_of_tables(&self) -> bool {
+        self.stage != "pipeline" || self.key == "seed"
     }
 }
 
@@ -34,8 +77,20 @@ impl PipelineFile {
     }
 }
 
+/// The same of a key that is written with its table, `stage.clusters.k`.
+fn without_table(file: &PipelineFile, set: &Override) -> Override {
+    let is_stage = file.stages.iter().any(|stage| stage.name.text == set.stage);
+    match set.key.split_once('.') {
+        Some((stage, key)) if set.stage == "stage" && !is_stage => {
+            Override { stage: stage.to_owned(), key: key.to_owned(), value: set.value.clone() }
+        }
+        _ => set.clone(),
+    }
+}
+
 impl Reader {
     pub(super) fn set(&mut self, file: &mut PipelineFile, set: &Override) {
+        let set = &without_table(file, set);
         let written = set.value.as_str();
         // A bare word is a string: `--set decoded.on_error=drop`.
         let quoted = format!("{:?}", set.value);
@@ -87,5 +142,36 @@ impl Reader {
             fault.span = 0..0;
             fault.message = format!("{} (from --set {}.{})", fault.message, set.stage, set.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Option<(String, String, String)> {
+        let Override { stage, key, value } = text.parse().ok()?;
+        Some((stage, key, value))
+    }
+
+    #[test]
+    fn keys_are_written_as_in_the_file() {
+        let part = |stage: &str, key: &str, value: &str| Some((stage.to_owned(), key.to_owned(), value.to_owned()));
+        assert_eq!(parts("clusters.k = 5"), part("clusters", "k", "5"));
+        assert_eq!(parts(r#"sweep."clusters.k"=[5, 6]"#), part("sweep", "clusters.k", "[5, 6]"));
+        assert_eq!(parts("sweep.'a.inputs.b' = [\"c=d\"]"), part("sweep", "a.inputs.b", "[\"c=d\"]"));
+        assert_eq!(parts(r#""clusters".k=5"#), part("clusters", "k", "5"));
+        assert_eq!(parts("decoded.on_error=a=b"), part("decoded", "on_error", "a=b"));
+        for wrong in ["clusters", "clusters.k", "k=5", ".k=5", "a..b=5", "\"clusters.k=5", "\"a\"b.c=5", "=5", ""] {
+            assert_eq!(parts(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_what_was_written() {
+        let quoted = |text: &str| text.parse::<Override>().unwrap().quoted();
+        assert_eq!(quoted("clusters.k=5"), "clusters.k=5");
+        assert_eq!(quoted("sweep.clusters.k=[5, 6]"), "'sweep.clusters.k=[5, 6]'");
+        assert_eq!(quoted("a.path=it's"), "'a.path=it'\\''s'");
     }
 }

@@ -66,7 +66,10 @@ fn replace(axes: &mut Vec<Axis>, axis: Axis) {
 fn axis(reader: &mut Reader, path: &str, span: Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<Axis> {
     const SHAPE: &str = "for example: \"clusters.k\" = [500, 1000, 2000]";
     let Some((_, key)) = path.split_once('.').filter(|(stage, key)| !stage.is_empty() && !key.is_empty()) else {
-        reader.faults.push(Fault::new(span, format!("`{path}` names no key of a stage")).help(SHAPE));
+        let message = format!("`{path}` names no key of a stage");
+        reader.faults.push(
+            Fault::new(span, message).help(format!("a sweep lists values for keys of stages: write stage and key, {SHAPE}")),
+        );
         return None;
     };
     let DeValue::Array(items) = value.get_ref() else {

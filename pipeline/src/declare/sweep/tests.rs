@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::declare::faults::Faults;
-use crate::declare::graph::Graph;
+use crate::declare::graph::{Graph, Node, place};
 
 const STAGES: &str = "\
 [stage]
@@ -29,7 +29,13 @@ fn names(file: &PipelineFile) -> Vec<&str> {
 /// What faults say, and the text that they point at.
 fn told(sweep: &str, set: &[&str]) -> Vec<(String, String)> {
     let graph = Graph::resolve(file(sweep, set));
-    let faults = fold(&graph.file.stages, graph.faults);
+    let wrong = |node: &Node| {
+        let stage = &graph.file.stages[node.declared];
+        let errors = node.spec.check(stage.config.clone()).err().unwrap_or_default();
+        errors.into_iter().map(|error| place(stage, error)).collect::<Vec<_>>()
+    };
+    let all = graph.faults.iter().cloned().chain(graph.nodes.iter().flat_map(wrong)).collect();
+    let faults = fold(&graph.file.stages, all);
     let faults = Faults::new("p.toml", graph.file.text.clone(), faults).faults;
     faults.into_iter().map(|fault| (fault.message, graph.file.text[fault.span].to_owned())).collect()
 }

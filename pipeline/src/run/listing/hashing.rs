@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tessera_datasets::header::{Header, copy};
-use tessera_datasets::{Error, FileDigest, Files, Fingerprint, as_url};
+use tessera_datasets::{Error, FileDigest, Files, Fingerprint, as_url, is_exhausted};
 use tessera_operators::parallel;
 
 /// How often a listing that is being made is kept.
@@ -61,7 +61,10 @@ pub fn hash(prints: &mut [Fingerprint], with: &Hashing<'_>) -> Result<()> {
             match told {
                 Ok(told) => Ok(told),
                 // The reader finds out why, and `on_error` decides what that means. But a bucket that is out of reach says nothing of a file.
-                Err(Error::Io { source, .. }) if as_url(with.root).is_none() || source.kind() != io::ErrorKind::Other => {
+                // Nor does a system that has no more files to open.
+                Err(Error::Io { source, .. })
+                    if !is_exhausted(&source) && (as_url(with.root).is_none() || source.kind() != io::ErrorKind::Other) =>
+                {
                     Ok((FileDigest::unreadable(source.kind()), Header::default()))
                 }
                 Err(error) => Err(error),

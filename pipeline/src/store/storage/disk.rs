@@ -263,7 +263,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// The same of a new file: of several who write it, one does.
+/// Writes a new file at once; of several processes that write it at the same time, one does.
 fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", attempt()));
     let write = || -> io::Result<()> {

@@ -43,8 +43,9 @@ struct Look {
     choices: String,
 }
 
-/// The dataset of images, under the name `pixels`, and those of its group that have as many rows, under theirs; or a group of pictures, a
-/// dataset each. `column` names the images'; none: the only one that may hold some, pixels before files' bytes.
+/// The dataset of images, under the name `pixels`, and those of its group that have as many rows, under theirs; or a group of pictures,
+/// a dataset each. `column` names the images' dataset; with `None` it is the only one that can hold images, and one of pixels comes
+/// before one of files' bytes.
 ///
 /// # Errors
 /// There is none, or there are several; the message lists what there is.

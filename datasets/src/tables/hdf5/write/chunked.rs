@@ -98,7 +98,7 @@ impl Chunked {
         raw::resize(&self.dataset, &self.shape(self.rows))
     }
 
-    /// The same texts in a dataset of the same name, with room for longer ones.
+    /// Writes the texts anew into a dataset of the same name, with room for longer ones.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -28,7 +28,7 @@ pub struct Nodes {
 
 /// A column.
 struct Node {
-    /// What it is called in the file.
+    /// Its name in the file.
     name: String,
     field: FieldRef,
     group: Group,

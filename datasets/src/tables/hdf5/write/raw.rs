@@ -36,7 +36,7 @@ pub enum Item {
     Bool,
     /// UTF-8 of that many bytes, zeros behind it.
     Text(usize),
-    /// That many bytes.
+    /// Values of so many bytes each.
     Opaque(usize),
 }
 

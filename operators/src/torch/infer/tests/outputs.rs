@@ -53,7 +53,7 @@ fn one_of_several_outputs_is_the_feature() {
         (&tuple, json!(3), "output", "is 3, and the model yields 0 (2x3x8x8)"),
         (&names, json!("mena"), "output", "is \"mena\", and the model yields \"maps\""),
         (&names, json!(0), "output", "is 0, and the model yields \"maps\""),
-        (&whole, json!(0), "output", "this one yields a single tensor | leave the key away"),
+        (&whole, json!(0), "output", "this one yields a single tensor | remove the key"),
         (&whole, none(), "model", "should yield numbers an image, N x …, and for N = 2 yields [] of Float"),
         (&nothing, none(), "model", "yields a number, and should yield a tensor, N x …"),
         (&two, none(), "model", "fails on 2x3x8x8: it takes 2 inputs, and images are one | it is given images alone"),

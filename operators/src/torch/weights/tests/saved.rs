@@ -86,7 +86,7 @@ fn a_dictionary_of_several_is_chosen_and_in_the_key() {
         (json!({"path": "both.pth"}), at("path"), "| state = \"…\", one of: `student`, `teacher`"),
         (json!({"path": "both.pth", "state": "ema"}), at("state"), "has no dictionary of tensors `ema` | state = "),
         (json!({"path": "both.pth", "state": "teacher", "network": "small"}), at("path"), "are not those of `small`"),
-        (json!({"network": "small", "state": "teacher"}), at("state"), "and there is no `path` | leave the key away"),
+        (json!({"network": "small", "state": "teacher"}), at("state"), "and there is no `path` | remove the key"),
     ] {
         let (found, message) = fault(config);
         assert!(found == place && message.contains(said), "{found:?} {message}");
@@ -106,7 +106,7 @@ fn what_is_no_tensor_is_left_out_and_told_of() {
     let words = made::dictionary(&[("a.weight", two()), ("conv1.weight", b"cnumpy\nndarray\n)R".to_vec())]);
     written(&path, &words, &[("0".to_owned(), vec![0; 8])]);
     let notes = bind(folder.path(), json!({"path": "w.pth"})).unwrap().notes().unwrap();
-    let note = "the file has more than tensors that can be read, which is left out: `conv1.weight`, an object that `numpy.ndarray` makes";
+    let note = "the file also holds what is no tensor that can be read, which is left out: `conv1.weight`, an object that `numpy.ndarray` makes";
     assert_eq!(notes[0], note);
     let fault = bind(folder.path(), json!({"path": "w.pth", "network": "small"})).unwrap_err().remove(0);
     assert!(fault.message.contains("`conv1.weight` is an object that `numpy.ndarray` makes"), "{}", fault.message);

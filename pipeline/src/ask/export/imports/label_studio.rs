@@ -95,7 +95,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// What is predicted of an image: its class, and its boxes in percent. An empty text is no class, for nobody could choose it.
+    /// The predictions for an image: its class, and its boxes in percent. An empty text is no class, for nobody could choose it.
     fn result(&mut self, items: &mut Items<'_>, row: usize) -> Result<Vec<Value>> {
         let mut result = Vec::new();
         if let Some(class) = items.class(row).filter(|class| !class.is_empty()) {

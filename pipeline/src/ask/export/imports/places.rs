@@ -76,7 +76,7 @@ pub enum Places {
 }
 
 impl Places {
-    /// Those of a stage's table.
+    /// The places of the images of a stage's table.
     ///
     /// # Errors
     /// The table is of no images, or its rows do not say of which data set they are.
@@ -137,9 +137,8 @@ impl Places {
                 let one = |id: Option<&str>| {
                     let id = id.context("a row has no image_id")?;
                     let found = all.iter().find_map(|paths| Some((paths, paths.find(id)?)));
-                    let (paths, (path, is_part)) = found.with_context(|| {
-                        format!("`{}` is no image of the data set: a row of it is made of one", printable(id))
-                    })?;
+                    let (paths, (path, is_part)) = found
+                        .with_context(|| format!("`{}` is not an image of the data set, but made of one", printable(id)))?;
                     address(&paths.place, id, path, is_part)
                 };
                 ids.iter().map(one).collect()
@@ -180,7 +179,7 @@ fn address(place: &Place, id: &str, path: &str, is_part: bool) -> Result<String>
     Ok(text.to_owned())
 }
 
-/// The folder that a path lies in; of a root, itself.
+/// The folder that a path lies in; a root itself for a root.
 pub fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }

@@ -92,9 +92,9 @@ fn map_size<K: Eq + Hash, V>(map: &HashMap<K, V>) -> usize {
 #[derive(Debug, PartialEq)]
 pub struct Table {
     pub cells: Vec<Cell>,
-    /// Sum of each row; none is zero.
+    /// The sum of each row; no sum is zero.
     pub rows: Vec<u64>,
-    /// Sum of each column; none is zero.
+    /// The sum of each column; no sum is zero.
     pub columns: Vec<u64>,
     pub total: u64,
 }

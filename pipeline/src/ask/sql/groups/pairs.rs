@@ -14,7 +14,7 @@ pub struct Pairs {
     width: usize,
     /// Numbers of pairs, by the first and then by the second; none if they would be too many.
     slots: Vec<u32>,
-    /// The same where an array has no room.
+    /// Numbers of the pairs for which the array has no room.
     pub far: HashMap<(u32, u32), u32>,
     pub parts: Vec<(u32, u32)>,
 }

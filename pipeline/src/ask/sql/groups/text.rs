@@ -31,7 +31,8 @@ impl Text {
         }));
     }
 
-    /// The same of views. Within an array, texts whose views are the same are the same, and a dictionary's texts have one view each.
+    /// Numbers the texts of an array of views. Within one array texts with equal views are equal, and each text of a dictionary has one
+    /// view.
     pub fn number_views(&mut self, values: &StringViewArray, numbers: &mut Vec<usize>) {
         let mut recent: [Option<(u128, u32)>; RECENT] = [None; RECENT];
         numbers.extend(values.views().iter().enumerate().map(|(row, &view)| {

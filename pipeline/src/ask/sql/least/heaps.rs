@@ -18,7 +18,7 @@ use super::super::groups::Groups;
 
 /// Rows that are held back before those are looked for that others have come before.
 const HELD_ROWS: usize = 1 << 16;
-/// The same in bytes.
+/// The most bytes of rows that are held.
 const HELD_BYTES: usize = 16 << 20;
 
 /// The least rows of each group so far. Rows are held back, for later ones may come before them; many of them are let by.
@@ -56,7 +56,7 @@ struct Held {
 }
 
 impl Heaps {
-    /// Of rows of that schema, none so far.
+    /// Holds no row yet; the rows that come have that schema.
     pub fn new(
         schema: &SchemaRef,
         groups: &[Arc<dyn PhysicalExpr>],
@@ -140,7 +140,7 @@ impl Heaps {
         Ok(rows)
     }
 
-    /// What is held at the end, in one batch.
+    /// The rows that are held at the end, in one batch.
     pub fn finish(&mut self) -> Result<Vec<RecordBatch>> {
         self.leave_out()?;
         let held = self.take_held();

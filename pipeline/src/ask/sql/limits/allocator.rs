@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that may be asked for at once.
 static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// What is said of more.
+/// The sentence for a request that exceeds the limit.
 static SENTENCE: RwLock<String> = RwLock::new(String::new());
 
 /// The system's allocator, which ends the process in one sentence when more is asked for than is [allowed](allow).

@@ -56,7 +56,7 @@ fn uses(expr: &Arc<dyn PhysicalExpr>, at: usize) -> bool {
     collect_columns(expr).iter().any(|column| column.index() == at)
 }
 
-/// The same plan with a view in one of its columns, if that comes from files as it is.
+/// The plan with views in one of its columns, if that column comes from files as it is.
 fn with_view(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let Some(from) = projection.expr().get(at).and_then(|one| place(&one.expr)) else { return Ok(None) };

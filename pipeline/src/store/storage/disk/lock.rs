@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::{Deserialize, Serialize};
 
+use super::super::InUse;
 use super::steps::attempted;
 use super::{named, put_aside};
 
@@ -29,7 +30,8 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
             let holder = String::from_utf8_lossy(&holder);
             // Between taking the lock and writing it, its holder has no name.
             let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
-            anyhow::bail!("the store {} is in use by {holder}; wait for it, or stop it", root.display());
+            let (place, holder) = (root.to_owned(), holder.to_owned());
+            return Err(InUse { place, holder, more: String::new() }.into());
         }
         Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
     }
@@ -91,7 +93,7 @@ impl Process {
     }
 }
 
-/// When a process began, as the system tells it; none of one that ended, also if nobody has buried it yet.
+/// When a process began, as the system tells it; `None` for a process that has ended, also if its parent has not waited for it yet.
 fn began(stat: &str) -> Option<String> {
     // The command's name stands in brackets, and may have some of its own.
     let mut rest = stat.rsplit_once(") ")?.1.split(' ');

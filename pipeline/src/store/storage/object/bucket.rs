@@ -56,8 +56,7 @@ pub struct Bucket {
 impl Bucket {
     /// A bucket by its URL; asks it nothing yet.
     ///
-    /// # Errors
-    /// The URL is none of a kind that is known, or the environment is wrong.
+    /// # Errors The URL is not of a known kind, or the environment lacks a variable or has a wrong one.
     pub fn of(url: &str) -> io::Result<Self> {
         static OPEN: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = LazyLock::new(Mutex::default);
         let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {why}"));

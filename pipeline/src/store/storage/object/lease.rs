@@ -10,12 +10,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, PutResult, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
-use super::super::Locking;
 use super::super::disk::lock::{Process, holder};
+use super::super::{InUse, Locking};
 use super::bucket::{Bucket, begin, wait};
 use crate::store::{LOCK, attempt};
 
@@ -145,12 +145,9 @@ impl Lease {
             let is_renewed = age.is_some_and(|age| age < found.lapse() / 2);
             let is_gone = found.body.as_ref().and_then(|body| body.process.as_ref()).is_some_and(Process::is_gone);
             if !is_gone && (changed || seen.is_none() && is_renewed) {
-                let (place, holder) = (bucket.place(""), found.holder());
-                let lapse = found.lapse().as_secs_f64();
-                bail!(
-                    "the store {place} is in use by {holder}; wait for it, or stop it (if it was killed, its lease lapses in \
-                     {lapse:.0} s)"
-                );
+                let (place, holder) = (bucket.place("").into(), found.holder().to_owned());
+                let more = format!(" (if it was killed, its lease lapses in {:.0} s)", found.lapse().as_secs_f64());
+                return Err(InUse { place, holder, more }.into());
             }
             if seen.is_none() && !is_gone {
                 let (place, holder) = (bucket.place(""), found.holder());

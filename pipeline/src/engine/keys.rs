@@ -7,21 +7,48 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context as _, Result};
 use tessera_operators::operator::PortKind;
 use tessera_schemas::BYTES;
 
+use super::catalog::Catalog;
 use crate::declare::graph::{Edge, Node};
 use crate::declare::plan::BoundStage;
 use crate::store::key::{self, Columns, KeyParts};
 
+/// The parts of a stage's key; `columns` are those of the stages that it reads.
+///
+/// # Errors
+/// The columns of one are not known, or a file that the config names cannot be read.
+pub fn of_stage(catalog: &Catalog, node: usize, columns: impl Fn(usize) -> Option<Columns>) -> Result<KeyParts> {
+    let (graph, stage) = (&catalog.plan.graph, &catalog.plan.stages[node]);
+    let mut inputs = BTreeMap::new();
+    for edge in &graph.nodes[node].edges {
+        let found = columns(edge.from);
+        let found = found.with_context(|| format!("the table of stage `{}` is not known", catalog.name(edge.from)))?;
+        inputs.insert(edge.name.clone(), found);
+    }
+    let mut files = Vec::new();
+    for path in &stage.files {
+        let bytes = catalog.engine.files.read(path).map_err(|error| catalog.failed(node, error.into()))?;
+        files.push(key::short(&blake3::hash(&bytes)));
+    }
+    files.extend(stage.content().map_err(|error| catalog.failed(node, error))?);
+    Ok(parts(&graph.nodes[node], stage, graph.seed(node), files, &inputs))
+}
+
+/// The columns of a view; `columns` are those of the stages that it reads.
+///
+/// # Errors
+/// As [`of_stage`].
+pub fn of_view(catalog: &Catalog, node: usize, columns: impl Fn(usize) -> Option<Columns>) -> Result<Columns> {
+    let stream = catalog.stream_of(node).and_then(&columns).unwrap_or_default();
+    let recipe = of_stage(catalog, node, columns)?.key();
+    Ok(recipe_columns(&recipe, &catalog.plan.stages[node], &stream))
+}
+
 /// The parts of a stage's key, given its inputs' columns.
-pub fn parts(
-    node: &Node,
-    stage: &BoundStage,
-    seed: u64,
-    files: Vec<String>,
-    inputs: &BTreeMap<String, Columns>,
-) -> KeyParts {
+fn parts(node: &Node, stage: &BoundStage, seed: u64, files: Vec<String>, inputs: &BTreeMap<String, Columns>) -> KeyParts {
     let read = |(input, columns): (&String, &Columns)| {
         let names = stage.reads.get(input).into_iter().flatten();
         let streamed = |edge: &Edge| edge.name == *input && edge.port.kind == PortKind::Stream;
@@ -50,7 +77,7 @@ pub fn parts(
 }
 
 /// The columns of a view: its recipe, or what it hands on.
-pub fn of_view(recipe: &str, stage: &BoundStage, stream: &Columns) -> Columns {
+fn recipe_columns(recipe: &str, stage: &BoundStage, stream: &Columns) -> Columns {
     let mut columns = Columns::new();
     for field in stage.schema.fields() {
         let name = field.name();

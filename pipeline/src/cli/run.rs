@@ -1,0 +1,200 @@
+//! `tessera run`, by hand and by cron.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use tessera_schemas::printable;
+
+use super::gc::{Collected, Keeping};
+use super::wait::Wait;
+use super::{Choice, InFile, Output, Session, Usage, check_names, counted, session, summary};
+use crate::ask::news::{self, News, StageNews};
+use crate::ask::sql::output::Format;
+use crate::run::Report;
+use crate::watch::interrupt::Interrupted;
+use crate::watch::progress::{Reporter, duration, stamp, tell};
+
+/// What `run --help` says at its end.
+pub(super) const HELP: &str = "\
+Behind the table it says what is new: images that came, went or were left out, and the clusters of the new ones; in JSON, as `news`. When
+stderr is no terminal, each message begins with the time in UTC, such as 2026-11-28T12:20:39Z.
+
+Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 done and tables changed (with --exit-code alone), 4 another run holds the
+store, 129 SIGHUP, 130 ^C, 143 SIGTERM. For cron, which mails what is printed:
+  15 2 * * *  cd /data/photos && tessera run pipeline.toml -q --wait 2h --gc --keep \"30 days\"";
+
+/// The exit code that tells a run that changed tables from one that did not.
+const CHANGED: u8 = 3;
+/// How long work that was begun may take to clear up when it is interrupted.
+const CLEAR_UP: std::time::Duration = std::time::Duration::from_secs(5);
+/// Clusters of new images, and images that were left out, that are named.
+const NAMED: usize = 3;
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    file: InFile,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    output: Output,
+    /// Say nothing while it goes on, and print nothing unless tables changed; a document of --format json or csv is printed in any case.
+    #[arg(long, short)]
+    quiet: bool,
+    /// End with exit code 3 if tables changed, and with 0 if none did.
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    wait: Wait,
+    /// After a run that succeeded, delete what nothing needs any more, as `tessera gc --delete` does.
+    #[arg(long, conflicts_with = "limit")]
+    gc: bool,
+    #[command(flatten)]
+    keeping: Keeping,
+}
+
+impl Run {
+    /// Runs, prints what was done, and returns the exit code.
+    pub(super) fn run(self, out: &mut dyn Write, threads: Option<u16>) -> Result<u8> {
+        stamp();
+        if self.keeping.is_given() && !self.gc {
+            return Err(Usage("--keep and --keep-runs say what --gc keeps: add --gc".to_owned()).into());
+        }
+        let mut session = Session::limited(&self.file, threads, self.choice.limit)?;
+        let options = check_names(&session, self.choice)?;
+        let (_lock, has_waited) = self.wait.lock(&session.catalog.store, self.quiet)?;
+        if has_waited {
+            session.bind_again(&self.file)?;
+        }
+        session.catalog.store.claim(&self.file.path)?;
+        session.catalog.engine.interrupt.install()?;
+        let report = session.run(&self.file, &options, Reporter::new(self.quiet));
+        if report.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+            // Work that was begun may clear up after itself.
+            session.runtime.shutdown_timeout(CLEAR_UP);
+        }
+        let report = report?;
+        let changed = report.stages.iter().filter(|stage| stage.changed);
+        let changed: Vec<(&str, Option<&str>)> =
+            changed.map(|stage| (stage.stage.as_str(), stage.previous.as_deref())).collect();
+        let news = news::since(&session.catalog, &changed);
+        for (stage, error) in &news.untold {
+            tell(format_args!("note: what is new in `{stage}` is not known: {error:#}"));
+        }
+        let collected = if self.gc {
+            let stages = session::store_of(&self.file)?.1;
+            Some(self.keeping.collect(&session.catalog.store, stages.as_ref())?)
+        } else {
+            None
+        };
+        let is_quiet = self.quiet && self.output.format == Format::Text;
+        match self.output.format {
+            Format::Json => {
+                let mut document = serde_json::to_value(&report)?;
+                document["changed"] = json!(!changed.is_empty());
+                document["news"] = json!(news);
+                if let Some(collected) = &collected {
+                    document["collected"] = json!(collected);
+                }
+                writeln!(out, "{document}")?;
+            }
+            Format::Csv => summary::run(out, &report, Format::Csv)?,
+            Format::Text if is_quiet && changed.is_empty() => {}
+            Format::Text => {
+                if !is_quiet {
+                    summary::run(out, &report, Format::Text)?;
+                }
+                tell_news(out, &news)?;
+                if is_quiet {
+                    made(out, &report)?;
+                }
+                if let Some(Collected { files, bytes }) = collected.filter(|collected| collected.files > 0) {
+                    writeln!(out, "gc: {}, {bytes} bytes deleted", counted(files, "file"))?;
+                }
+            }
+        }
+        Ok(if self.exit_code && !changed.is_empty() { CHANGED } else { 0 })
+    }
+}
+
+/// What is new, a line a stage.
+fn tell_news(out: &mut dyn Write, news: &News) -> Result<()> {
+    for stage in &news.stages {
+        writeln!(out, "{}", of_stage(stage))?;
+    }
+    for rows in news.dropped.chunk_by(|a, b| a.stage == b.stage) {
+        let told: Vec<String> = rows
+            .iter()
+            .take(NAMED)
+            .map(|row| match row.reason.contains(&row.image_id) {
+                true => printable(&row.reason).into_owned(),
+                false => format!("{} ({})", printable(&row.image_id), printable(&row.reason)),
+            })
+            .collect();
+        let more = if rows.len() > NAMED { format!("; and {} more", rows.len() - NAMED) } else { String::new() };
+        writeln!(out, "{}: {} dropped: {}{more}", printable(&rows[0].stage), rows.len(), told.join("; "))?;
+    }
+    Ok(())
+}
+
+/// `assigned: 12 new, most in clusters 7 (5) and 31 (3); 3 gone`.
+fn of_stage(news: &StageNews) -> String {
+    let mut told = Vec::new();
+    if news.new > 0 {
+        let few: Vec<String> =
+            news.clusters.iter().take(NAMED).map(|one| format!("{} ({})", one.cluster, one.new)).collect();
+        let clusters = if few.len() == 1 { "cluster" } else { "clusters" };
+        let clusters = match few.split_last() {
+            None => String::new(),
+            Some((last, before)) => {
+                let most = if news.clusters.len() > few.len() { "most " } else { "" };
+                let before = if before.is_empty() { String::new() } else { format!("{} and ", before.join(", ")) };
+                format!(", {most}in {clusters} {before}{last}")
+            }
+        };
+        told.push(format!("{} new{clusters}", news.new));
+    }
+    let counts =
+        [(news.gone, "gone"), (news.changed.unwrap_or(0), "changed"), (news.moved.unwrap_or(0), "in another cluster")];
+    told.extend(counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    let separator = if news.clusters.is_empty() { ", " } else { "; " };
+    let told = if told.is_empty() { "the same rows".to_owned() } else { told.join(separator) };
+    format!("{}: {told}", printable(&news.stage))
+}
+
+/// Which stages have another table now, and how long that took.
+fn made(out: &mut dyn Write, report: &Report) -> Result<()> {
+    let names = report.stages.iter().filter(|stage| stage.changed).map(|stage| printable(&stage.stage).into_owned());
+    writeln!(out, "made: {}", names.collect::<Vec<_>>().join(", "))?;
+    writeln!(out, "done in {}", duration(report.seconds))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::news::Arrivals;
+
+    fn news(counts: [u64; 4], clusters: &[(i32, u64)]) -> String {
+        let clusters: Vec<Arrivals> = clusters.iter().map(|&(cluster, new)| Arrivals { cluster, new }).collect();
+        let [new, gone, changed, moved] = counts;
+        let (changed, moved) = if clusters.is_empty() { (Some(changed), None) } else { (None, Some(moved)) };
+        of_stage(&StageNews { stage: "s".into(), new, gone, changed, moved, clusters })
+    }
+
+    #[test]
+    fn news_are_sentences() {
+        assert_eq!(news([12, 3, 1, 0], &[]), "s: 12 new, 3 gone, 1 changed");
+        assert_eq!(news([0, 0, 0, 0], &[]), "s: the same rows");
+        assert_eq!(news([5, 0, 0, 0], &[(7, 5)]), "s: 5 new, in cluster 7 (5)");
+        assert_eq!(
+            news([8, 1, 0, 4], &[(7, 5), (31, 3)]),
+            "s: 8 new, in clusters 7 (5) and 31 (3); 1 gone; 4 in another cluster"
+        );
+        let many = [(7, 5), (31, 3), (2, 2), (9, 1)];
+        assert_eq!(news([11, 0, 0, 0], &many), "s: 11 new, most in clusters 7 (5), 31 (3) and 2 (2)");
+    }
+}

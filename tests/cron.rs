@@ -1,0 +1,272 @@
+//! Runs that nobody looks at: what is printed when, exit codes, waiting for another run, what is new, and what is deleted afterwards.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tessera_pipeline::store::Store;
+use tessera_tests::{Answer, Place, binary, untimed};
+
+const FILE: &str = r#"
+[stage.images]
+op = "images"
+path = "photos"
+
+[stage.decoded]
+op = "decode"
+input = "images"
+side = 32
+on_error = "drop"
+
+[stage.features]
+op = "hog"
+input = "decoded"
+
+[stage.clusters]
+op = "kmeans"
+input = "features"
+k = 3
+init = "previous"
+
+[stage.assigned]
+op = "assign"
+inputs = { features = "features", clusters = "clusters" }
+"#;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.images(12).write("pipeline.toml", FILE);
+    place
+}
+
+fn quiet(place: &Place, more: &[&str]) -> Answer {
+    place.tessera("run", &[&["-q", "--exit-code"], more].concat())
+}
+
+#[test]
+fn cron_hears_of_changes_alone() {
+    let place = place();
+    let first = quiet(&place, &[]);
+    assert_eq!((first.code, first.err.as_str()), (3, ""));
+    let said =
+        ["images: 12 new\n", "assigned: 12 new, in clusters ", "made: images, features, clusters, assigned\ndone in "];
+    assert!(said.iter().all(|said| first.out.contains(said)), "{}", first.out);
+    let again = quiet(&place, &[]);
+    assert_eq!((again.code, again.out.as_str(), again.err.as_str()), (0, "", ""));
+    assert_eq!(place.tessera("run", &["-q"]).code, 0, "who does not ask is told no more than that it went well");
+
+    let broken = place.image(12);
+    let bytes = fs::read(place.path(&format!("photos/{broken}"))).unwrap();
+    place.image(13);
+    place.image(14);
+    // Half an image.
+    fs::write(place.path(&format!("photos/{broken}")), &bytes[..bytes.len() / 2]).unwrap();
+    fs::remove_file(place.path("photos/green/0000.png")).unwrap();
+    let changed = quiet(&place, &[]);
+    assert_eq!(changed.code, 3, "{}", changed.err);
+    let told: Vec<&str> = changed.out.lines().collect();
+    assert_eq!(told[0], "images: 3 new, 1 gone", "{}", changed.out);
+    assert!(told[1].starts_with("assigned: 2 new, in cluster") && told[1].contains("; 1 gone"), "{}", changed.out);
+    assert!(told[2].starts_with(&format!("decoded: 1 dropped: {broken} (")), "{}", changed.out);
+
+    let document = |more: &[&str]| place.tessera("run", &[&["-q", "--format", "json"], more].concat()).json();
+    let same = document(&[]);
+    assert_eq!((&same["changed"], &same["news"]), (&json!(false), &json!({"stages": [], "dropped": []})));
+    fs::remove_file(place.path(&format!("photos/{broken}"))).unwrap();
+    place.image(0);
+    let found = document(&[]);
+    assert_eq!(found["changed"], true);
+    let images = json!({"stage": "images", "new": 1, "gone": 1, "changed": 0, "moved": null, "clusters": []});
+    assert_eq!(found["news"]["stages"][0], images);
+    let assigned = &found["news"]["stages"][1];
+    assert_eq!((&assigned["stage"], &assigned["new"], &assigned["gone"]), (&json!("assigned"), &json!(1), &json!(0)));
+    assert_eq!(assigned["clusters"].as_array().unwrap().len(), 1);
+    assert_eq!(found["news"]["dropped"], json!([]), "what is gone is not dropped");
+}
+
+/// A table that is an earlier one again has changed, though nothing was made.
+#[test]
+fn an_earlier_table_is_a_change() {
+    let place = place();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    let gone = place.path("photos/green/0000.png");
+    let (bytes, modified) = (fs::read(&gone).unwrap(), fs::metadata(&gone).unwrap().modified().unwrap());
+    fs::remove_file(&gone).unwrap();
+    assert_eq!(quiet(&place, &["--to", "images"]).code, 3);
+    fs::write(&gone, bytes).unwrap();
+    fs::File::options().write(true).open(&gone).unwrap().set_modified(modified).unwrap();
+    let back = quiet(&place, &["--to", "images"]);
+    assert_eq!((back.code, back.out.lines().next().unwrap()), (3, "images: 1 new"), "{}", back.err);
+}
+
+#[test]
+fn what_goes_wrong_is_one_message_with_its_time() {
+    let place = place();
+    fs::remove_dir_all(place.path("photos")).unwrap();
+    fs::create_dir(place.path("photos")).unwrap();
+    fs::write(place.path("photos/only.png"), b"no image").unwrap();
+    let failed = quiet(&place, &[]);
+    assert_eq!((failed.code, failed.out.as_str()), (1, ""));
+    assert_eq!(failed.err.lines().count(), 1, "{}", failed.err);
+    assert!(untimed(&failed.err).starts_with("error: ") && !failed.err.starts_with("error"), "{}", failed.err);
+    let status = place.tessera("status", &[]).out;
+    let last = status.lines().last().unwrap();
+    assert!(last.starts_with("last run: 20") && last.contains("; it failed: "), "{status}");
+    place.write("pipeline.toml", FILE.replace("side", "sides"));
+    let wrong = quiet(&place, &[]);
+    assert_eq!(wrong.code, 2);
+    assert_ne!(untimed(&wrong.err), wrong.err, "faults as well");
+}
+
+#[test]
+fn status_says_how_the_last_run_ended() {
+    let place = place();
+    let last = || {
+        place
+            .tessera("status", &[])
+            .out
+            .lines()
+            .skip_while(|line| !line.starts_with("last"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(last(), Vec::<String>::new());
+    assert_eq!(quiet(&place, &[]).code, 3);
+    let one = last();
+    assert!(one.len() == 1 && one[0].ends_with("; it made images, features, clusters, assigned"), "{one:?}");
+    for _ in 0..2 {
+        assert_eq!(quiet(&place, &[]).code, 0);
+    }
+    let two = last();
+    assert!(two[0].starts_with("last run: 20") && two[0].ends_with("; nothing had changed"), "{two:?}");
+    assert!(
+        two[1].starts_with("last change: 20")
+            && two[1].ends_with(", 2 runs before; it made images, features, clusters, assigned"),
+        "{two:?}"
+    );
+    let changed = place.sql("SELECT count(*) FILTER (WHERE changed) AS n, count(DISTINCT run) AS runs FROM runs");
+    assert_eq!(changed, [json!({"n": 4, "runs": 3})]);
+}
+
+#[test]
+fn lines_have_the_time() {
+    let place = place();
+    let run = place.tessera("run", &[]);
+    assert!(run.err.lines().count() >= 8, "{}", run.err);
+    for line in run.err.lines() {
+        assert_ne!(untimed(line), line);
+        assert!(line.starts_with("20") && line.as_bytes()[10] == b'T' && line.as_bytes()[19] == b'Z', "{line}");
+    }
+    assert!(run.err.contains("Z images: run (images: never run)"), "{}", run.err);
+}
+
+#[test]
+fn a_run_waits_for_another_one() {
+    let place = place();
+    let store = Store::new(&place.path(".tessera"), "pipeline");
+    let held = store.lock(&|_| {}).unwrap();
+    let start = Instant::now();
+    let vain = place.tessera("run", &["--wait", "1500ms"]);
+    assert!(start.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(vain.code, 4, "{}", vain.err);
+    let told: Vec<&str> = vain.err.lines().map(untimed).collect();
+    let holder = format!("in use by process {}", std::process::id());
+    assert_eq!(told.len(), 2, "who holds it is said once: {told:?}");
+    assert!(told[0].starts_with("waiting for the store ") && told[0].contains(&holder), "{told:?}");
+    assert!(told[1].starts_with("error: waited 1.5 s in vain: the store ") && told[1].contains(&holder), "{told:?}");
+    let collected = place.tessera("gc", &["--delete", "--wait=0s"]);
+    assert_eq!(collected.code, 4, "{}", collected.err);
+
+    // The option stands before the file, and has no value.
+    let mut call = Command::new(binary());
+    call.args(["run", "--wait", "pipeline.toml", "-q"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = call.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    // What the file says when its turn comes counts.
+    place.write("pipeline.toml", FILE.replace("side = 32", "side = 40"));
+    drop(held);
+    let ended = child.wait_with_output().unwrap();
+    let out = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(out.contains("images: 12 new"), "{out}");
+    assert_eq!(quiet(&place, &[]).code, 0, "it made what the file says now");
+}
+
+/// Snapshots of a stage that are in the store.
+fn snapshots(place: &Place, stage: &str) -> usize {
+    let folder = place.path(".tessera/pipeline").join(stage).join("snapshots");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".json")).count()
+}
+
+#[test]
+fn history_is_kept_by_runs_that_changed_something_or_by_time() {
+    let place = place();
+    let garbage = |more: &[&str]| {
+        let found = place.tessera("gc", &[&["--format", "json"], more].concat()).json();
+        found.as_array().unwrap().iter().filter(|file| file["kind"] == "snapshot").count()
+    };
+    for at in 12..15 {
+        place.image(at);
+        assert_eq!(quiet(&place, &[]).code, 3);
+    }
+    for _ in 0..4 {
+        assert_eq!(quiet(&place, &[]).code, 0);
+    }
+    assert_eq!(snapshots(&place, "assigned"), 3);
+    assert_eq!(garbage(&[]), 0, "runs that changed nothing do not count");
+    let all = garbage(&["--keep-runs", "1"]);
+    assert!(all > 0);
+    assert_eq!((garbage(&["--keep", "7 days"]), garbage(&["--keep", "1h", "--keep-runs", "1"])), (0, 0));
+    // Of before the span, what was current when it began stays: here the newest.
+    std::thread::sleep(Duration::from_millis(4100));
+    assert_eq!(garbage(&["--keep", "3s"]), all);
+    place.image(15);
+    assert_eq!(quiet(&place, &["--gc", "--keep", "3s"]).code, 3);
+    assert_eq!(snapshots(&place, "assigned"), 2, "this one, and the one that was current three seconds ago");
+    let kept = place.tessera("diff", &["images", "--format", "json"]).json();
+    assert_eq!((&kept["added"], &kept["removed"]), (&json!(1), &json!(0)));
+    let last: Value = place.tessera("run", &["--gc", "--keep-runs", "1", "--format", "json"]).json();
+    assert!(last["collected"]["files"].as_u64().unwrap() > 0, "{last}");
+    assert_eq!(snapshots(&place, "assigned"), 1);
+    for wrong in [&["--keep", "1s"][..], &["--gc", "--limit", "3"], &["--gc", "--keep", "soon"], &["--wait=soon"]] {
+        assert_eq!(place.tessera("run", wrong).code, 2, "{wrong:?}");
+    }
+}
+
+/// Thirty days of some images more and some less: what is written grows by what comes, and small parts do not stay.
+#[test]
+fn daily_increments_stay_small() {
+    let place = Place::new();
+    place
+        .images(60)
+        .write("pipeline.toml", format!("[pipeline]\npart_rows = 20\n{}", FILE.split("\n[stage.clusters]").next().unwrap()));
+    assert_eq!(quiet(&place, &[]).code, 3);
+    let bytes = |stage: &str| -> u64 {
+        let files = fs::read_dir(place.path(".tessera/pipeline").join(stage).join("parts")).unwrap();
+        files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    let first = bytes("features");
+    let mut next = 60;
+    for day in 0..12 {
+        for _ in 0..2 {
+            place.image(next);
+            next += 1;
+        }
+        // One of the first ones, of another part each day.
+        let gone = day * 5;
+        let (class, _) = [("green", 0), ("red", 1), ("blue", 2)][gone % 3];
+        fs::remove_file(place.path(&format!("photos/{class}/{gone:04}.png"))).unwrap();
+        assert_eq!(quiet(&place, &[]).code, 3);
+    }
+    let rows = place.sql("SELECT count(*) AS n FROM features");
+    assert_eq!(rows, [json!({"n": 60 + 24 - 12})]);
+    // 24 rows came to 60; small parts were written together a few times.
+    assert!(bytes("features") < first * 3, "{} became {}", first, bytes("features"));
+    let parts = place.sql("SELECT count(*) AS n FROM parts WHERE stage = 'features'")[0]["n"].as_i64().unwrap();
+    assert!(parts <= 3 + 8 + 1, "{parts} parts");
+}
