@@ -204,6 +204,7 @@ hand_on = ["label"]
     const NEUTRAL: &'static [&'static str] = &["on_error", "processes", "timeout_seconds"];
     const LIMITS: Limits = &[("processes", 4096.0), ("timeout_seconds", 1e8)];
     type Config = Config;
+    type Kernel = Kernel;
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut faults = config.faults(inputs.base);

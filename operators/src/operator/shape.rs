@@ -2,7 +2,7 @@
 
 use super::{Kernel, Map, Port, PortKind, Query, Source, Whole};
 
-/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`].
+/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`]; of an operator of several shapes, [`Kernel`].
 pub trait Shape: Into<Kernel> {
     /// Its name.
     const NAME: ShapeName;
@@ -19,6 +19,8 @@ pub enum ShapeName {
     Whole,
     /// Of a [`Query`].
     Query,
+    /// A map, or a kernel that sees whole tables: which of its inputs a stage has says which one it is.
+    Any,
 }
 
 impl Shape for Box<dyn Source> {
@@ -32,6 +34,10 @@ impl Shape for Box<dyn Whole> {
 }
 impl Shape for Query {
     const NAME: ShapeName = ShapeName::Query;
+}
+
+impl Shape for Kernel {
+    const NAME: ShapeName = ShapeName::Any;
 }
 
 impl From<Box<dyn Source>> for Kernel {
@@ -62,7 +68,12 @@ impl ShapeName {
         let mut at = 0;
         while at < ports.len() {
             match ports[at].kind {
-                PortKind::Stream if !ports[at].required => return Some("a map has its stream always: it is not optional"),
+                _ if ports[at].required && matches!(self, Self::Any) => {
+                    return Some("a kernel of any shape has one input or none: each of them is optional");
+                }
+                PortKind::Stream if !ports[at].required && !matches!(self, Self::Any) => {
+                    return Some("a map has its stream always: it is not optional");
+                }
                 PortKind::Stream => streams += 1,
                 PortKind::Scan => scans += 1,
                 PortKind::Side => sides += 1,
@@ -80,6 +91,9 @@ impl ShapeName {
             Self::Query if streams + scans + sides > 0 || !(named == 1 && tables == 0 || named == 0 && tables > 0) => {
                 Some("a query has tables, or any number of them under names of the user's choice")
             }
+            Self::Any if streams == 0 || scans == 0 || sides + named + tables > 0 => {
+                Some("a kernel of any shape has a stream for a map, and a scan for whole tables, and reads nothing besides")
+            }
             _ => None,
         }
     }
@@ -94,20 +108,23 @@ mod tests {
         const fn port(kind: PortKind) -> Port {
             Port { kind, ..Port::side("port", &[]) }
         }
-        let fitting: [(&[Port], Option<ShapeName>); 10] = [
+        let fitting: [(&[Port], Option<ShapeName>); 13] = [
             (&[], Some(ShapeName::Source)),
             (&[Port::stream("rows", &[])], Some(ShapeName::Map)),
             (&[Port::stream("rows", &[]), Port::side("side", &[]).optional()], Some(ShapeName::Map)),
             (&[Port::scan("rows", &[]), Port::side("side", &[])], Some(ShapeName::Whole)),
             (&[port(PortKind::Named)], Some(ShapeName::Query)),
             (&[port(PortKind::Table), port(PortKind::Table)], Some(ShapeName::Query)),
+            (&[Port::stream("rows", &[]).optional(), Port::scan("all", &[]).optional()], Some(ShapeName::Any)),
+            (&[Port::stream("rows", &[]), Port::scan("all", &[]).optional()], None),
+            (&[Port::stream("rows", &[]).optional(), Port::side("side", &[]).optional()], None),
             (&[Port::stream("rows", &[]).optional()], None),
             (&[Port::stream("rows", &[]), Port::scan("more", &[])], None),
             (&[Port::side("side", &[])], None),
             (&[port(PortKind::Named), port(PortKind::Table)], None),
         ];
         for (ports, expected) in fitting {
-            for shape in [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query] {
+            for shape in [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query, ShapeName::Any] {
                 assert_eq!(shape.fault(ports).is_none(), expected == Some(shape), "{shape:?}: {ports:?}");
             }
         }
