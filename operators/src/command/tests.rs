@@ -133,7 +133,10 @@ fn large_batches_do_not_lock_the_pipes() {
         &[(ROWS, vectors.schema())],
     )
     .unwrap();
-    assert_eq!(trial::call(operator, &[], &vectors).unwrap(), vectors);
+    let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
+    let Kernel::Map(map) = operator.kernel(&context).unwrap() else { panic!("a map") };
+    let mut worker = map.open(&Inputs::default()).unwrap();
+    assert_eq!(trial::call_worker(worker.as_mut(), &vectors).unwrap(), vectors);
 }
 
 #[test]

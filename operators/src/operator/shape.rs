@@ -2,8 +2,7 @@
 
 use super::{Kernel, Map, Port, PortKind, Query, Source, Whole};
 
-/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`]; [`Kernel`] itself, where the inputs that a stage gives
-/// decide whether it is a map or sees whole tables.
+/// A kernel's type: `Box<dyn Source>`, `Box<dyn Map>`, `Box<dyn Whole>` or [`Query`]; of an operator of several shapes, [`Kernel`].
 pub trait Shape: Into<Kernel> {
     /// Its name.
     const NAME: ShapeName;
@@ -20,8 +19,8 @@ pub enum ShapeName {
     Whole,
     /// Of a [`Query`].
     Query,
-    /// Of a [`Map`] or a [`Whole`], by the inputs that are given.
-    Chosen,
+    /// A map, or a kernel that sees whole tables: which of its inputs a stage has says which one it is.
+    Any,
 }
 
 impl Shape for Box<dyn Source> {
@@ -36,8 +35,9 @@ impl Shape for Box<dyn Whole> {
 impl Shape for Query {
     const NAME: ShapeName = ShapeName::Query;
 }
+
 impl Shape for Kernel {
-    const NAME: ShapeName = ShapeName::Chosen;
+    const NAME: ShapeName = ShapeName::Any;
 }
 
 impl From<Box<dyn Source>> for Kernel {
@@ -65,11 +65,13 @@ impl ShapeName {
     /// What is wrong with the ports of an operator of that shape, if anything. Asked while the crate is compiled.
     pub const fn fault(self, ports: &[Port]) -> Option<&'static str> {
         let (mut streams, mut scans, mut sides, mut named, mut tables) = (0, 0, 0, 0, 0);
-        let (mut at, mut required) = (0, 0);
+        let mut at = 0;
         while at < ports.len() {
-            required += ports[at].required as usize;
             match ports[at].kind {
-                PortKind::Stream if !ports[at].required && !matches!(self, Self::Chosen) => {
+                _ if ports[at].required && matches!(self, Self::Any) => {
+                    return Some("a kernel of any shape has one input or none: each of them is optional");
+                }
+                PortKind::Stream if !ports[at].required && !matches!(self, Self::Any) => {
                     return Some("a map has its stream always: it is not optional");
                 }
                 PortKind::Stream => streams += 1,
@@ -89,8 +91,8 @@ impl ShapeName {
             Self::Query if streams + scans + sides > 0 || !(named == 1 && tables == 0 || named == 0 && tables > 0) => {
                 Some("a query has tables, or any number of them under names of the user's choice")
             }
-            Self::Chosen if required > 0 || streams == 0 || sides + named + tables > 0 => {
-                Some("a kernel that is a map or sees whole tables has streams and scans, of which a stage gives one")
+            Self::Any if streams == 0 || scans == 0 || sides + named + tables > 0 => {
+                Some("a kernel of any shape has a stream for a map, and a scan for whole tables, and reads nothing besides")
             }
             _ => None,
         }
@@ -106,22 +108,23 @@ mod tests {
         const fn port(kind: PortKind) -> Port {
             Port { kind, ..Port::side("port", &[]) }
         }
-        let fitting: [(&[Port], Option<ShapeName>); 11] = [
+        let fitting: [(&[Port], Option<ShapeName>); 13] = [
             (&[], Some(ShapeName::Source)),
             (&[Port::stream("rows", &[])], Some(ShapeName::Map)),
             (&[Port::stream("rows", &[]), Port::side("side", &[]).optional()], Some(ShapeName::Map)),
             (&[Port::scan("rows", &[]), Port::side("side", &[])], Some(ShapeName::Whole)),
             (&[port(PortKind::Named)], Some(ShapeName::Query)),
             (&[port(PortKind::Table), port(PortKind::Table)], Some(ShapeName::Query)),
-            (&[Port::stream("rows", &[]).optional()], Some(ShapeName::Chosen)),
-            (&[Port::stream("rows", &[]).optional(), Port::scan("table", &[]).optional()], Some(ShapeName::Chosen)),
+            (&[Port::stream("rows", &[]).optional(), Port::scan("all", &[]).optional()], Some(ShapeName::Any)),
+            (&[Port::stream("rows", &[]), Port::scan("all", &[]).optional()], None),
+            (&[Port::stream("rows", &[]).optional(), Port::side("side", &[]).optional()], None),
+            (&[Port::stream("rows", &[]).optional()], None),
             (&[Port::stream("rows", &[]), Port::scan("more", &[])], None),
             (&[Port::side("side", &[])], None),
             (&[port(PortKind::Named), port(PortKind::Table)], None),
         ];
         for (ports, expected) in fitting {
-            let shapes = [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query, ShapeName::Chosen];
-            for shape in shapes {
+            for shape in [ShapeName::Source, ShapeName::Map, ShapeName::Whole, ShapeName::Query, ShapeName::Any] {
                 assert_eq!(shape.fault(ports).is_none(), expected == Some(shape), "{shape:?}: {ports:?}");
             }
         }
