@@ -16,6 +16,9 @@ use tessera_schemas::{IMAGE_ID, int32, text};
 use crate::engine::catalog::Catalog;
 use crate::store::{DroppedRow, Manifest, Part};
 
+/// Columns of a table of assignments.
+const ASSIGNMENTS: usize = 5;
+
 /// What is new.
 #[derive(Debug, Default, Serialize)]
 pub struct News {
@@ -67,7 +70,8 @@ impl Compared {
         if !has(IMAGE_ID) {
             return None;
         }
-        if has(CLUSTER) && has("second_cluster") {
+        // A table that hands on another's assignments beside columns of its own says the same of them.
+        if has(CLUSTER) && has("second_cluster") && schema.fields().len() == ASSIGNMENTS {
             return Some(Self { columns: vec![CLUSTER.to_owned()], has_clusters: true });
         }
         let is_flat = |kind: &DataType| !kind.is_nested() && !kind.is_binary();

@@ -162,7 +162,7 @@ fn next(out: &mut dyn Write, filled: &Filled<'_>, file: &Path) -> Result<()> {
     if filled.can_probe() {
         writeln!(
             out,
-            "how well labels can be told by the features, the stage `probed` at the end of the file says, once its # are taken away"
+            "to measure how well the features tell the labels apart, take the # away from the last lines of {file}"
         )?;
     }
     Ok(())

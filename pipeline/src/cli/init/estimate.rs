@@ -8,6 +8,8 @@ use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use arrow::datatypes::DataType;
+use tessera_schemas::features::FEATURE;
 
 use super::super::Session;
 use super::fill::{Filled, Way};
@@ -23,7 +25,12 @@ const SAMPLES: [usize; 3] = [4, 16, 64];
 const EPOCHS: usize = 3;
 /// Seconds that the smaller sample may take if the larger one is to follow.
 const PATIENCE: f64 = 5.0;
-/// The stages whose time is told, and what it goes to. That of clusters depends on how soon they come to rest, and is seldom much.
+/// Iterations of k-means until clusters come to rest, and what a core multiplies and adds in a second: as far as that is known before.
+const ITERATIONS: f64 = 20.0;
+const MULTIPLIED: f64 = 5e10;
+/// Seconds that nobody plans with.
+const FEW: f64 = 5.0;
+/// The stages whose time is measured, and what it goes to.
 const TOLD: [(&str, &str); 3] = [("pretext", "training"), ("features", "features"), ("images", "reading the images")];
 
 /// A folder for a store, which goes with this.
@@ -40,6 +47,9 @@ struct Sample {
     images: usize,
     epochs: usize,
     seconds: BTreeMap<String, f64>,
+    /// Values of a feature.
+    values: usize,
+    threads: usize,
 }
 
 /// Says how long a run of a file will take. That the trial failed is told as well: so will a run.
@@ -64,7 +74,15 @@ pub fn tell(out: &mut dyn Write, file: &Path, filled: &Filled<'_>, threads: Opti
     };
     let of = |stage: &str| expected(&measured, stage, images, filled.epochs());
     let mut parts: Vec<(f64, &str)> = TOLD.iter().map(|(stage, what)| (of(stage), *what)).collect();
+    parts.extend(measured.last().map(|last| {
+        let distances = (images * filled.clusters() * last.values) as f64;
+        (distances * 2.0 * ITERATIONS / (MULTIPLIED * last.threads as f64), "clusters")
+    }));
     let total: f64 = parts.iter().map(|(seconds, _)| seconds).sum();
+    if total < FEW {
+        writeln!(out, "a run will take a few seconds on this machine")?;
+        return Ok(());
+    }
     parts.sort_by(|a, b| b.0.total_cmp(&a.0));
     let most: Vec<String> = match parts.iter().filter(|(seconds, _)| *seconds >= total / 10.0).collect::<Vec<_>>()[..] {
         [(_, what)] => vec![format!("nearly all of it {what}")],
@@ -103,7 +121,15 @@ fn measure(file: &Path, filled: &Filled<'_>, threads: Option<u16>) -> Result<Vec
         let _lock = session.catalog.store.lock(&|line| say(line))?;
         let report = session.runtime.block_on(run::run(&session.catalog, &options, Reporter::silent()))?;
         let seconds = report.stages.into_iter().map(|stage| (stage.stage, stage.seconds)).collect();
-        measured.push(Sample { images, epochs, seconds });
+        let features = session.stage("features")?;
+        let values = match session.catalog.plan.stages[features].schema.column_with_name(FEATURE) {
+            Some((_, field)) => match field.data_type() {
+                DataType::FixedSizeList(_, values) => usize::try_from(*values).unwrap_or(0),
+                _ => 0,
+            },
+            None => 0,
+        };
+        measured.push(Sample { images, epochs, seconds, values, threads: session.catalog.engine.threads });
         if at == 1 && report.seconds > PATIENCE {
             break;
         }
@@ -146,7 +172,7 @@ mod tests {
 
     fn sample(images: usize, epochs: usize, seconds: f64) -> Sample {
         let seconds = BTreeMap::from([("pretext".to_owned(), seconds), ("features".to_owned(), seconds)]);
-        Sample { images, epochs, seconds }
+        Sample { images, epochs, seconds, values: 4, threads: 2 }
     }
 
     #[test]
