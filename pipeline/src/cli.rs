@@ -255,7 +255,7 @@ pub fn main() -> ! {
 fn run_command_line() -> u8 {
     quiet_workers();
     open_files::raise();
-    match parse(wait::joined(std::env::args_os()).collect()).and_then(command) {
+    match parse(wait::joined(std::env::args_os())).and_then(command) {
         Ok(code) => code,
         Err(error) => told(&error),
     }

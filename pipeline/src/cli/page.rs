@@ -65,7 +65,7 @@ impl Page {
         let chosen = session.stages(stages)?;
         session.catalog.engine.interrupt.install()?;
         let new = (to != Path::new(STDOUT)).then(|| NewFile::create(to, self.force)).transpose()?;
-        let notes = meanwhile::notes(&session.catalog, &(0..session.catalog.plan.graph.nodes.len()).collect());
+        let notes = meanwhile::notes(&session.catalog, &(0..session.catalog.plan.graph.nodes.len()).collect())?;
         tell_notes(&notes);
         let mut arguments = report::argument(&file.path);
         if let Some(limit) = limit {

@@ -85,7 +85,7 @@ impl Run {
             tell(format_args!("note: what is new in `{stage}` is not known: {error:#}"));
         }
         let collected = if self.gc {
-            let stages = session::store_of(&self.file)?.1;
+            let stages = session::store_of(&self.file, None)?.1;
             Some(self.keeping.collect(&session.catalog.store, stages.as_ref())?)
         } else {
             None

@@ -32,7 +32,7 @@ pub struct Gallery {
 /// Which pictures are read.
 pub struct Wanted<'a> {
     /// Whose rows of the snapshot at the base are needed.
-    pub leads: &'a dyn Fn(&str) -> bool,
+    pub leads: &'a (dyn Fn(&str) -> bool + Sync),
     /// Which pictures are.
     pub is_wanted: &'a dyn Fn(&str) -> bool,
     /// How many there are at most.
@@ -85,7 +85,7 @@ impl Gallery {
 pub async fn read_pictures(
     catalog: &Arc<Catalog>,
     node: usize,
-    leads: impl Fn(&str) -> bool,
+    leads: impl Fn(&str) -> bool + Sync,
     mut take: impl FnMut(&str, &[u8]) -> Result<bool>,
 ) -> Result<Vec<DroppedRow>> {
     let columns = Some(vec![IMAGE_ID.to_owned(), pixels::PIXELS.to_owned()]);
@@ -109,7 +109,7 @@ pub async fn read_pictures(
 }
 
 /// The rows of the snapshot at a view's base that lead to what is wanted, in shares for all threads; nothing if there are none.
-async fn base_rows(catalog: &Arc<Catalog>, node: usize, leads: &dyn Fn(&str) -> bool) -> Result<Option<Rows>> {
+async fn base_rows(catalog: &Arc<Catalog>, node: usize, leads: &(dyn Fn(&str) -> bool + Sync)) -> Result<Option<Rows>> {
     let (base, _) = catalog.chain(node);
     let mut rows = Vec::new();
     each(catalog, base, Request::default(), |batch| {
