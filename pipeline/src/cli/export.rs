@@ -29,13 +29,13 @@ pub struct Export {
     file: InFile,
     /// The stage whose table is written; views are computed, and of a swept stage, the cells that are made are one table.
     stage: String,
-    /// The file to write, or `-` for standard output; its ending says the format. Of fiftyone, the folder.
+    /// The file to write, or `-` for standard output; its ending says the format. For fiftyone, the folder.
     #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, required_unless_present = "images")]
     output: Option<PathBuf>,
     /// Write the rows' images: below a folder, into a WebDataset .tar, or into a .parquet for Hugging Face's `datasets`.
     #[arg(long, value_name = "OUT", value_hint = clap::ValueHint::AnyPath)]
     images: Option<PathBuf>,
-    /// The column with the class of an image, such as cluster: with --images a folder a class, in an import file the label.
+    /// The column with the class of an image, such as cluster: with --images, each class has a folder; in an import file, it is the label.
     #[arg(long, value_name = "COLUMN")]
     by: Option<String>,
     /// With --images and a folder: hard links where the images are whole files of the same disk, in place of copies.
