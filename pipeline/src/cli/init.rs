@@ -162,7 +162,7 @@ fn next(out: &mut dyn Write, filled: &Filled<'_>, file: &Path) -> Result<()> {
     if filled.can_probe() {
         writeln!(
             out,
-            "how well labels can be told by the features, the stage `probed` at the end of the file says, once its # are taken away"
+            "the stage `probed` at the end of the file says how well the features tell the labels: remove the # before its lines"
         )?;
     }
     Ok(())
