@@ -170,7 +170,7 @@ impl Export {
             beside = format!("; their text: {}", ids_path.display());
         }
         if !columns.left_out.is_empty() {
-            beside.push_str(&format!("; left out, being no numbers: {}", columns.left_out.join(", ")));
+            beside.push_str(&format!("; left out, for they hold no numbers: {}", columns.left_out.join(", ")));
         }
         Ok((count, beside))
     }
@@ -238,7 +238,7 @@ impl Export {
         let mut line = format!("{}: {images} of {columns}, {} bytes", output.display(), written.bytes);
         written.beside.iter().for_each(|beside| line.push_str(&format!("; {beside}")));
         if !written.left_out.is_empty() {
-            line.push_str(&format!("; left out, having no place there: {}", written.left_out.join(", ")));
+            line.push_str(&format!("; left out, for the format has no place for them: {}", written.left_out.join(", ")));
         }
         reporter.say(&line);
         if written.without_size > 0 {
