@@ -40,6 +40,7 @@ fn pages() -> BTreeMap<String, String> {
 
 /// The blocks of a page behind three backticks and that word, without the spaces before them.
 fn blocks(page: &str, word: &str) -> Vec<String> {
+    let fence = format!("```{word}");
     let (mut blocks, mut block): (Vec<String>, Option<String>) = (Vec::new(), None);
     for line in page.lines() {
         let trimmed = line.trim_start();
@@ -49,7 +50,7 @@ fn blocks(page: &str, word: &str) -> Vec<String> {
                 block = None;
             }
             Some(text) => text.extend([trimmed, "\n"]),
-            None if trimmed.trim_end() == format!("```{word}") => block = Some(String::new()),
+            None if trimmed.trim_end() == fence => block = Some(String::new()),
             None => {}
         }
     }
@@ -136,8 +137,8 @@ fn place() -> Place {
 
 /// Whether a pipeline has a stage that lists images.
 fn lists_images(pipeline: &Table) -> bool {
-    let stages = pipeline.get("stage").and_then(Toml::as_table).into_iter().flat_map(Table::values);
-    stages.into_iter().any(|stage| stage.get("op").and_then(Toml::as_str) == Some("images"))
+    let mut stages = pipeline.get("stage").and_then(Toml::as_table).into_iter().flat_map(Table::values);
+    stages.any(|stage| stage.get("op").and_then(Toml::as_str) == Some("images"))
 }
 
 /// A piece without images of its own goes with the first hour's pipeline, whose stages of the same names it replaces.

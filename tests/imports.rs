@@ -109,7 +109,8 @@ fn fiftyone_gets_samples_and_their_fields() {
     let place = made();
     let told = export(&place, &["scored", "--format", "fiftyone", "--by", "label", "-o", "set"]);
     assert!(
-        told.contains("set: 10 images of 7 columns, ") && told.contains("left out, having no place there: tags"),
+        told.contains("set: 10 images of 7 columns, ")
+            && told.contains("left out, for the format has no place for them: tags"),
         "{told}"
     );
     let (metadata, samples) = (read(&place, "set/metadata.json"), read(&place, "set/samples.json"));

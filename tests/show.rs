@@ -162,7 +162,7 @@ fn what_cannot_be_shown() {
         (
             &["images"][..],
             1,
-            "the table of stage `images` is nothing to look at: puzzles, pixels, assignments and weights are; here: decoded,",
+            "the table of stage `images` cannot be drawn: puzzles, pixels, assignments and weights can; here: decoded,",
         ),
         (&["rows"], 1, "stage `rows` comes from no stage of pixels"),
         (&["puzzle"], 2, "did you mean `puzzles`?"),

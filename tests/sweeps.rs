@@ -251,7 +251,8 @@ fn cells_go_on_when_another_fails() {
     let shown = place.tessera("show", &["assigned@k=3", "-o", "out.png", "--format", "json"]);
     assert!(shown.json().as_array().unwrap().len() >= 3);
     let other = place.tessera("report", &["clusters@k=3", "--set", "features.cell=4"]);
-    let said = "note: of an earlier file or other images: clusters@k=3; a run would begin with features: hog.cell 8 -> 4";
+    let said =
+        "note: made from an earlier file or other images: clusters@k=3; a run would begin with features: hog.cell 8 -> 4";
     assert!(other.code == 0 && other.err.contains(said), "{}", other.err);
     sweep(&place, "\"clusters.k\" = [2, 3, 4]\n");
     assert_eq!(run(&place, &[])["clusters"].0, 1);

@@ -116,7 +116,7 @@ print NaN and inf, and the files of -o hold them. Examples:
     },
     /// Say which stages have a snapshot, of how many rows, and since when, and how the last run ended.
     #[command(after_help = "\
-Behind the table it says when the last run was, how it ended, and when a run changed a table last. Exit code 1: a table is damaged.")]
+After the table it says when the last run was, how it ended, and when a run last changed a table. It ends with exit code 1 if a table is damaged.")]
     Status(status::Status),
     /// Say which rows differ between two snapshots of a stage: by default, the current one and the one before it.
     #[command(after_help = "\
@@ -125,20 +125,20 @@ Rows are compared by image_id where there is one, and otherwise as a whole. The 
   tessera diff pipeline.toml images previous current --rows
   tessera diff pipeline.toml assigned 1a2b3c 4d5e6f --rows 100000 --format csv")]
     Diff(diff::Diff),
-    /// Print what stages measured: of a sweep a row for each combination, its metrics' means and deviations over the seeds. With -o, write a page of
-    /// figures.
+    /// Print what stages measured; of a sweep, a row for each combination, with means and deviations over the seeds. With -o, write a page of figures.
     #[command(after_help = "\
-A pipeline file makes a grid of stages by lists of values; what is upstream of them runs once:
+Lists of values in a pipeline file make a grid of stages; the stages that they read run once:
 
   [sweep]
   \"clusters.k\" = [500, 1000, 2000]
   \"clusters.seed\" = [1, 2, 3]
 
-Reported is the last value of each metric: its mean (NAME_mean), its sample deviation (NAME_sd, of at least two), and of how many
-seeds. The numbers of a `sql` stage's table count as metrics where it has one row. Cells that are not made yet are left out.
+A row sums up the cells that differ only in their seed, and `seeds` is how many these are. A metric's column has the mean of its last values in
+these cells and, from two cells on, their sample deviation: `0.7245 ±0.0071` in text, NAME_mean and NAME_sd in csv and json. If the table of a
+`sql` stage has one row, its numbers are metrics too. Cells that are not made yet are left out.
 
-With -o OUT.html, one HTML file has the stages, the clusters with their images, curves, sweeps, probes, filters, what was left out and where
-the time went, each with its numbers and the SQL that gives them. A browser opens it without a server, and it loads nothing. Examples:
+With -o OUT.html, one HTML file shows the stages, the clusters with their images, curves, sweeps, probes, filters, the images that were left out and
+where the time went, each with its numbers and the SQL that gives them. A browser opens it without a server, and it loads nothing. Examples:
   tessera report pipeline.toml
   tessera report pipeline.toml -o report.html
   tessera report pipeline.toml assigned -o clusters.html --force
@@ -177,15 +177,15 @@ there, and the import file names the copies: images in tars, Parquet and HDF5 fi
     Export(export::Export),
     /// Print the Parquet files of a stage's current table, for other programs to read in place.
     #[command(after_help = "\
-The folder that they lie in has earlier files as well, so that reading all of it mixes tables. A run makes new files and leaves these as they
-are, until `tessera gc --delete`. Example, with DuckDB:
+Their folder has files of earlier tables as well, so read the printed files and not the whole folder. A run makes new files and leaves these as
+they are, until `tessera gc --delete`. Example, with DuckDB:
   duckdb -c \"SELECT * FROM read_parquet([$(tessera path pipeline.toml assigned | sed \"s/.*/'&'/\" | paste -sd,)])\"")]
     Path(path::Path),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
-Kept are the current snapshots, what the last runs made that made anything (a run that changed nothing is not counted), the tables as they
-were at any time of --keep, and what an interrupted run finished. Stages that the file does not name any more go, and so do the tables of
-`run --limit`; with --limit N, it is about those tables alone. `tessera run --gc` does the same after a run. Examples:
+It keeps the current snapshots, the tables that the last runs made (runs that changed nothing do not count), the tables as they were at any
+time of --keep, and what an interrupted run finished. It deletes stages that the file does not name any more, and the tables of `run --limit`;
+with --limit N, it looks at those tables alone. `tessera run --gc` does the same after a run. Examples:
   tessera gc pipeline.toml --keep-runs 1 --delete
   tessera gc pipeline.toml --keep \"7 days\" --delete")]
     Gc(gc::Gc),
@@ -330,8 +330,8 @@ Exit codes:
     0  it is done
     1  it failed, and stderr says why
     2  the command line or the pipeline file is wrong; nothing was begun
-    3  of `run --exit-code`: it is done, and tables changed
-    4  another run holds the store; with --wait, it did so for all of that time
+    3  only of `run --exit-code`: it is done, and tables changed
+    4  another run holds the store; with --wait, it held it for all of that time
   129  interrupted by SIGHUP; 130 by ^C (SIGINT), 143 by SIGTERM: what was finished is kept, and the next run goes on from there";
 
 /// More threads than that a system may refuse, and no machine has as many cores.

@@ -111,7 +111,7 @@ def test_tables_of_a_file_that_is_broken_since_are_there(place: Callable[..., Pa
     pipeline = tessera.open(file)
     pipeline.run()
     file.write_text(HOG.replace('"kmeans"', '"k-means"'), encoding="utf-8")
-    with pytest.warns(tessera.Note, match="answered is what the last runs made"):
+    with pytest.warns(tessera.Note, match="the answer is what the last runs made"):
         assert len(pipeline.table("assigned")) == 6
 
 

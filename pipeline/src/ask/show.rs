@@ -121,7 +121,7 @@ pub async fn show(catalog: &Arc<Catalog>, node: usize, ask: &Ask<'_>) -> Result<
                 .collect();
             let fits = if fits.is_empty() { "none here are".to_owned() } else { format!("here: {}", fits.join(", ")) };
             bail!(
-                "the table of stage `{}` is nothing to look at: puzzles, pixels, assignments and weights are; {fits}",
+                "the table of stage `{}` cannot be drawn: puzzles, pixels, assignments and weights can; {fits}",
                 catalog.name(node)
             )
         }
@@ -137,7 +137,7 @@ pub fn pictures(catalog: &Catalog, node: usize) -> Result<usize> {
     // Stages stand behind those that they read: the last one is the nearest.
     let found = upstream.into_iter().rev().find(|&other| Kind::of(&catalog.schema(other)) == Some(Kind::Pixels));
     found.with_context(|| {
-        format!("stage `{}` comes from no stage of pixels, and there is nothing to look at", catalog.name(node))
+        format!("stage `{}` comes from no stage of pixels, so there are no images to draw", catalog.name(node))
     })
 }
 

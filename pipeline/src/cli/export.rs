@@ -29,13 +29,13 @@ pub struct Export {
     file: InFile,
     /// The stage whose table is written; views are computed, and of a swept stage, the cells that are made are one table.
     stage: String,
-    /// The file to write, or `-` for standard output; its ending says the format. Of fiftyone, the folder.
+    /// The file to write, or `-` for standard output; its ending says the format. For fiftyone, the folder.
     #[arg(long, short, value_name = "OUT", value_hint = clap::ValueHint::AnyPath, required_unless_present = "images")]
     output: Option<PathBuf>,
     /// Write the rows' images: below a folder, into a WebDataset .tar, or into a .parquet for Hugging Face's `datasets`.
     #[arg(long, value_name = "OUT", value_hint = clap::ValueHint::AnyPath)]
     images: Option<PathBuf>,
-    /// The column with the class of an image, such as cluster: with --images a folder a class, in an import file the label.
+    /// The column with the class of an image, such as cluster: with --images, each class has a folder; in an import file, it is the label.
     #[arg(long, value_name = "COLUMN")]
     by: Option<String>,
     /// With --images and a folder: hard links where the images are whole files of the same disk, in place of copies.
@@ -170,7 +170,7 @@ impl Export {
             beside = format!("; their text: {}", ids_path.display());
         }
         if !columns.left_out.is_empty() {
-            beside.push_str(&format!("; left out, being no numbers: {}", columns.left_out.join(", ")));
+            beside.push_str(&format!("; left out, for they hold no numbers: {}", columns.left_out.join(", ")));
         }
         Ok((count, beside))
     }
@@ -238,7 +238,7 @@ impl Export {
         let mut line = format!("{}: {images} of {columns}, {} bytes", output.display(), written.bytes);
         written.beside.iter().for_each(|beside| line.push_str(&format!("; {beside}")));
         if !written.left_out.is_empty() {
-            line.push_str(&format!("; left out, having no place there: {}", written.left_out.join(", ")));
+            line.push_str(&format!("; left out, for the format has no place for them: {}", written.left_out.join(", ")));
         }
         reporter.say(&line);
         if written.without_size > 0 {

@@ -39,7 +39,7 @@ pub struct Gc {
 /// What of the past is kept.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Keeping {
-    /// Keep also what this many of the last runs made, of those that made anything [default: 3, or 0 with --keep].
+    /// Keep also the tables that the last N runs made; runs that changed nothing do not count [default: 3, or 0 with --keep].
     #[arg(long, value_name = "N")]
     keep_runs: Option<usize>,
     /// Keep also the tables as they were at any time of this span until now, such as "7 days" or 36h, however many runs made them.

@@ -25,8 +25,8 @@ use found::Found;
 pub(super) const HELP: &str = "\
 The pipeline works as it stands: features of each image, clusters of them, and each image's cluster. By default a small network learns
 its features from puzzles, which takes minutes to hours; --features hog needs no training and takes seconds; --model has a network of
-your own compute them. Data sets as PASCAL VOC, COCO, YOLO and ImageNet have them, halves (train, val, test) and a file of labels
-(labels.csv) beside or among the images are recognised. Then the pipeline is tried on a few images, to say how long a run will take.
+your own compute them. It recognises data sets of PASCAL VOC, COCO, YOLO and ImageNet, halves (train, val, test), and a file of labels
+(labels.csv) beside or among the images. Then the pipeline is tried on a few images, to say how long a run will take.
 Examples:
   tessera init photos
   tessera init ~/photos --features hog

@@ -137,7 +137,7 @@ fn earlier(catalog: &Catalog, stages: &[usize]) -> Option<String> {
         planned.iter().filter(changes).find(|planned| upstream.iter().any(|&at| catalog.name(at) == planned.stage))?;
     let names: Vec<&str> = stale.iter().map(|&stage| catalog.name(stage)).collect();
     Some(format!(
-        "of an earlier file or other images: {}; a run would begin with {}",
+        "made from an earlier file or other images: {}; a run would begin with {}",
         names.join(", "),
         cause.reasons.join("; ")
     ))

@@ -18,7 +18,7 @@ use crate::watch::progress::{Reporter, duration, stamp, tell};
 
 /// What `run --help` says at its end.
 pub(super) const HELP: &str = "\
-Behind the table it says what is new: images that came, went or were left out, and the clusters of the new ones; in JSON, as `news`. When
+After the table it says what is new: images that came, went or were left out, and the clusters of the new ones; in JSON, as `news`. When
 stderr is no terminal, each message begins with the time in UTC, such as 2026-11-28T12:20:39Z.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 done and tables changed (with --exit-code alone), 4 another run holds the
@@ -29,7 +29,7 @@ store, 129 SIGHUP, 130 ^C, 143 SIGTERM. For cron, which mails what is printed:
 const CHANGED: u8 = 3;
 /// How long work that was begun may take to clear up when it is interrupted.
 const CLEAR_UP: std::time::Duration = std::time::Duration::from_secs(5);
-/// Clusters of new images, and images that were left out, that are named.
+/// How many clusters of new images, and how many images that were left out, are named.
 const NAMED: usize = 3;
 
 /// What to run, and how.

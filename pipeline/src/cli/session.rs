@@ -141,7 +141,7 @@ impl Session {
                 if generation.is_empty() {
                     return Err(error);
                 }
-                tell(format_args!("note: {}; answered is what the last runs made, without views", faults.summary()));
+                tell(format_args!("note: {}; the answer is what the last runs made, without views", faults.summary()));
                 (recorded::plan(place, &generation), store, generation, true)
             }
         };

@@ -90,7 +90,7 @@ fn refuse_parameters(plan: &LogicalPlan) -> Result<()> {
 
 fn impure<T>(function: &str) -> Result<T> {
     plan_err!(
-        "{function}() answers otherwise at another time, and the result of this query is kept: it has to follow from its inputs alone"
+        "{function}() gives another answer at another time, and the result of this query is kept: it has to follow from its inputs alone"
     )
 }
 
@@ -102,7 +102,7 @@ fn refuse_impure(plan: &LogicalPlan, inputs: &Inputs<SchemaRef>) -> Result<()> {
             let name = table.table().trim_end_matches("()");
             if inputs.get(table.table()).is_none() && !PURE_TABLES.contains(&name) {
                 let known: Vec<&str> = inputs.0.keys().map(String::as_str).collect();
-                return plan_err!("the query reads `{table}`, and may read its inputs alone: {}", known.join(", "));
+                return plan_err!("the query reads `{table}`, and may read only its inputs: {}", known.join(", "));
             }
         }
         for expr in node.expressions() {

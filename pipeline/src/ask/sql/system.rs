@@ -239,7 +239,7 @@ fn all_runs(catalog: &Catalog, scans: &Scans) -> Result<Vec<Run>> {
                 let stages = record["stages"].as_array().cloned().unwrap_or_default();
                 rows.extend(stages.into_iter().map(|stage| (run.clone(), record.clone(), stage)));
             }
-            Err(damaged) => scans.note(format!("{} is damaged, and `runs` lacks it", damaged.path.display())),
+            Err(damaged) => scans.note(format!("{} is damaged, and `runs` leaves it out", damaged.path.display())),
         }
     }
     Ok(rows)

@@ -57,7 +57,7 @@ impl Reader {
                     } else if name.text.eq_ignore_ascii_case(LOCK) {
                         self.fault(
                             name.span,
-                            format!("`{}` cannot name a pipeline: the store's lock is called so", name.text),
+                            format!("`{}` cannot name a pipeline: the store's lock has this name", name.text),
                         );
                     } else {
                         file.name = name.text;
