@@ -349,6 +349,7 @@ gradients = { op = "hog", input = "decoded", cell = 4 }
     refuse("show", &[&set[..], &["small", "-o", "a.png"]].concat(), small);
     refuse("export", &[&set[..], &["small", "-o", "a.parquet"]].concat(), small);
     refuse("status", &set, small);
+    refuse("path", &[&["small"], &set[..]].concat(), small);
     // Through a view, whose pixels no file has.
     let view = ["--set", "decoded.side=24", "SELECT count(*) FROM gradients"];
     refuse("sql", &view, "`gradients` is of `decoded` without --set decoded.side");

@@ -1,5 +1,6 @@
 //! `tessera path`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{InFile, Namespace, Output, Session, Usage};
+use super::{InFile, Namespace, Output, Session, Usage, tell_notes};
+use crate::ask::meanwhile;
 use crate::ask::sql::output::Format;
 use crate::watch::progress::tell;
 
@@ -34,6 +36,7 @@ impl Path {
             let message = format!("`{name}` is a view and has no files; `tessera export` writes it to one");
             return Err(Usage(message).into());
         }
+        tell_notes(&meanwhile::notes(catalog, &BTreeSet::from([node]))?);
         let (mut manifest, store) = (catalog.manifest(node)?, catalog.store.stage(name));
         let with_gone = manifest.parts.iter().filter(|part| !part.gone.is_empty()).count();
         if with_gone > 0 {
