@@ -270,3 +270,20 @@ fn daily_increments_stay_small() {
     let parts = place.sql("SELECT count(*) AS n FROM parts WHERE stage = 'features'")[0]["n"].as_i64().unwrap();
     assert!(parts <= 3 + 8 + 1, "{parts} parts");
 }
+
+/// What `path` wrote anew has the rows of the snapshot that it is a rewrite of: only one of the two stays.
+#[test]
+fn gc_keeps_rows_in_one_set_of_files() {
+    let place = place();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    fs::remove_file(place.path("photos/green/0000.png")).unwrap();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    assert_eq!(place.tessera("path", &["features"]).code, 0);
+    assert_eq!(snapshots(&place, "features"), 3, "both runs', and the rewrite");
+    assert_eq!(place.tessera("gc", &["--delete"]).code, 0);
+    assert_eq!(snapshots(&place, "features"), 2);
+    assert_eq!(place.sql("SELECT count(*) AS n FROM features"), [json!({"n": 11})]);
+    let before = place.tessera("diff", &["features", "--format", "json"]).json();
+    assert_eq!((&before["added"], &before["removed"]), (&json!(0), &json!(1)), "the earlier table is still there");
+    assert_eq!(quiet(&place, &[]).code, 0);
+}

@@ -150,9 +150,14 @@ fn of_stage(news: &StageNews) -> String {
         let clusters = match few.split_last() {
             None => String::new(),
             Some((last, before)) => {
-                let most = if news.clusters.len() > few.len() { "most " } else { "" };
+                let (all, named) = (news.clusters.len(), news.clusters.iter().take(NAMED).map(|one| one.new).sum::<u64>());
+                let where_to = match all > few.len() {
+                    false => format!("in {clusters}"),
+                    true if named * 2 > news.new => format!("most in {clusters}"),
+                    true => format!("in {all} clusters, above all"),
+                };
                 let before = if before.is_empty() { String::new() } else { format!("{} and ", before.join(", ")) };
-                format!(", {most}in {clusters} {before}{last}")
+                format!(", {where_to} {before}{last}")
             }
         };
         told.push(format!("{} new{clusters}", news.new));
@@ -196,5 +201,7 @@ mod tests {
         );
         let many = [(7, 5), (31, 3), (2, 2), (9, 1)];
         assert_eq!(news([11, 0, 0, 0], &many), "s: 11 new, most in clusters 7 (5), 31 (3) and 2 (2)");
+        let spread: Vec<(i32, u64)> = (0..9).map(|cluster| (cluster, 2)).collect();
+        assert_eq!(news([18, 0, 0, 0], &spread), "s: 18 new, in 9 clusters, above all 0 (2), 1 (2) and 2 (2)");
     }
 }
