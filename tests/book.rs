@@ -141,6 +141,19 @@ fn lists_images(pipeline: &Table) -> bool {
     stages.any(|stage| stage.get("op").and_then(Toml::as_str) == Some("images"))
 }
 
+/// A value as TOML has it in a line.
+fn inline(value: &Toml) -> String {
+    match value {
+        Toml::Table(table) => {
+            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key:?} = {}", inline(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        Toml::Array(values) => format!("[{}]", values.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        // JSON's texts, numbers and truth values are TOML's.
+        value => serde_json::to_string(value).unwrap(),
+    }
+}
+
 /// A piece without images of its own goes with the first hour's pipeline, whose stages of the same names it replaces.
 #[test]
 fn the_pipelines_of_the_book_are_sound() {
@@ -161,7 +174,7 @@ fn the_pipelines_of_the_book_are_sound() {
                     };
                     table.extend(more);
                 }
-                whole.to_string()
+                whole.iter().map(|(name, value)| format!("{name} = {}\n", inline(value))).collect()
             };
             place.write("pipeline.toml", &text);
             let checked = place.tessera("check", &[]);
