@@ -60,10 +60,10 @@ pub struct Config {
     /// The columns that the program writes, `{ name = "type", … }`: bool, int8 to int64, uint8 to uint64, float16 to float64, utf8,
     /// binary; `float32[128]` and `uint8[64,64,3]` are arrays, and `utf8?` may be null.
     columns: BTreeMap<String, String>,
-    /// The columns of the input that the program gets. Default: all but `image_id`; of a `table`, all.
+    /// The columns of the input that the program gets. Default: all but `image_id`; for a `table`, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<Vec<String>>,
-    /// Columns of the input that the table has as well, untouched, such as labels; not of a `table`.
+    /// Columns of the input that are handed on untouched, such as labels; not for a `table`.
     #[serde(default)]
     hand_on: Vec<String>,
     /// Further files and folders that the program uses, such as what it imports. Their bytes are part of the key.
@@ -75,10 +75,12 @@ pub struct Config {
     /// What happens to a row that has an `error` in place of an answer, or whose file cannot be read.
     #[serde(default)]
     on_error: OnError,
-    /// How many such programs run at once, at most as many as there are threads; of a `table`, one does. Default: as many as there are threads.
+    /// The number of programs that run at once, at most as many as there are threads; for a `table`, one program runs. Default: as many
+    /// as there are threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     processes: Option<usize>,
-    /// The program is ended when it neither reads nor writes for so long. Default: 600, and no end with a `table` or without an input.
+    /// The seconds after which a program that neither reads nor writes is ended. Default: 600; without an input, and for a `table`, it
+    /// is not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout_seconds: Option<u64>,
 }
