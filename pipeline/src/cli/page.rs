@@ -38,8 +38,7 @@ const STDOUT: &str = "-";
 impl Page {
     /// Whether figures are asked for.
     ///
-    /// # Errors
-    /// The file is none of HTML.
+    /// # Errors The ending of the file is not one of HTML.
     pub fn wanted(&self) -> Result<Option<&Path>, Usage> {
         let Some(to) = &self.to else { return Ok(None) };
         let ending = to.extension().unwrap_or_default().to_string_lossy().to_lowercase();
