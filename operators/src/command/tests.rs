@@ -196,15 +196,21 @@ fn answers_that_do_not_fit_are_told() {
             .replace("; it wrote nothing to stderr", "")
     };
     let good = numbers(&[Some(1), Some(2), Some(3)]);
-    assert_eq!(answered(&[good.clone()], json!({ "n": "int32" })).unwrap().column(1), good.column(0));
+    assert_eq!(answered(std::slice::from_ref(&good), json!({ "n": "int32" })).unwrap().column(1), good.column(0));
     assert_eq!(
         told(&[good.slice(0, 2)], json!({ "n": "int32" })),
         "answered a batch of 3 rows by one of 2: each row has one answer, in the same order"
     );
-    assert_eq!(told(&[good.clone()], json!({ "n": "int64" })), "writes `n` as int32, and `columns` declares int64");
-    assert_eq!(told(&[good.clone()], json!({ "m": "int32" })), "writes a column `n`, which `columns` does not declare");
     assert_eq!(
-        told(&[good.clone()], json!({ "n": "int32", "m": "utf8" })),
+        told(std::slice::from_ref(&good), json!({ "n": "int64" })),
+        "writes `n` as int32, and `columns` declares int64"
+    );
+    assert_eq!(
+        told(std::slice::from_ref(&good), json!({ "m": "int32" })),
+        "writes a column `n`, which `columns` does not declare"
+    );
+    assert_eq!(
+        told(std::slice::from_ref(&good), json!({ "n": "int32", "m": "utf8" })),
         "writes no column `m`, which `columns` declares"
     );
     assert_eq!(
