@@ -122,6 +122,10 @@ fn every_number_is_that_of_the_query_below_it() {
     assert_eq!(
         names,
         [
+            "classes assigned@k=2,seed=1 against images.label",
+            "classes assigned@k=2,seed=2 against images.label",
+            "classes assigned@k=4,seed=1 against images.label",
+            "classes assigned@k=4,seed=2 against images.label",
             "classes made against images.label",
             "classes made against made.kind",
             "curves clusters",
@@ -136,6 +140,10 @@ fn every_number_is_that_of_the_query_below_it() {
             "probe probed",
             "runs",
             "sizes assigned@k=2,seed=1",
+            "sizes assigned@k=2,seed=2",
+            "sizes assigned@k=4,seed=1",
+            "sizes assigned@k=4,seed=2",
+            "sizes made",
             "stages",
             "sweep clusters",
             "time",

@@ -157,16 +157,26 @@ fn has(schema: &SchemaRef, columns: &[(&str, Kind)]) -> bool {
     columns.iter().all(|(name, kind)| schema.field_with_name(name).is_ok_and(|field| kind.holds(field.data_type())))
 }
 
-/// Whether another table has a table's columns, and is shown in its place: the one that it has them from; or one that has them from it and
-/// can show images where it cannot.
+/// Whether another table has a table's columns, and is shown in its place.
 fn is_elsewhere(catalog: &Catalog, node: usize, columns: &[(&str, Kind)]) -> bool {
-    let nodes = &catalog.plan.graph.nodes;
-    let fits = |other: usize| is_table(catalog, other) && has(&catalog.schema(other), columns);
+    is_handed_on(catalog, node, columns) || hands_on(catalog, node, columns)
+}
+
+/// Whether a table has the columns from one that it reads, which can show images if it can itself.
+fn hands_on(catalog: &Catalog, node: usize, columns: &[(&str, Kind)]) -> bool {
     let has_images = |node: usize| pictures(catalog, node).is_ok();
-    let from = || nodes[node].edges.iter().any(|edge| fits(edge.from) && (has_images(edge.from) || !has_images(node)));
+    let from = |from: usize| is_table(catalog, from) && has(&catalog.schema(from), columns);
+    let edges = &catalog.plan.graph.nodes[node].edges;
+    edges.iter().any(|edge| from(edge.from) && (has_images(edge.from) || !has_images(node)))
+}
+
+/// Whether a table that can show no images is read by one that has its columns and can.
+fn is_handed_on(catalog: &Catalog, node: usize, columns: &[(&str, Kind)]) -> bool {
+    let nodes = &catalog.plan.graph.nodes;
     let reads = |other: usize| nodes[other].edges.iter().any(|edge| edge.from == node);
-    let to = || !has_images(node) && (0..nodes.len()).any(|other| reads(other) && fits(other) && has_images(other));
-    from() || to()
+    let fits = |other: usize| is_table(catalog, other) && has(&catalog.schema(other), columns);
+    let shows = |other: usize| reads(other) && fits(other) && pictures(catalog, other).is_ok();
+    pictures(catalog, node).is_err() && (0..nodes.len()).any(shows)
 }
 
 fn of_table(catalog: &Catalog, node: usize) -> Subject {
@@ -177,9 +187,11 @@ fn of_table(catalog: &Catalog, node: usize) -> Subject {
 
 /// A table once for each way in which its images have classes; the data set's labels go with the table that has the clusters first.
 fn of_classes(catalog: &Catalog, node: usize, columns: &[(&str, Kind)]) -> Vec<Subject> {
-    let is_elsewhere = is_elsewhere(catalog, node, columns);
-    let own = own_classes(catalog, node).len();
-    let found = classes(catalog, node).into_iter().enumerate().filter(|(at, _)| !is_elsewhere || *at < own);
+    if is_handed_on(catalog, node, columns) {
+        return Vec::new();
+    }
+    let (hands_on, own) = (hands_on(catalog, node, columns), own_classes(catalog, node).len());
+    let found = classes(catalog, node).into_iter().enumerate().filter(|(at, _)| !hands_on || *at < own);
     found.map(|(_, classes)| Subject { classes: Some(classes), ..of_table(catalog, node) }).collect()
 }
 

@@ -90,7 +90,7 @@ pub fn layers(page: &Shown<'_>) -> Result<Option<Markup>> {
 pub fn precision_sql(subject: &Subject) -> Vec<String> {
     let table = subject.table();
     vec![format!(
-        "SELECT layer, class, value, images FROM {table}
+        "SELECT layer, class, value FROM {table}
 WHERE chosen AND split = 'test' AND metric = 'ap' AND layer = (
   SELECT layer FROM {table} WHERE chosen AND split = 'test' AND metric = 'map' ORDER BY value DESC, layer LIMIT 1)
 ORDER BY value DESC, class"
