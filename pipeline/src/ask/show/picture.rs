@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use image::codecs::jpeg::JpegEncoder;
-use image::codecs::png::PngEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 
@@ -62,7 +62,11 @@ impl Picture {
             );
         }
         match self {
-            Self::Png => PngEncoder::new(out).write_image(pixels, width, height, kind)?,
+            Self::Png => {
+                // The encoder's own choice is quick, and its files are several times as large.
+                let encoder = PngEncoder::new_with_quality(out, CompressionType::Default, FilterType::Adaptive);
+                encoder.write_image(pixels, width, height, kind)?;
+            }
             Self::Jpeg => JpegEncoder::new_with_quality(out, QUALITY).write_image(pixels, width, height, kind)?,
             Self::Webp => WebPEncoder::new_lossless(out).write_image(pixels, width, height, kind)?,
         }
