@@ -36,6 +36,9 @@ ORDER BY name, stage, epoch, step"
     }]
 }
 
+/// Where a mean stands on the axis, the mean, and its deviation.
+type Mean = (f64, f64, Option<f64>);
+
 /// A chart a metric; of the cells of a swept stage, a line each.
 pub fn curves(page: &Shown<'_>) -> Result<Option<Markup>> {
     let answer = &page.answers[0];
@@ -108,7 +111,7 @@ pub fn sweep(page: &Shown<'_>) -> Result<Option<Markup>> {
             words.push(word);
         }
     }
-    let mut charts: BTreeMap<(String, Vec<String>), Vec<(f64, f64, Option<f64>)>> = BTreeMap::new();
+    let mut charts: BTreeMap<(String, Vec<String>), Vec<Mean>> = BTreeMap::new();
     for row in 0..answer.len() {
         let others = (0..axes.len()).filter(|&axis| axis != first);
         let others = others

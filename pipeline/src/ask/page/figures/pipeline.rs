@@ -157,7 +157,7 @@ pub fn runs(page: &Shown<'_>) -> Result<Option<Markup>> {
             short(updated.value(row)),
             short(reused.value(row))
         );
-        let error = arrow::array::Array::is_valid(&errors, row).then(|| errors.value(row).to_owned()).unwrap_or_default();
+        let error = if arrow::array::Array::is_valid(&errors, row) { errors.value(row).to_owned() } else { String::new() };
         Bar {
             name: vec![started.value(row).replace('T', " "), stages, error],
             value: Some(seconds.value(row)),
