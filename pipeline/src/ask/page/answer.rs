@@ -103,7 +103,7 @@ pub fn short(value: f64) -> String {
         return grouped(value);
     }
     match value.abs() {
-        size if size >= 1e6 || size < 1e-4 => format!("{value:.3e}"),
+        size if !(1e-4..1e6).contains(&size) => format!("{value:.3e}"),
         size => {
             let digits = (3 - size.log10().floor() as i32).clamp(0, 7) as usize;
             let text = format!("{value:.digits$}");

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::Shown;
 use crate::ask::page::answer::{literal, name};
-use crate::ask::page::draw::lines::{Below, Chart, Line, chart, coloured};
+use crate::ask::page::draw::lines::{Below, Chart, Line, Point, chart, coloured};
 use crate::ask::page::subjects::{Subject, value};
 
 /// What is said before a metric's name of how it was measured: such metrics are in one chart.
@@ -108,7 +108,7 @@ pub fn sweep(page: &Shown<'_>) -> Result<Option<Markup>> {
             words.push(word);
         }
     }
-    let mut charts: BTreeMap<(String, Vec<String>), Vec<(f64, f64, Option<f64>)>> = BTreeMap::new();
+    let mut charts: BTreeMap<(String, Vec<String>), Vec<Point>> = BTreeMap::new();
     for row in 0..answer.len() {
         let others = (0..axes.len()).filter(|&axis| axis != first);
         let others = others
