@@ -185,8 +185,11 @@ fn every_number_is_that_of_the_query_below_it() {
     assert!(read(figures["dropped"]).contains("decoded"), "nothing was left out");
 }
 
+/// A card's attributes, and the lines of its members.
+type Card = (BTreeMap<String, String>, Vec<Vec<String>>);
+
 /// The cards of a gallery: their attributes and the lines of their members.
-fn cards(figure: &str) -> Vec<(BTreeMap<String, String>, Vec<Vec<String>>)> {
+fn cards(figure: &str) -> Vec<Card> {
     let one = |card: &str| {
         let (tag, rest) = card.split_once('>').unwrap();
         let attributes = between(tag, "data-", "\"").into_iter().zip(between(tag, "=\"", "\""));

@@ -84,7 +84,7 @@ fn what_is_no_pickle_is_refused() {
         (b"\x80\x04K\x01K\x02\x93.", "the name of a function should be text"),
         (b"\x80\x02cm", "the file ends"),
         (b"cos\nsystem\n(S'echo'\ntR.", "operation 0x53 is not one of protocols 2 to 5"),
-        (b"\x80\x05\x97.", "operation 0x97 is none of"),
+        (b"\x80\x05\x97.", "operation 0x97 is not one of"),
     ] {
         assert!(why(bytes).contains(said), "{}", why(bytes));
     }

@@ -36,7 +36,7 @@ fn what_is_wrong_is_found_before_any_image() {
     let alexnet = weights(Some("alexnet-torchvision"), Some("none"));
     assert_faults(bind(json!({"layer": "conv5"}), 16, alexnet), &[(input(IMAGES), "16x16 px are too small")]);
     let config = json!({"layer": "conv1", "pool": 2, "values": 99});
-    assert_faults(bind(config, 64, small()), &[(key("values"), "says how to pool, and so does `pool` | leave one")]);
+    assert_faults(bind(config, 64, small()), &[(key("values"), "says how to pool, and so does `pool` | remove one")]);
     let config = json!({"layer": "conv4", "values": 191});
     assert_faults(
         bind(config, 64, small()),

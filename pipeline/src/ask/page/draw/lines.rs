@@ -8,13 +8,16 @@ use crate::ask::page::answer::short;
 
 /// Pixels of a chart, and of what is around it: above, to the right, below, to the left.
 const SIZE: (f64, f64) = (360.0, 220.0);
-const AROUND: (f64, f64, f64, f64) = (12.0, 14.0, 38.0, 52.0);
+const AROUND: (f64, f64, f64, f64) = (12.0, 26.0, 38.0, 52.0);
 /// Ticks of an axis of values.
 const TICKS: usize = 4;
 /// Names or settings that are written below a chart; of more, some are left out.
 const WRITTEN: usize = 8;
 /// Points of a line that are marked, each with its values.
 const MARKED: usize = 40;
+
+/// Where, what, and the deviation.
+pub type Point = (f64, f64, Option<f64>);
 
 /// Points of one thing, from left to right.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +28,8 @@ pub struct Line {
     pub class: String,
     /// Whether it is drawn with dashes.
     pub dashed: bool,
-    /// Where, what, and the deviation.
-    pub points: Vec<(f64, f64, Option<f64>)>,
+    /// Its points.
+    pub points: Vec<Point>,
 }
 
 /// What is below a chart.
@@ -114,9 +117,9 @@ fn description(chart: &Chart) -> String {
 
 fn drawn(line: &Line, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> Markup {
     // What is no number breaks a line.
-    let pieces: Vec<&[(f64, f64, Option<f64>)]> =
+    let pieces: Vec<&[Point]> =
         line.points.split(|(x, y, _)| !x.is_finite() || !y.is_finite()).filter(|piece| !piece.is_empty()).collect();
-    let path = |piece: &[(f64, f64, Option<f64>)]| {
+    let path = |piece: &[Point]| {
         piece.iter().map(|(at, value, _)| format!("{},{}", x(*at), y(*value))).collect::<Vec<_>>().join(" ")
     };
     let class = format!("line {}{}", line.class, if line.dashed { " dashed" } else { "" });

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::Shown;
 use crate::ask::page::answer::{literal, name};
-use crate::ask::page::draw::lines::{Below, Chart, Line, chart, coloured};
+use crate::ask::page::draw::lines::{Below, Chart, Line, Point, chart, coloured};
 use crate::ask::page::subjects::{Subject, value};
 
 /// What is said before a metric's name of how it was measured: such metrics are in one chart.
@@ -35,9 +35,6 @@ ORDER BY name, stage, epoch, step"
         ),
     }]
 }
-
-/// Where a mean stands on the axis, the mean, and its deviation.
-type Mean = (f64, f64, Option<f64>);
 
 /// A chart a metric; of the cells of a swept stage, a line each.
 pub fn curves(page: &Shown<'_>) -> Result<Option<Markup>> {
@@ -111,7 +108,7 @@ pub fn sweep(page: &Shown<'_>) -> Result<Option<Markup>> {
             words.push(word);
         }
     }
-    let mut charts: BTreeMap<(String, Vec<String>), Vec<Mean>> = BTreeMap::new();
+    let mut charts: BTreeMap<(String, Vec<String>), Vec<Point>> = BTreeMap::new();
     for row in 0..answer.len() {
         let others = (0..axes.len()).filter(|&axis| axis != first);
         let others = others

@@ -1,6 +1,7 @@
 //! Figures of the pipeline as a whole: its stages, what they left out, where the time went, and its runs.
 
 use anyhow::Result;
+use arrow::array::Array as _;
 use maud::{Markup, html};
 
 use super::{Shown, State};
@@ -157,7 +158,7 @@ pub fn runs(page: &Shown<'_>) -> Result<Option<Markup>> {
             short(updated.value(row)),
             short(reused.value(row))
         );
-        let error = if arrow::array::Array::is_valid(&errors, row) { errors.value(row).to_owned() } else { String::new() };
+        let error = if errors.is_valid(row) { errors.value(row).to_owned() } else { String::new() };
         Bar {
             name: vec![started.value(row).replace('T', " "), stages, error],
             value: Some(seconds.value(row)),
