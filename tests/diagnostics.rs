@@ -88,7 +88,7 @@ fn a_circle() {
 fn a_table_that_does_not_fit() {
     let found = faults(&format!("{IMAGES}[stage.assigned]\nop = \"kmeans\"\ninput = \"images\"\nk = 3\n"));
     let said = "stage `assigned`: `images` has no column of vectors";
-    contains(&found, &[said, "[pipeline.toml:6:9]", "· ────────\n", "`infer` and `hog` make stages that have one"]);
+    contains(&found, &[said, "[pipeline.toml:6:9]", "·         ────────\n", "`infer` and `hog` make stages that have one"]);
     let found = faults(&format!("{IMAGES}[stage.puzzles]\nop = \"jigsaw\"\ninput = \"images\"\n"));
     contains(&found, &["`jigsaw` needs a column `pixels`", "[pipeline.toml:6:9]", "`images` gives: image_id Utf8"]);
 }
@@ -241,7 +241,8 @@ fn faults_as_they_are_shown() {
  18 │ layr = \"conv4\"
     · ────
     ╰────
-  help: did you mean `layer`? known: layer, pool, values, pooling, mean, deviation, model, output, network, device, op, input, inputs, keep
+  help: did you mean `layer`? known: layer, pool, values, pooling, mean, deviation, model, output, network, device, op, input, inputs, keep; `tessera
+        operators infer` describes all keys
 
 2 faults in pipeline.toml
 ";

@@ -266,7 +266,10 @@ fn archives_that_torch_save_does_not_write_are_refused() {
     );
     let none = archive(&[("w/data.pkl", b"\x80\x02ios\nsystem\n.")]);
     let said = told(&none, None);
-    assert!(said.starts_with(&format!("{unsound}its pickle cannot be read at byte 3: operation 0x69 is not one of")), "{said}");
+    assert!(
+        said.starts_with(&format!("{unsound}its pickle cannot be read at byte 3: operation 0x69 is not one of")),
+        "{said}"
+    );
     // A method of compression, as the archive's directory says it.
     let mut packed = bytes.clone();
     let directory = packed.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();

@@ -94,7 +94,10 @@ fn a_dictionary_of_several_is_chosen_and_in_the_key() {
     write(&folder.path().join("w.safetensors"), &tensors, &small_by_tiles());
     assert_eq!(key(json!({"path": "w.safetensors"})), Ok(None));
     let (found, message) = fault(json!({"path": "w.safetensors", "state": "teacher"}));
-    assert!(found == at("state") && message.contains("no dictionaries of tensors to choose from | remove the key"), "{message}");
+    assert!(
+        found == at("state") && message.contains("no dictionaries of tensors to choose from | remove the key"),
+        "{message}"
+    );
 }
 
 /// What lies among the tensors is told of, and named where a network needs it.
