@@ -49,7 +49,7 @@ impl Content {
         for argument in arguments {
             // `--weights=model.bin` names a file as well.
             let values = [Some(argument.as_str()), argument.split_once('=').map(|(_, value)| value)];
-            let value = values.into_iter().flatten().find(|value| !value.is_empty() && folder.join(value).exists());
+            let value = values.into_iter().flatten().find(|value| !value.is_empty() && has_content(&folder.join(value)));
             named.extend(value.map(|value| (value.to_owned(), folder.join(value))));
         }
         named.extend(files.iter().map(|file| (file.display().to_string(), folder.join(file))));
@@ -108,8 +108,16 @@ fn io(path: &Path, source: std::io::Error) -> RunError {
     RunError::Io { path: path.to_owned(), source }
 }
 
+/// Whether a path is a file's or a folder's: a device or a pipe has no content that a key could be made of.
+fn has_content(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| about.is_file() || about.is_dir())
+}
+
 fn of_file(path: &Path) -> Result<Hash, RunError> {
     let fail = |error| io(path, error);
+    if !std::fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(fail(std::io::Error::other("it is neither a file nor a folder")));
+    }
     let mut file = File::open(path).map_err(fail)?;
     let (mut hasher, mut piece) = (Hasher::new(), vec![0; AT_ONCE]);
     loop {

@@ -168,6 +168,11 @@ impl Program {
         if writable {
             return self.write(bytes);
         }
+        if !heard && has_ended(&self.child) {
+            // What it has started may hold its pipes open, and answers in nobody's name.
+            self.output = None;
+            return Ok(Round::Closed);
+        }
         if let Some(patience) = self.patience.filter(|patience| self.moved.elapsed() > *patience) {
             let seconds = patience.as_secs();
             let what = if bytes.is_empty() { "has written nothing" } else { "has read nothing of its input" };

@@ -105,14 +105,16 @@ fn changed(catalog: &Catalog, at: usize, edge: &Edge, manifest: &Manifest) -> Op
     let Some(read) = manifest.parts_of_key.inputs.get(&edge.name) else {
         return Some(format!("no `{from}` as its input `{}`", edge.name));
     };
-    let columns = columns(catalog, edge.from)?;
+    let now = graph.inputs(at).remove(&edge.name);
+    let then = manifest.inputs.get(&edge.name).filter(|then| now.as_ref() != Some(then));
+    let other = then.map(|then| format!("`{}`, and not of `{from}`", then.join("`, `")));
+    // Of a stage that is not made yet it is known alone that it is another one.
+    let Some(columns) = columns(catalog, edge.from) else { return other };
     if read.iter().all(|(name, was)| columns.get(name) == Some(was)) {
         return None;
     }
-    let now = graph.inputs(at).remove(&edge.name);
-    let then = manifest.inputs.get(&edge.name);
-    if let Some(then) = then.filter(|then| now.as_ref() != Some(then)) {
-        return Some(format!("`{}`, and not of `{from}`", then.join("`, `")));
+    if other.is_some() {
+        return other;
     }
     let set = &graph.declaration(edge.from).set;
     if graph.nodes[edge.from].view && !set.is_empty() {

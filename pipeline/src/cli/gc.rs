@@ -90,6 +90,9 @@ impl Gc {
         }
         session::tell_owner(&store, &self.file.path)?;
         let _lock = self.delete.then(|| self.wait.lock(&store, false)).transpose()?;
+        // While the lock was waited for, the file may have got stages, and a run may have made them.
+        let now = if self.delete { session::store_of(&self.file, self.namespace.limit)?.1 } else { stages.clone() };
+        let stages = stages.zip(now).map(|(before, now)| &before | &now);
         let garbage = gc::find(&store, self.keeping.keep(), stages.as_ref())?;
         if self.delete {
             store.delete(&garbage)?;

@@ -12,6 +12,7 @@ use super::wait::Wait;
 use super::{Choice, InFile, Output, Session, Usage, check_names, counted, session, summary};
 use crate::ask::news::{self, News, StageNews};
 use crate::ask::sql::output::Format;
+use crate::engine::catalog::Catalog;
 use crate::run::Report;
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::{Reporter, duration, stamp, tell};
@@ -84,11 +85,11 @@ impl Run {
         for (stage, error) in &news.untold {
             tell(format_args!("note: what is new in `{stage}` is not known: {error:#}"));
         }
-        let collected = if self.gc {
-            let stages = session::store_of(&self.file, None)?.1;
-            Some(self.keeping.collect(&session.catalog.store, stages.as_ref())?)
-        } else {
-            None
+        let (collected, uncollected) = match self.gc.then(|| collect(self.keeping, &session.catalog, &self.file)).transpose()
+        {
+            Ok(collected) => (collected, None),
+            // What the run made is told all the same.
+            Err(error) => (None, Some(error)),
         };
         let is_quiet = self.quiet && self.output.format == Format::Text;
         match self.output.format {
@@ -116,8 +117,19 @@ impl Run {
                 }
             }
         }
-        Ok(if self.exit_code && !changed.is_empty() { CHANGED } else { 0 })
+        match uncollected {
+            Some(error) => Err(error),
+            None => Ok(if self.exit_code && !changed.is_empty() { CHANGED } else { 0 }),
+        }
     }
+}
+
+/// Deletes what nothing needs. Needed is what the run was about, and what the file names by now; all stages, if it cannot be read.
+fn collect(keeping: Keeping, catalog: &Catalog, file: &InFile) -> Result<Collected> {
+    let run = catalog.plan.graph.nodes.iter().map(|node| node.name.clone());
+    let named = session::store_of(file, None).ok().and_then(|(_, named)| named);
+    let stages = named.map(|named| named.into_iter().chain(run).collect());
+    keeping.collect(&catalog.store, stages.as_ref())
 }
 
 /// What is new, a line a stage.

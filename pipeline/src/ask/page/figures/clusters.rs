@@ -61,7 +61,10 @@ WHERE place <= 3 ORDER BY cluster, place"
 
 /// Images of each cluster.
 pub fn sizes_sql(subject: &Subject) -> Vec<String> {
-    vec![format!("SELECT cluster, count(*) AS size FROM {} GROUP BY cluster ORDER BY size DESC, cluster", subject.table())]
+    vec![format!(
+        "SELECT cluster, count(*) AS size FROM {} WHERE cluster IS NOT NULL GROUP BY cluster ORDER BY size DESC, cluster",
+        subject.table()
+    )]
 }
 
 /// Bars of few clusters, a line of many.
