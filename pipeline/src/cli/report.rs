@@ -67,6 +67,8 @@ impl Report {
         let reported = families.iter().filter(|(stage, _)| summaries.iter().any(|summary| summary.stage == *stage));
         let reported: Vec<&(&str, Vec<usize>)> = reported.collect();
         let nodes: Vec<usize> = reported.iter().flat_map(|(_, cells)| cells.iter().copied()).collect();
+        // What a run would do is asked at the end: then stages have the tables that it would choose.
+        let told = meanwhile::notes(catalog, &nodes.iter().copied().collect())?;
         match self.output.format {
             Format::Text => {
                 for summary in &summaries {
@@ -82,7 +84,7 @@ impl Report {
         }
         match earlier(catalog, &nodes) {
             Some(note) => tell_notes(&[note]),
-            None => tell_notes(&meanwhile::told(catalog, &nodes.iter().copied().collect())),
+            None => tell_notes(&told),
         }
         Ok(())
     }
