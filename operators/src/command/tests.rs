@@ -173,9 +173,20 @@ fn programs_that_misbehave_are_named_with_what_they_said() {
     let all = "ended its stream before it had answered all batches: it is to write one for each that it reads";
     let end = "printf '\\377\\377\\377\\377\\000\\000\\000\\000'; cat >/dev/null";
     told(end, &format!("{all}; {none}"));
-    let folder = saved(&[numbers(&[Some(1), None, None]), numbers(&[Some(1)])]);
+}
+
+/// A batch too many is seen with the answer, or before the next batch goes out.
+#[test]
+fn a_batch_answers_a_batch() {
+    let folder = saved(&[numbers(&[Some(1), Some(2), Some(3)]), numbers(&[Some(1)])]);
     let twice = format!("cat {}/answer; cat >/dev/null", folder.path().display());
-    told(&twice, &format!("wrote more than one batch for a batch that it read; {none}"));
+    let config = json!({ "command": shell(&twice), "reads": ["n"], "columns": { "n": "int32" } });
+    let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
+    let Kernel::Map(map) = bind(config, Some(ROWS)).unwrap().kernel(&context).unwrap() else { panic!("a map") };
+    let mut worker = map.open(&Inputs::default()).unwrap();
+    let first = trial::call_worker(worker.as_mut(), &table());
+    let said = first.and_then(|_| trial::call_worker(worker.as_mut(), &table())).unwrap_err().to_string();
+    assert!(said.contains("wrote more than one batch for a batch that it read"), "{said}");
 }
 
 #[test]
