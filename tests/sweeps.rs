@@ -231,14 +231,6 @@ fn cells_go_on_when_another_fails() {
     let other = place.tessera("report", &["clusters@k=3", "--set", "features.cell=4"]);
     let said = "`clusters@k=3` is of features.cell = 8, and --set says 4";
     assert!(other.code == 1 && other.out.is_empty() && other.err.contains(said), "{}", other.err);
-    // A table of other values may lie in the store: what is reported is the current one, and that is told.
-    let k = |k: &str| place.tessera("run", &["-q", "--to", "clusters", "--set", &format!("clusters.k={k}")]).code;
-    assert_eq!((k("5"), k("6"), k("5")), (0, 0, 0));
-    let five = place.tessera("report", &["clusters", "--set", "clusters.k=5"]);
-    assert!(five.code == 0 && five.err.is_empty(), "{}", five.err);
-    let six = place.tessera("report", &["clusters", "--set", "clusters.k=6"]);
-    let said = "`clusters` is of clusters.k = 5, and --set says 6";
-    assert!(six.code == 1 && six.out.is_empty() && six.err.contains(said), "{}", six.err);
     sweep(&place, "\"clusters.k\" = [2, 3, 4]\n");
     assert_eq!(run(&place, &[])["clusters"].0, 1);
     let report = place.tessera("report", &["clusters"]);
