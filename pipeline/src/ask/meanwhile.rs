@@ -16,7 +16,7 @@ use crate::engine::keys;
 use crate::store::Manifest;
 use crate::store::key::{self, Change, Columns, KeyParts, compact};
 
-/// The sentences of [`told`], for an answer that is made of the tables themselves.
+/// One sentence for each thing that is to be told of some stages' tables, and one that says what makes them anew.
 ///
 /// # Errors
 /// There is something to tell, and the command line has `--set`: then what was asked is no table that there is.
@@ -24,8 +24,8 @@ pub fn notes(catalog: &Catalog, asked: &BTreeSet<usize>) -> Result<Vec<String>> 
     refuse_set(catalog, told(catalog, asked))
 }
 
-/// One sentence for each thing that is to be told of some stages' tables, and one that says what makes them anew.
-pub fn told(catalog: &Catalog, asked: &BTreeSet<usize>) -> Vec<String> {
+/// The sentences of [`notes`], whatever the command line gives.
+fn told(catalog: &Catalog, asked: &BTreeSet<usize>) -> Vec<String> {
     let graph = &catalog.plan.graph;
     let (mut notes, mut stale) = (Vec::new(), Vec::new());
     for &node in asked {
