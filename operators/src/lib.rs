@@ -65,7 +65,8 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<torch::weights::Weights>::new(),
 ];
 
-/// Ends what operators have started beside this process. Whoever ends the process without waiting for its threads calls it before.
+/// Ends what operators have started beside this process. Whoever ends the process without waiting for its threads calls it before; a signal
+/// handler may.
 pub fn leave() {
     command::end_programs();
 }

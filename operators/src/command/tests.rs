@@ -175,6 +175,23 @@ fn programs_that_misbehave_are_named_with_what_they_said() {
     told(end, &format!("{all}; {none}"));
 }
 
+/// What it writes to stderr may come faster than it is read, from itself or from what it has started.
+#[test]
+fn a_program_that_floods_stderr_is_ended_in_time() {
+    let start = Instant::now();
+    let told = |script: &str| {
+        let config = json!({ "command": shell(script), "reads": ["n"], "columns": { "n": "int32" }, "timeout_seconds": 1 });
+        let told = message(config);
+        assert!(told.ends_with("\n    y\n    y"), "{told}");
+        told.split_once("` ").unwrap().1.to_owned()
+    };
+    let floods = told("exec yes >&2");
+    assert!(floods.starts_with("has written nothing for 1 s (`timeout_seconds`) and was ended"), "{floods}");
+    let leaves = told("yes >&2 & sleep 0.1; exit 3");
+    assert!(leaves.starts_with("ended with exit status 3 before it had answered a batch"), "{leaves}");
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 /// A batch too many is seen with the answer, or before the next batch goes out.
 #[test]
 fn a_batch_answers_a_batch() {

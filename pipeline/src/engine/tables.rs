@@ -107,6 +107,10 @@ impl Tables for KernelTables {
     fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError> {
         let request = self.request(input, order)?;
         let (table, _) = self.input(input)?;
+        let task = match order {
+            Order::Sorted => self.catalog.sorting(*table).map_err(engine)?,
+            _ => self.catalog.engine.context.task_ctx(),
+        };
         let scan = self.runtime.block_on(self.catalog.scan(*table, request)).map_err(engine)?;
         // Of scans that are over, what they left out is kept, and not the order in which they read: that is a list of all ids.
         self.dropped();
@@ -114,7 +118,6 @@ impl Tables for KernelTables {
         scans.retain(|scan| Arc::strong_count(scan) > 1);
         scans.push(scan.state.clone());
         drop(scans);
-        let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
 
