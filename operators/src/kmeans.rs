@@ -138,6 +138,14 @@ k = 2000
         previous::fits(last, self.k, self.dimension)
     }
 
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        match run::enough(self.k, usize::try_from(rows).unwrap_or(usize::MAX)) {
+            Err(message) if input == FEATURES && self.config.k.is_some() => Err(BindError::key("k", message)),
+            Err(message) if input == FEATURES => Err(BindError::input(CENTROIDS, message)),
+            _ => Ok(()),
+        }
+    }
+
     fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {
         Ok(Box::new(run::Run { context: context.clone(), operator: self }))
     }

@@ -40,6 +40,8 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// Of a map: whether a row may look at the one before it in the epoch's shuffled order. Then every scan is shuffled, batches
     /// have a [`PREVIOUS`](tessera_schemas::PREVIOUS) column, and [`Scope::lead`] holds the row before the batch's first.
     const LOOKS_BACK: bool = false;
+    /// Of a map: whether it makes several rows of one, and so new ids; see [`Map::keeps_ids`].
+    const MULTIPLIES: bool = false;
     /// Config fields that cannot change the result: they have no part in its key.
     const NEUTRAL: &'static [&'static str] = &[];
     /// The largest values of its keys that hold numbers.
@@ -123,6 +125,15 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// It will not; the message says why, as a fragment such as `"they have 8 dimensions, and features have 16"`.
     fn fits(&self, last: &SchemaRef) -> Result<(), String> {
         let _ = last;
+        Ok(())
+    }
+
+    /// Whether an input of at most so many rows will do, which may be known before any of them is there.
+    ///
+    /// # Errors
+    /// It will not; the error says why.
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        let _ = (input, rows);
         Ok(())
     }
 

@@ -29,6 +29,8 @@ pub trait Spec: Sync {
     fn view(&self) -> bool;
     /// [`Operator::LOOKS_BACK`].
     fn looks_back(&self) -> bool;
+    /// [`Operator::MULTIPLIES`].
+    fn multiplies(&self) -> bool;
     /// The config's field names.
     fn fields(&self) -> &'static [&'static str];
     /// The config's fields, as the reference tells of them.
@@ -77,6 +79,11 @@ pub trait Bound: Send + Sync {
     fn files(&self) -> &[PathBuf];
     /// [`Operator::device`].
     fn device(&self) -> Option<String>;
+    /// [`Operator::enough`].
+    ///
+    /// # Errors
+    /// An input of at most so many rows will not do.
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError>;
     /// [`Operator::notes`].
     ///
     /// # Errors
@@ -149,6 +156,9 @@ impl<O: Operator> Spec for Of<O> {
     fn looks_back(&self) -> bool {
         O::LOOKS_BACK
     }
+    fn multiplies(&self) -> bool {
+        O::MULTIPLIES
+    }
     fn fields(&self) -> &'static [&'static str] {
         config::fields::<O::Config>()
     }
@@ -192,7 +202,7 @@ fn with_others(keys: &Map<String, Value>, wrong: Vec<BindError>, found: Vec<Bind
     let is_told = |error: &BindError| match &error.at {
         _ if wrong.is_empty() => true,
         At::Stage | At::Unknown(_) => false,
-        At::Input(_) | At::Table(_) => true,
+        At::Input(_) | At::Table(_) | At::Maker(_) => true,
         At::Key(_) => config::faulted(error)
             .is_some_and(|key| keys.contains_key(key) && !wrong.iter().any(|wrong| config::faulted(wrong) == Some(key))),
     };
@@ -233,6 +243,9 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn device(&self) -> Option<String> {
         self.operator.device()
+    }
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        self.operator.enough(input, rows)
     }
     fn notes(&self) -> Result<Vec<String>, RunError> {
         self.operator.notes()
