@@ -2,24 +2,18 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tessera_pipeline::store::Store;
-use tessera_tests::{Answer, Place, binary, untimed};
+use tessera_tests::{Answer, Place, binary, decoded, untimed};
 
-const FILE: &str = r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 32
-on_error = "drop"
-
-[stage.features]
+static FILE: LazyLock<String> = LazyLock::new(|| {
+    decoded(
+        32,
+        "on_error = \"drop\"",
+        r#"[stage.features]
 op = "hog"
 input = "decoded"
 
@@ -32,11 +26,13 @@ init = "previous"
 [stage.assigned]
 op = "assign"
 inputs = { features = "features", clusters = "clusters" }
-"#;
+"#,
+    )
+});
 
 fn place() -> Place {
     let place = Place::new();
-    place.images(12).write("pipeline.toml", FILE);
+    place.images(12).write("pipeline.toml", &*FILE);
     place
 }
 
@@ -83,6 +79,19 @@ fn cron_hears_of_changes_alone() {
     assert_eq!((&assigned["stage"], &assigned["new"], &assigned["gone"]), (&json!("assigned"), &json!(1), &json!(0)));
     assert_eq!(assigned["clusters"].as_array().unwrap().len(), 1);
     assert_eq!(found["news"]["dropped"], json!([]), "what is gone is not dropped");
+}
+
+/// The time of a file is no change of a table, and neither is a table of the same rows that was made anew.
+#[test]
+fn the_same_rows_are_no_change() {
+    let place = place();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    let photo = fs::File::options().write(true).open(place.path("photos/green/0000.png")).unwrap();
+    photo.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).unwrap();
+    for more in [&[][..], &["--force", "features"]] {
+        let same = quiet(&place, more);
+        assert_eq!((same.code, same.out.as_str(), same.err.as_str()), (0, "", ""));
+    }
 }
 
 /// A table that is an earlier one again has changed, though nothing was made.

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
-use tessera_schemas::printable;
+use tessera_schemas::{images, printable};
 
 use crate::engine::catalog::Catalog;
-use crate::store::DroppedRow;
+use crate::store::{DroppedRow, Manifest};
 use crate::watch::events::{Event, Events};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::{Bar, Reporter, duration};
@@ -71,7 +71,7 @@ pub struct StageReport {
     pub rows_dropped: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Whether the stage has another snapshot now than before the run.
+    /// Whether the stage's table has other rows or columns now than before the run. The time at which a file was written is no change.
     pub changed: bool,
     /// The snapshot that it had before the run.
     #[serde(skip)]
@@ -273,7 +273,7 @@ async fn unless_interrupted(
 fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     const SHOWN: usize = 5;
     for DroppedRow { stage, image_id, reason, .. } in decision.left_out.iter().take(SHOWN) {
-        reporter.warn(&format!("stage `{stage}` leaves out `{}`: {}", printable(image_id), printable(reason)));
+        reporter.warn(&format!("stage `{stage}` drops `{}`: {}", printable(image_id), printable(reason)));
     }
     if decision.left_out.len() > SHOWN {
         reporter.warn(&format!("and {} more; the table `dropped` has all of them", decision.left_out.len() - SHOWN));
@@ -337,7 +337,8 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {
             let manifest = decision.reuse.expect("a decision to reuse has its snapshot");
-            report.changed = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
+            let is_other = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
+            report.changed = is_other && differs(catalog, &report, &manifest);
             report.rows_out = Some(manifest.rows());
             report.rows_reused = manifest.rows();
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
@@ -355,14 +356,11 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;
-            report.changed = true;
+            report.changed = differs(catalog, &report, &made.manifest);
             report.parts_written = made.parts_written;
             report.rows_out = Some(made.manifest.rows());
             report.rows_computed = made.rows_computed;
             report.rows_reused = made.rows_reused;
-            if made.rows_reused > 0 {
-                report.action = Action::Update;
-            }
             let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
             reporter.add(Event::Done { stage: name.clone(), rows, seconds });
@@ -375,6 +373,22 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     bar.close();
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Whether a stage's table is another one than before the run. Of one that cannot be read any more, nothing is known.
+fn differs(catalog: &Catalog, report: &StageReport, now: &Manifest) -> bool {
+    let store = catalog.store.stage(&report.stage);
+    let was = report.previous.as_ref().and_then(|was| store.manifest(was).ok());
+    let content = |manifest: &Manifest| -> Result<_> {
+        let mut digest = manifest.digest()?;
+        digest.columns.remove(images::MODIFIED);
+        let fields = manifest.schema.as_ref().map(|schema| schema.fields().clone());
+        Ok((digest, fields, manifest.dropped().into_iter().cloned().collect::<Vec<_>>()))
+    };
+    match (was.as_ref().map(content), content(now)) {
+        (Some(Ok(was)), Ok(now)) => was != now,
+        _ => true,
+    }
 }
 
 /// Decides about one stage on a thread of its own: listing and hashing block.

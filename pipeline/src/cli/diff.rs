@@ -1,5 +1,6 @@
 //! `tessera diff`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use tessera_schemas::printable;
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
 use crate::ask::diff::{Difference, RowChange, diff};
+use crate::ask::meanwhile;
 use crate::ask::sql::output::Format;
 
 /// Which snapshots to compare, and what to say.
@@ -45,6 +47,10 @@ impl Diff {
                 "stage `{stage}` is a view and has no snapshots; `keep = true` gives it some, and `{base}` has them"
             );
             return Err(Usage(message).into());
+        }
+        // As every reader, it has no answer from a table that was made without what --set says.
+        if [&self.old, &self.new].iter().any(|key| ["current", "previous"].contains(&key.as_str())) {
+            meanwhile::notes(catalog, &BTreeSet::from([node]))?;
         }
         let stage = catalog.name(node);
         let store = catalog.store.stage(stage);

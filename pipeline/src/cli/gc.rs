@@ -42,7 +42,7 @@ pub struct Keeping {
     /// Keep also the tables that the last N runs made; runs that changed nothing do not count [default: 3, or 0 with --keep].
     #[arg(long, value_name = "N")]
     keep_runs: Option<usize>,
-    /// Keep also the tables as they were at any time of this span until now, such as "7 days" or 36h, however many runs made them.
+    /// Keep also what was current at some time since then, such as "7 days" or 36h ago, however many runs made it.
     #[arg(long, value_name = "TIME", value_parser = span)]
     keep: Option<Duration>,
 }

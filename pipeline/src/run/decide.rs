@@ -25,9 +25,9 @@ use crate::store::{Damaged, DroppedRow, Manifest, Part, Shelf, StageStore};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// All parts are made.
+    /// All rows are made.
     Run,
-    /// Some parts are made.
+    /// Rows of the last table may hold, and the others are made.
     Update,
     /// A snapshot holds.
     Reuse,
@@ -170,6 +170,10 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if catalog.stream_of(node).is_some() {
         targets::targets(catalog, node, current.as_deref(), ask.force, &fine, &mut decision)?;
     } else {
+        if decision.previous.is_some() && this.spec.inputs().is_empty() && catalog.source(node)?.lists_images() {
+            // Rows of images that are still there hold.
+            decision.action = Action::Update;
+        }
         decision.parts = rows.div_ceil(catalog.part_rows(node)).max(1);
         decision.stale_parts = decision.parts;
     }

@@ -23,6 +23,8 @@ const PUZZLES: usize = 300_000;
 const EPOCHS: (usize, usize) = (3, 60);
 /// Puzzles a step.
 const BATCH: usize = 64;
+/// Of fewer images than that, more than a tenth may go at once.
+const FEW: usize = 100;
 /// The most clusters.
 const MOST_CLUSTERS: usize = 2000;
 
@@ -112,6 +114,7 @@ impl Filled<'_> {
             ("@puzzles@", (epochs * found.images).to_string()),
             ("@batch@", BATCH.min(found.images).max(2).to_string()),
             ("@k@", k.to_string()),
+            ("@removed@", quoted(if found.images < FEW { "50%" } else { "10%" })),
             ("@model@", model),
             ("@label_file@", label_file),
             ("@label_query@", label_query),
@@ -167,11 +170,11 @@ mod tests {
     fn numbers_follow_the_folder() {
         let few = text(&found(9, (40, 30)), "a \"b\" ${c} @k@", Way::Puzzles);
         let path = "path = \"a \\\"b\\\" $${c} @k@\"\n";
-        for line in ["k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", path] {
+        for line in ["max_removed = \"50%\" ", "k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", path] {
             assert!(few.contains(line), "{line}: {few}");
         }
         let many = text(&found(1_000_000, (500, 375)), "x", Way::Puzzles);
-        for line in ["k = 1000 ", "side = 64\n", "tile = 28\n", "batch = 64\n", "epochs = 3 "] {
+        for line in ["max_removed = \"10%\" ", "k = 1000 ", "side = 64\n", "tile = 28\n", "batch = 64\n", "epochs = 3 "] {
             assert!(many.contains(line), "{line}: {many}");
         }
         assert!(!many.contains('@') && !many.contains("probe"));

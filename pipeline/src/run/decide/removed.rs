@@ -65,8 +65,8 @@ pub fn check(
     let (count, of, example) = (gone.len(), published.rows(), gone.iter().map(|(id, _)| id).min().expect("some are gone"));
     let (root, key, said) = (source.root().display(), loss.key, loss.said);
     bail!(
-        "stage `{name}`: {count} of the {of} images that the last run listed are gone from {root}, such as `{example}`, and {said}: \
-         is the folder whole, and its disk mounted? If it is meant, --set {name}.{key}={count} lets them go"
+        "stage `{name}`: {count} of the {of} images that the last run listed were removed from {root}, such as `{example}`, and {said}: \
+         is the folder whole, and its disk mounted? If they were removed on purpose, --set {name}.{key}={count} permits it"
     )
 }
 
