@@ -250,7 +250,7 @@ fn an_image_that_goes_away_behind_its_listing() {
 
 #[test]
 fn vectors_that_are_no_numbers_name_their_image() {
-    use std::sync::{Arc, LazyLock};
+    use std::sync::Arc;
 
     use arrow::array::{ArrayRef, RecordBatch, StringArray};
     use tessera_schemas::features;

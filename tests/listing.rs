@@ -125,7 +125,7 @@ fn a_time_alone_makes_no_reader_anew() {
     fs::rename(place.path("photos"), place.path("old")).unwrap();
     place.images(10);
     let copied = ran(&place, &[]);
-    assert_eq!(copied.actions(), ["images:run", "kept:reuse", "features:reuse"], "all have another time");
+    assert_eq!(copied.actions(), ["images:update", "kept:reuse", "features:reuse"], "all have another time");
     let newest = place.sql("SELECT min(modified) > now() - INTERVAL '1 day' AS new FROM images");
     assert_eq!(newest, [json!({ "new": true })]);
 }

@@ -321,9 +321,10 @@ impl Program {
     }
 
     fn end_group(&self) {
-        groups::remove(self.child.id());
         // SAFETY: the child is not waited for yet, so that its number is its group's and nobody else's.
         unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
+        // Only now: this process may end at any moment, and ends what is listed.
+        groups::remove(self.child.id());
     }
 
     fn end(&mut self) {

@@ -133,7 +133,8 @@ impl Found {
             Ask::Counts(sql) => self.numbers = numbers(context, sql).await.map_err(fail)?,
             Ask::LeftOut(sql) => {
                 let rows = texts::<2>(context, sql).await.map_err(fail)?.into_iter();
-                let row = |[image_id, reason]: [String; 2]| DroppedRow { stage: stage.to_owned(), image_id, path: None, reason };
+                let row =
+                    |[image_id, reason]: [String; 2]| DroppedRow { stage: stage.to_owned(), image_id, path: None, reason };
                 self.left_out = rows.map(row).collect();
             }
         }

@@ -58,10 +58,11 @@ fn class(text: &mut String, name: Name) {
     let mut class = Class { name: capitalised(name.text()), made: Vec::new(), done: Vec::new() };
     let mut shape = vec![3, SIDE, SIDE];
     class.steps(&network.trunk, &mut shape, "");
+    class.made.push("if classes:".to_owned());
     class.done.push("if not self.classes:".to_owned());
     class.done.push("    return x".to_owned());
     // The last layer has an output a class.
-    class.steps(&(network.classes)(CLASSES), &mut shape, "if classes: ");
+    class.steps(&(network.classes)(CLASSES), &mut shape, "    ");
     let Class { name, made, done } = class;
     let made: String = made.into_iter().map(|line| format!("        {line}\n")).collect();
     let done: String = done.into_iter().map(|line| format!("        {line}\n")).collect();
