@@ -115,7 +115,7 @@ fn what_the_file_says_meanwhile_is_told() {
     assert_eq!(ask(sizes).err, "");
     edit(&place, "k = 3", "k = 4");
     let told =
-        "note: `sizes` is of clusters.k = 3, and the file says 4: `tessera run pipeline.toml --to sizes` makes it anew\n";
+        "note: `sizes` is of clusters.k = 3, and the file says 4: `tessera run pipeline.toml --to sizes` makes it so\n";
     assert_eq!(ask(sizes).err, told);
     assert_eq!(ask(one).err, "", "it does not depend on it");
     let status = with(&place, "status", &[]);

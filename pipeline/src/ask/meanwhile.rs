@@ -29,7 +29,6 @@ pub fn notes(catalog: &Catalog, asked: &BTreeSet<usize>) -> Result<Vec<String>> 
 
 /// The sentences of [`notes`], whatever the command line gives.
 fn told(catalog: &Catalog, asked: &BTreeSet<usize>) -> Vec<String> {
-    let graph = &catalog.plan.graph;
     let (mut notes, mut stale) = (Vec::new(), Vec::new());
     for &node in asked {
         let mut told = Told { catalog, whose: catalog.name(node), sentences: Vec::new(), seen: BTreeSet::new() };
@@ -45,9 +44,9 @@ fn told(catalog: &Catalog, asked: &BTreeSet<usize>) -> Vec<String> {
         }
     }
     if let (Some(last), Some(_)) = (notes.last_mut(), stale.first()) {
-        let set: String = graph.file.overrides.iter().map(|set| format!(" --set {}", set.quoted())).collect();
         let to: String = stale.iter().map(|name| format!(" --to {name}")).collect();
-        last.push_str(&format!(": `tessera run {}{set}{to}` makes it anew", graph.file.path.display()));
+        // Anew, or by taking a table that the store has of those keys.
+        last.push_str(&format!(": `tessera run {}{to}` makes it so", catalog.arguments()));
     }
     notes
 }
