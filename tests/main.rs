@@ -3,6 +3,7 @@
 mod asking;
 mod book;
 mod bounds;
+mod browser;
 mod buckets;
 mod checkpoints;
 mod cluster_numbers;
@@ -29,6 +30,7 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+mod live;
 #[path = "../operators/src/tensor_file/made.rs"]
 mod made;
 mod making;
