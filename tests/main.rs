@@ -36,6 +36,7 @@ mod masks;
 mod memory;
 mod models;
 mod mutations;
+mod names;
 mod pages;
 mod pictures;
 mod pseudo_labels;

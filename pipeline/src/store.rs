@@ -25,6 +25,7 @@ pub mod generation;
 pub mod health;
 pub mod key;
 mod manifest;
+pub mod names;
 mod owner;
 pub(crate) mod part;
 mod pointer;
