@@ -97,7 +97,7 @@ fn a_wrong_line_is_an_error_before_anything_runs() {
     let told = format!("{}: line 2: `cluster` is x, and should be a number from 0", path.display());
     assert_eq!(bound(folder.path()).content().unwrap_err().to_string(), told);
     assert_eq!(bound(folder.path()).notes().unwrap_err().to_string(), told);
-    let error = labels(&format!("clusters,{},3,name,hat,,,\n", key(2.0))).unwrap_err().to_string();
+    let error = labels(&format!("clusters,{},3,name,hat,,,\n", key(2.0))).err().unwrap().to_string();
     assert!(
         error.ends_with("it has a line about cluster 3, and the clusters with its key have none of that number"),
         "{error}"
