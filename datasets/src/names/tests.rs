@@ -218,7 +218,7 @@ proptest! {
         names.all().iter().rev().for_each(|decision| grown.put(decision.clone()));
         prop_assert_eq!(grown.text(), text);
         for decision in names.all() {
-            prop_assert_eq!(grown.remove(&decision.subject).as_ref(), Some(decision));
+            prop_assert_eq!(grown.remove(&decision.subject), Some(decision.clone()));
         }
         prop_assert_eq!(grown, Names::default());
     }
