@@ -10,6 +10,10 @@ TARGET_DIR := $(if $(CACHE),$(CACHE)/target,$(CURDIR)/target)
 # The S3 server that tests talk to.
 export TESSERA_MOTO := $(if $(CACHE),$(CACHE)/moto,$(CURDIR)/.moto)
 PHOTOS := $(if $(CACHE),$(CACHE)/photos,$(CURDIR)/.photos)
+# What checks the pages' script, and what tests look at pages with.
+export TESSERA_NPM := $(if $(CACHE),$(CACHE)/npm,$(CURDIR)/.npm)
+TYPESCRIPT_VERSION := 7.0.2
+AXE_VERSION := 4.14.1
 # What builds the book.
 MDBOOK_DIR := $(if $(CACHE),$(CACHE)/mdbook,$(CURDIR)/.mdbook)
 # A LIBTORCH of your own (say, of a full CUDA install of the same version) is taken as it is.
@@ -33,7 +37,7 @@ CHECKED := $(foreach crate,$(CRATES),$(foreach check,$(CHECKS),--config profile.
 WHEELS := $(TARGET_DIR)/wheels
 PYTHON_DIR := $(if $(CACHE),$(CACHE)/python,$(CURDIR)/.python)
 
-.PHONY: help setup moto build test assertions lint bench fuzz demo docs wheel test-python
+.PHONY: help setup moto browser build test assertions lint bench fuzz demo docs wheel test-python
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,17 +52,23 @@ build: setup ## Build the release binary; its path is the last line.
 moto:
 	@tests/moto.sh "$(TESSERA_MOTO)"
 
-test: setup moto ## Run all tests.
+browser:
+	@tests/browser.sh
+	@pipeline/npm.sh "$(TESSERA_NPM)" axe-core "$(AXE_VERSION)"
+
+test: setup moto browser ## Run all tests.
 	cargo build --release --workspace
 	cargo test --release --workspace
 
 assertions: setup moto ## Run the libraries' tests with debug assertions and checked arithmetic.
 	cargo test --release $(CHECKED) --workspace --lib
 
-lint: setup ## Check format, clippy and the import order.
+lint: setup ## Check format, clippy, the import order and the pages' script.
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	pipeline/architecture.sh
+	@pipeline/npm.sh "$(TESSERA_NPM)" typescript "$(TYPESCRIPT_VERSION)"
+	"$(TESSERA_NPM)/typescript/node_modules/.bin/tsc" --project pipeline/src/serve
 
 demo: build ## Cluster the tiles of some photographs, then ask how clusters and photographs agree.
 	@pipeline/demo/photos.sh "$(PHOTOS)"
@@ -77,7 +87,7 @@ test-python: build moto wheel ## Run the Python package's tests, on its wheel an
 	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target "$(PYTHON_DIR)" "$$(ls "$(WHEELS)"/*.whl)[test]"
 	cd pipeline/python && TESSERA="$(BIN)" PYTHONPATH="$(PYTHON_DIR)" python3 -m pytest -q -o pythonpath= tests
 
-bench: build moto ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
+bench: build moto browser ## Measure; the long tests that are left out of `make test`. DATA names a folder of images.
 	cargo test --release --workspace -- --ignored --nocapture --test-threads 1
 	@$(MAKE) --no-print-directory fuzz
 

@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod moto;
+pub mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

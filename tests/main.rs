@@ -29,6 +29,7 @@ mod kills;
 mod labels;
 mod limits;
 mod listing;
+mod live;
 #[path = "../operators/src/tensor_file/made.rs"]
 mod made;
 mod making;

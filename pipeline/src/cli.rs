@@ -18,6 +18,7 @@ mod prompt;
 mod reference;
 mod report;
 mod run;
+mod serve;
 mod session;
 mod show;
 mod sql;
@@ -140,6 +141,9 @@ where the time went, each with its numbers and the SQL that gives them. A browse
   tessera report pipeline.toml clusters --metric objective --format csv
   tessera report pipeline.toml clusters@k=500")]
     Report(report::Report),
+    /// Serve the figures, clusters and images as live pages, for a browser on this machine.
+    #[command(after_help = serve::HELP)]
+    Serve(serve::Serve),
     /// Draw rows of a stage: puzzles beside their images, pixels, the images of each cluster, or a network's first filters.
     #[command(after_help = "\
 Of puzzles, it draws the image on the left and the shuffled tiles on the right; tiles of another image are framed. Of pixels, it draws a
@@ -307,6 +311,7 @@ fn command(arguments: Arguments) -> Result<u8> {
         }
         Command::Status(status) => return status.run(&mut out, threads),
         Command::Report(report) => report.run(&mut out, threads)?,
+        Command::Serve(serve) => return serve.run(&mut out, threads),
         Command::Diff(diff) => diff.run(&mut out, threads)?,
         Command::Show(show) => show.run(&mut out, threads)?,
         Command::Export(export) => export.run(threads)?,

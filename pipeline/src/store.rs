@@ -74,6 +74,8 @@ const PARTS: &str = "parts";
 const CHECKPOINTS: &str = "checkpoints";
 /// Ending of a run's events.
 const EVENTS: &str = "events";
+/// Bytes of them that are read at once.
+const EVENTS_AT_ONCE: u64 = 8 << 20;
 
 /// A pipeline's part of a store.
 #[derive(Debug, Clone)]
@@ -225,6 +227,28 @@ impl Store {
             return Ok(None);
         }
         Ok(self.storage.read(&newest.name).ok().map(|events| (id, events)))
+    }
+
+    /// The same, without what is known already: its name, the bytes that are left out, and those behind them, or some of them where they are
+    /// many. `known` has the name of a run and how many bytes of its events were read.
+    ///
+    /// # Errors
+    /// The folder of records or the events cannot be read.
+    pub fn underway_since(&self, known: Option<(&str, u64)>) -> Result<Option<(String, u64, Vec<u8>)>> {
+        let Some(newest) = files(self.storage.as_ref(), &self.runs_dir(), EVENTS)?.pop() else { return Ok(None) };
+        let id = stem(&newest.name).to_owned();
+        if self.storage.look(&format!("{}/{id}.json", self.runs_dir())).is_ok() {
+            return Ok(None);
+        }
+        let start = known.filter(|(name, offset)| *name == id && *offset <= newest.bytes).map_or(0, |(_, offset)| offset);
+        let end = newest.bytes.min(start.saturating_add(EVENTS_AT_ONCE));
+        let bytes = if start == end { Vec::new() } else { self.storage.open(&newest.name)?.read(start..end)?.to_vec() };
+        Ok(Some((id, start, bytes)))
+    }
+
+    /// Whether a process has the right to write; none where that is not known without asking for it.
+    pub fn is_held(&self) -> Option<bool> {
+        self.storage.is_held()
     }
 
     /// The newest records of runs, the newest first, each read when it is asked for. Those that are damaged are left out.

@@ -28,7 +28,7 @@ use draw::Grid;
 use gallery::{Gallery, Wanted};
 use sheet::Sheet;
 
-pub use gallery::read_pictures;
+pub use gallery::{each, read_pictures};
 
 /// Images that are shown unless another number is asked for; of a cluster, of each one.
 const FEW: usize = 9;
@@ -125,6 +125,14 @@ pub async fn show(catalog: &Arc<Catalog>, node: usize, ask: &Ask<'_>) -> Result<
                 catalog.name(node)
             )
         }
+    }
+}
+
+/// Whether a stage's table has something to look at.
+pub fn is_shown(catalog: &Catalog, node: usize) -> bool {
+    match Kind::of(&catalog.schema(node)) {
+        Some(Kind::Puzzles | Kind::Clusters) => pictures(catalog, node).is_ok(),
+        kind => kind.is_some(),
     }
 }
 

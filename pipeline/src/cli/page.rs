@@ -93,7 +93,7 @@ impl Page {
 }
 
 /// What a run would do about each stage, if that can be said: the file is bound, and the data are there.
-fn states(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Vec<State> {
+pub fn states(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Vec<State> {
     let planned =
         Session::limited(file, threads, limit).and_then(|session| run::plan(&session.catalog, &run::Options::default()));
     let one = |stage: run::PlannedStage| State {

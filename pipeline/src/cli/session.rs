@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tessera_operators::memory::Memory;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::Usage;
 use crate::ask::sql::limits::{Exceeded, Limits};
@@ -23,13 +23,14 @@ use crate::engine::catalog::Catalog;
 use crate::engine::files::AnyFiles;
 use crate::engine::{Engine, recorded};
 use crate::run::{self, Options};
+use crate::serve::site::{Read, Reader};
 use crate::store::Store;
 use crate::store::generation::Generation;
 use crate::watch::interrupt::Interrupt;
 use crate::watch::progress::{Reporter, tell};
 
 /// The pipeline file that a command is about.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct InFile {
     /// The pipeline file; where it is left out, the `pipeline.toml` of the working directory.
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -89,7 +90,7 @@ impl Session {
     /// The file is wrong, or the system gives no threads.
     pub fn open(file: &InFile, threads: Option<u16>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
-        let plan = bind(&file.path, &file.overrides, &runtime)?;
+        let plan = bind(&file.path, &file.overrides, runtime.handle())?;
         let store = store(&plan.graph.file, None)?;
         Self::over(plan, store, threads, runtime, None)
     }
@@ -101,7 +102,7 @@ impl Session {
     pub fn of(file: PipelineFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
         let store = store(&file, limit)?;
-        let plan = bind_file(file, &runtime)?;
+        let plan = bind_file(file, runtime.handle())?;
         Self::over(plan, store, threads, runtime, limit)
     }
 
@@ -111,7 +112,7 @@ impl Session {
     /// As [`open`](Self::open); or the store's tables are another file's.
     pub fn limited(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
-        let plan = bind(&file.path, &file.overrides, &runtime)?;
+        let plan = bind(&file.path, &file.overrides, runtime.handle())?;
         let store = store(&plan.graph.file, limit)?;
         tell_owner(&store, &file.path)?;
         Self::over(plan, store, threads, runtime, limit)
@@ -124,31 +125,26 @@ impl Session {
     /// The file is wrong, and the store has nothing of it; the store is damaged, or the system gives no threads.
     pub fn reading(file: &InFile, threads: Option<u16>, limit: Option<u32>) -> Result<Self> {
         let (threads, runtime) = start(threads)?;
-        let (plan, store, generation, made_alone) = match bind(&file.path, &file.overrides, &runtime) {
-            Ok(mut plan) => {
-                let store = store(&plan.graph.file, limit)?;
-                let generation = Generation::read(&store)?;
-                recorded::extend(&mut plan, &generation);
-                (plan, store, generation, false)
-            }
-            // What the command line changes would not be answered for.
-            Err(error) if !file.overrides.is_empty() => return Err(error),
-            Err(error) => {
-                let Some(faults) = error.downcast_ref::<Faults>() else { return Err(error) };
-                let place = PipelineFile::read_place(&file.path)?;
-                let store = store(&place, limit)?;
-                let generation = Generation::read(&store)?;
-                if generation.is_empty() {
-                    return Err(error);
-                }
-                tell(format_args!("note: {}; the answer is what the last runs made, without views", faults.summary()));
-                (recorded::plan(place, &generation), store, generation, true)
-            }
-        };
+        let Found { plan, store, generation, note } = find(file, limit, runtime.handle())?;
+        if let Some(note) = &note {
+            tell(format_args!("note: {note}"));
+        }
         tell_owner(&store, &file.path)?;
-        let session = Self { made_alone, ..Self::over(plan, store, threads, runtime, limit)? };
+        let session = Self { made_alone: note.is_some(), ..Self::over(plan, store, threads, runtime, limit)? };
         session.catalog.load(&generation);
         Ok(session)
+    }
+
+    /// What reads the tables of the session again, as they are by then: the file is read anew, store and engine stay.
+    pub fn reader(&self, file: InFile) -> Reader {
+        let (store, engine, limit) = (self.catalog.store.clone(), self.catalog.engine.clone(), self.catalog.limit);
+        let runtime = self.runtime.handle().clone();
+        Box::new(move || {
+            let Found { plan, generation, note, .. } = find(&file, limit.map(|limit| limit as u32), &runtime)?;
+            let catalog = Catalog::new(plan, store.clone(), engine.clone(), limit);
+            catalog.load(&generation);
+            Ok(Read { catalog: Arc::new(catalog), note })
+        })
     }
 
     fn over(plan: Plan, store: Store, threads: usize, runtime: Runtime, limit: Option<u32>) -> Result<Self> {
@@ -163,7 +159,7 @@ impl Session {
     /// # Errors
     /// The file is wrong.
     pub fn bind_again(&mut self, file: &InFile) -> Result<()> {
-        let plan = bind(&file.path, &file.overrides, &self.runtime)?;
+        let plan = bind(&file.path, &file.overrides, self.runtime.handle())?;
         let (store, engine) = (self.catalog.store.clone(), self.catalog.engine.clone());
         self.catalog = Arc::new(Catalog::new(plan, store, engine, self.catalog.limit));
         Ok(())
@@ -223,6 +219,42 @@ impl Session {
     }
 }
 
+/// A pipeline's tables as the store has them.
+struct Found {
+    plan: Plan,
+    store: Store,
+    generation: Generation,
+    /// Of a file that cannot be bound: why, and that there are no views.
+    note: Option<String>,
+}
+
+/// Finds a pipeline's tables.
+///
+/// # Errors
+/// As [`Session::reading`].
+fn find(file: &InFile, limit: Option<u32>, runtime: &Handle) -> Result<Found> {
+    let error = match bind(&file.path, &file.overrides, runtime) {
+        Ok(mut plan) => {
+            let store = store(&plan.graph.file, limit)?;
+            let generation = Generation::read(&store)?;
+            recorded::extend(&mut plan, &generation);
+            return Ok(Found { plan, store, generation, note: None });
+        }
+        // What the command line changes would not be answered for.
+        Err(error) if !file.overrides.is_empty() => return Err(error),
+        Err(error) => error,
+    };
+    let Some(faults) = error.downcast_ref::<Faults>() else { return Err(error) };
+    let place = PipelineFile::read_place(&file.path)?;
+    let store = store(&place, limit)?;
+    let generation = Generation::read(&store)?;
+    if generation.is_empty() {
+        return Err(error);
+    }
+    let note = format!("{}; the answer is what the last runs made, without views", faults.summary());
+    Ok(Found { plan: recorded::plan(place, &generation), store, generation, note: Some(note) })
+}
+
 /// Ends the process at once: a query that does not end by itself is not waited for, and neither is what libraries do at the end.
 pub fn leave(code: i32) -> ! {
     tessera_operators::leave();
@@ -277,7 +309,7 @@ fn store(file: &PipelineFile, limit: Option<u32>) -> Result<Store> {
     Store::at_place(&file.store, &name)
 }
 
-fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> {
+fn bind(path: &Path, overrides: &[Override], runtime: &Handle) -> Result<Plan> {
     let file = PipelineFile::read(path, overrides).map_err(|error| {
         // A file that cannot be read is a wrong argument.
         if error.is::<Faults>() { error } else { Usage(format!("{error:#}")).into() }
@@ -285,6 +317,6 @@ fn bind(path: &Path, overrides: &[Override], runtime: &Runtime) -> Result<Plan> 
     bind_file(file, runtime)
 }
 
-fn bind_file(file: PipelineFile, runtime: &Runtime) -> Result<Plan> {
-    Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.handle().clone() }, &AnyFiles::default())?)
+fn bind_file(file: PipelineFile, runtime: &Handle) -> Result<Plan> {
+    Ok(Plan::bind(Graph::resolve(file), &Planner { runtime: runtime.clone() }, &AnyFiles::default())?)
 }

@@ -71,3 +71,20 @@ impl Generation {
         placed
     }
 }
+
+/// The names of the current snapshots, by stage: what tells a generation from others, without reading it. A pointer that is damaged is named
+/// by what is wrong with it.
+///
+/// # Errors
+/// A folder or a pointer cannot be read.
+pub fn names(store: &Store) -> Result<BTreeMap<String, String>> {
+    let mut names = BTreeMap::new();
+    for stage in store.stages()? {
+        match store.stage(&stage).pointer() {
+            Ok(None) => {}
+            Ok(Some((snapshot, _))) => drop(names.insert(stage, snapshot)),
+            Err(error) => drop(names.insert(stage, error.downcast::<Damaged>()?.to_string())),
+        }
+    }
+    Ok(names)
+}

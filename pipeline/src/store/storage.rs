@@ -111,6 +111,11 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// Another process has it: [`InUse`].
     fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
+
+    /// Whether a process has that right; none where it is not known without taking it.
+    fn is_held(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// Something that is open for reading.

@@ -3,7 +3,7 @@
 //! A figure is there for each table or stage that has what it needs. Whoever shows figures asks the queries and hands the answers to
 //! [`Figure::draw`]: no number comes from anywhere else.
 
-mod clusters;
+pub mod clusters;
 mod measured;
 mod pipeline;
 mod probes;

@@ -23,10 +23,13 @@ const FARTHEST: usize = 10;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     /// Where: slot 7 is the second of the second row.
-    slot: usize,
-    kind: String,
-    id: String,
-    distance: String,
+    pub slot: usize,
+    /// Why it is shown: `nearest`, `border`, `random` or `farthest`.
+    pub kind: String,
+    /// The image.
+    pub id: String,
+    /// Its distance to the centre, as it is written.
+    pub distance: String,
 }
 
 /// The members that are shown, by cluster.
@@ -134,7 +137,10 @@ pub fn draw(page: &Shown<'_>) -> Result<Option<Markup>> {
 }
 
 /// The most frequent classes of each cluster, and of how many images.
-fn classes(answer: &Answer) -> Result<HashMap<i64, Vec<(String, f64)>>> {
+///
+/// # Errors
+/// The answer is another query's.
+pub fn classes(answer: &Answer) -> Result<HashMap<i64, Vec<(String, f64)>>> {
     let (clusters, labels, images) = (answer.numbers("cluster")?, answer.texts("label")?, answer.numbers("images")?);
     let mut found: HashMap<i64, Vec<(String, f64)>> = HashMap::new();
     for row in 0..answer.len() {
@@ -144,12 +150,13 @@ fn classes(answer: &Answer) -> Result<HashMap<i64, Vec<(String, f64)>>> {
 }
 
 /// What the second row of a card has, in words.
-fn kinds(members: &[Member]) -> &'static [&'static str] {
+pub fn kinds(members: &[Member]) -> &'static [&'static str] {
     let has_border = members.iter().any(|member| member.kind == "border");
     if has_border { &["border", "random", "farthest"] } else { &["random", "", "farthest"] }
 }
 
-fn alt(cluster: i64, members: &[Member], size: f64, classes: &[(String, f64)]) -> String {
+/// A card's images in words.
+pub fn alt(cluster: i64, members: &[Member], size: f64, classes: &[(String, f64)]) -> String {
     let mostly = classes.first().map(|(class, _)| format!(", mostly {}", printable(class))).unwrap_or_default();
     format!("cluster {cluster}: {} of {} images{mostly}", members.len(), short(size))
 }

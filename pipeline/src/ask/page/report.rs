@@ -53,11 +53,15 @@ pub struct Options {
 }
 
 /// A figure of something, drawn.
-struct Drawn<'a> {
-    figure: &'a Figure,
-    subject: Subject,
-    answers: Vec<Answer>,
-    markup: Markup,
+pub struct Drawn<'a> {
+    /// Which.
+    pub figure: &'a Figure,
+    /// What it is about.
+    pub subject: Subject,
+    /// The answers to its queries.
+    pub answers: Vec<Answer>,
+    /// The drawing.
+    pub markup: Markup,
 }
 
 /// Makes a report as the text of an HTML file.
@@ -99,7 +103,7 @@ pub async fn report(catalog: Arc<Catalog>, options: Options, reporter: Reporter)
     let mut used = STYLE.len() + SCRIPT.len() + (64 << 10);
     for (figure, subject, answers) in &asked {
         let drawn = if figure.images.is_none() { draw(&catalog, &options, figure, subject, answers, None)? } else { None };
-        used += drawn.as_ref().map_or(0, |drawn| section(drawn, &options).into_string().len());
+        used += drawn.as_ref().map_or(0, |drawn| section(drawn, &options.arguments).into_string().len());
         figures.push(drawn);
     }
     // Images take what the rest leaves, each gallery its share of that.
@@ -207,7 +211,7 @@ fn document(catalog: &Catalog, options: &Options, notes: &[String], figures: &[D
                         section id=(figure.id) aria-labelledby=(format!("{}-title", figure.id)) {
                             h2 id=(format!("{}-title", figure.id)) { (figure.title) }
                             p.about { (figure.about) }
-                            @for drawn in drawn { (section(drawn, options)) }
+                            @for drawn in drawn { (section(drawn, &options.arguments)) }
                         }
                     }
                 }
@@ -217,8 +221,8 @@ fn document(catalog: &Catalog, options: &Options, notes: &[String], figures: &[D
     }
 }
 
-/// A figure with its numbers and queries.
-fn section(drawn: &Drawn<'_>, options: &Options) -> Markup {
+/// A figure with its numbers and queries; `arguments` name the pipeline file, as its commands do.
+pub fn section(drawn: &Drawn<'_>, arguments: &str) -> Markup {
     let Drawn { figure, subject, answers, markup } = drawn;
     let of = match &subject.classes {
         Some((_, of)) if figure.id == "classes" => format!("{} against {of}", subject.stage),
@@ -228,13 +232,18 @@ fn section(drawn: &Drawn<'_>, options: &Options) -> Markup {
         div.figure data-figure=(figure.id) data-of=(printable(&of)) {
             @if !of.is_empty() { h3 { (shown(&of)) } }
             (markup)
-            @for (at, answer) in answers.iter().enumerate() {
-                div.source {
-                    @if !figure.told.contains(&at) { (numbers(answer)) }
-                    details { summary { "SQL" }
-                        pre tabindex="0" { "tessera sql " (printable(&options.arguments)) " <<'END'\n" code { (printable_lines(&answer.sql)) } "\nEND" }
-                    }
-                }
+            @for (at, answer) in answers.iter().enumerate() { (source(answer, figure.told.contains(&at), arguments)) }
+        }
+    }
+}
+
+/// Whence numbers come: all of an answer, unless the drawing tells it, and its query.
+pub fn source(answer: &Answer, is_told: bool, arguments: &str) -> Markup {
+    html! {
+        div.source {
+            @if !is_told { (numbers(answer)) }
+            details { summary { "SQL" }
+                pre tabindex="0" { "tessera sql " (printable(arguments)) " <<'END'\n" code { (printable_lines(&answer.sql)) } "\nEND" }
             }
         }
     }
@@ -274,7 +283,10 @@ fn numbers(answer: &Answer) -> Markup {
 }
 
 /// The texts of an answer's cells, as CSV has them.
-fn rows(answer: &Answer) -> Result<Vec<Vec<String>>> {
+///
+/// # Errors
+/// A column's values have no text.
+pub fn rows(answer: &Answer) -> Result<Vec<Vec<String>>> {
     use arrow::array::Array as _;
     let names = answer.rows.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
     let columns = names.iter().map(|name| answer.texts(name)).collect::<Result<Vec<_>>>()?;

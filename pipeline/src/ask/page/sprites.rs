@@ -104,7 +104,10 @@ async fn small(
 }
 
 /// The middle of an image (`height x width x 3`), resized.
-fn square(resizer: &mut Resizer, pixels: &[u8], (height, width): (usize, usize), side: usize) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// The pixels are fewer than the size says.
+pub fn square(resizer: &mut Resizer, pixels: &[u8], (height, width): (usize, usize), side: usize) -> Result<Vec<u8>> {
     let image = ImageRef::new(width as u32, height as u32, pixels, PixelType::U8x3)?;
     let mut out = Image::new(side as u32, side as u32, PixelType::U8x3);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).fit_into_destination(None);
@@ -150,14 +153,14 @@ fn encoded(
     Ok(all)
 }
 
-/// Images beside each other, each at its slot.
-fn sheet(images: &[(usize, String)], small: &HashMap<String, Vec<u8>>, side: usize, rows: usize) -> Vec<u8> {
+/// Images beside each other, each at its slot; gray where there is none.
+pub fn sheet<P: AsRef<[u8]>>(images: &[(usize, String)], small: &HashMap<String, P>, side: usize, rows: usize) -> Vec<u8> {
     let width = ACROSS * side * 3;
     let mut sheet = vec![EMPTY; width * rows * side];
     for (slot, id) in images {
         let Some(image) = small.get(id) else { continue };
         let corner = slot / ACROSS * side * width + slot % ACROSS * side * 3;
-        for (row, line) in image.chunks_exact(side * 3).enumerate() {
+        for (row, line) in image.as_ref().chunks_exact(side * 3).enumerate() {
             sheet[corner + row * width..][..line.len()].copy_from_slice(line);
         }
     }

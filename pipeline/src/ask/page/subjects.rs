@@ -56,7 +56,8 @@ impl Kind {
     }
 }
 
-fn is_text(kind: &DataType) -> bool {
+/// Whether values are texts.
+pub fn is_text(kind: &DataType) -> bool {
     match kind {
         DataType::Dictionary(_, values) => is_text(values),
         kind => matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),

@@ -95,7 +95,7 @@ fn print_checked(
 ) -> Result<()> {
     match format {
         Format::Text => {
-            let short = batches.map(|batch| harmless(&shortened(&batch?)?)).collect::<Result<Vec<_>>>()?;
+            let short = batches.map(|batch| to_look_at(&batch?)).collect::<Result<Vec<_>>>()?;
             let short = if short.is_empty() { vec![harmless(&RecordBatch::new_empty(schema.clone()))?] } else { short };
             writeln!(out, "{}", pretty_format_batches_with_options(&short, &options())?)?;
         }
@@ -148,6 +148,14 @@ pub fn distinct(schema: &SchemaRef) -> SchemaRef {
 /// Arrow refuses them (never).
 pub fn with_distinct(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(distinct(batch.schema_ref()), batch.columns().to_vec())?)
+}
+
+/// Rows as a person looks at them: long lists and bytes cut short, texts harmless and each on one line.
+///
+/// # Errors
+/// A type has no text.
+pub fn to_look_at(batch: &RecordBatch) -> Result<RecordBatch> {
+    harmless(&shortened(batch)?)
 }
 
 fn options() -> FormatOptions<'static> {

@@ -161,6 +161,10 @@ impl Storage for Disk {
         self.make_room(&path)?;
         Ok(Box::new(lock::take(&path, &self.root)?))
     }
+
+    fn is_held(&self) -> Option<bool> {
+        lock::is_held(&self.place(super::super::LOCK))
+    }
 }
 
 /// A file that is written anew is another file, or has another time.

@@ -127,10 +127,13 @@ pub fn classes(page: &Shown<'_>) -> Result<Option<Markup>> {
 }
 
 /// Names of rows and columns, and the counts at their places.
-type Table = (Vec<String>, Vec<String>, HashMap<(usize, usize), f64>);
+pub type Table = (Vec<String>, Vec<String>, HashMap<(usize, usize), f64>);
 
-/// Columns by their counts; rows by the column that they have most of, then by its count.
-fn places(counts: &Answer) -> Result<Table> {
+/// Columns by their counts; rows by the column that they have most of, then by its count. The answer has `cluster`, `label` and `images`.
+///
+/// # Errors
+/// It is another query's.
+pub fn places(counts: &Answer) -> Result<Table> {
     let (clusters, labels, images) = (counts.texts("cluster")?, counts.texts("label")?, counts.numbers("images")?);
     let mut sums: HashMap<&str, f64> = HashMap::new();
     (0..counts.len()).for_each(|row| *sums.entry(labels.value(row)).or_default() += images.value(row));

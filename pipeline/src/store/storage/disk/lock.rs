@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,6 +42,26 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
         file.write_all(holder.as_bytes())
     })?;
     Ok(file)
+}
+
+/// Whether a process of this machine has the lock; none if that is not known. It is not taken for that: whoever takes it at that moment would
+/// be refused.
+pub(super) fn is_held(path: &Path) -> Option<bool> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
+    };
+    // `1: FLOCK  ADVISORY  WRITE 4711 08:02:123456 0 EOF`: its holder, and device and number of the file.
+    let ending = format!(":{}", found.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let is_one = |line: &str| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word.ends_with(&ending));
+    if locks.lines().any(is_one) {
+        return Some(true);
+    }
+    // Locks of other machines, and of other containers, are not listed here.
+    let holder = fs::read_to_string(path).ok()?;
+    holder.contains(&format!(" on {}", host())).then_some(false)
 }
 
 /// This machine's name.
@@ -112,6 +132,19 @@ fn is_there(id: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_a_lock_is_seen_from_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(is_held(&path), Some(false));
+        let held = take(&path, dir.path()).unwrap();
+        assert_eq!(is_held(&path), Some(true));
+        drop(held);
+        assert_eq!(is_held(&path), Some(false));
+        fs::write(&path, "process 1 on another machine").unwrap();
+        assert_eq!(is_held(&path), None);
+    }
 
     #[test]
     fn a_process_that_ended_is_gone() {
