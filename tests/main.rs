@@ -38,6 +38,7 @@ mod memory;
 mod models;
 mod mutations;
 mod names;
+mod naming;
 mod pages;
 mod pictures;
 mod pseudo_labels;

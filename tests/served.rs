@@ -131,6 +131,12 @@ impl Served {
         line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
     }
 
+    /// Kills it as a power cut would.
+    pub fn kill(&self) {
+        let sent = Command::new("kill").args(["-KILL", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+    }
+
     /// Ends it by a signal, and says how it ended and how long that took.
     pub fn signal(mut self, signal: &str) -> (Option<i32>, Duration) {
         let start = Instant::now();
@@ -150,7 +156,9 @@ impl Drop for Served {
 
 /// A text as a value of a form.
 pub fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// An answer's parts.

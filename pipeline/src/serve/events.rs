@@ -133,9 +133,8 @@ impl Under {
 
     fn add(&mut self, Stamped { at_ms, event }: Stamped) {
         self.last_ms = at_ms;
-        let named = |stage: &str| move |(_, known): &(u64, Stage)| known.stage == stage;
         match event {
-            Event::Begun { stage, .. } if !self.stages.iter().any(named(&stage)) => {
+            Event::Begun { stage, .. } if !self.stages.iter().any(|(_, known)| known.stage == stage) => {
                 self.stages.push((at_ms, Stage { stage, done: 0, total: 0, seconds: 0, note: String::new() }));
             }
             Event::Progress { stage, done, total, note } => match self.stages.iter_mut().find(|(_, known)| known.stage == stage) {

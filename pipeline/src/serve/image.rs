@@ -98,7 +98,7 @@ pub async fn image(State(site): State<Shared>, Path(id): Path<String>) -> Result
     let body = html! {
         @if let Some(stage) = last {
             @let name = catalog.name(stage);
-            @let (height, width) = pixels::size(&catalog.schema(stage))?;
+            @let (height, width) = pixels::size(&catalog.schema(stage)).map_err(anyhow::Error::from)?;
             figure {
                 img.picture alt=(printable(&id)) height=(height) width=(width) src=(format!("{}?v={}", links::below("/pixels", &[name, &id]), now.version));
                 figcaption.about { "As " a href=(links::below("/stage", &[name])) { (shown(name)) } " decodes it." }

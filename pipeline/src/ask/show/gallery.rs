@@ -34,7 +34,7 @@ pub struct Wanted<'a> {
     /// Whose rows of the snapshot at the base are needed.
     pub leads: &'a (dyn Fn(&str) -> bool + Sync),
     /// Which pictures are.
-    pub is_wanted: &'a dyn Fn(&str) -> bool,
+    pub is_wanted: &'a (dyn Fn(&str) -> bool + Sync),
     /// How many there are at most.
     pub most: usize,
 }
