@@ -30,7 +30,7 @@ fn run(place: &Place) -> tessera_tests::Answer {
 }
 
 fn key(place: &Place, stage: &str) -> String {
-    let store = Store::new(place.path(".tessera"), "pipeline").stage(stage);
+    let store = Store::new(&place.path(".tessera"), "pipeline").stage(stage);
     let manifest = store.current().unwrap().unwrap();
     let batches: Vec<_> = manifest.parts.iter().map(|part| store.read(part).unwrap()).collect();
     clusters::sorted(&batches).unwrap().key()

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use tessera_datasets::local::joined;
 use tessera_datasets::names::votes::{self, Known};
 use tessera_datasets::names::{Action, Decision, Names, Subject};
-use tessera_schemas::{clusters, ids, text};
+use tessera_schemas::{clusters, ids};
 use tokio::task::spawn_blocking;
 
 use super::super::clusters::Clusters;
@@ -256,11 +256,6 @@ impl Labels {
             newest(one.decision.as_ref(), other.decision.as_ref()).then(one.number.cmp(&other.number))
         });
         done.into_iter()
-    }
-
-    /// A cluster.
-    pub fn cluster(&self, number: i64) -> Option<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.number == number)
     }
 
     /// All names that somebody gave, in the alphabet's order.
