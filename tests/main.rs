@@ -3,6 +3,7 @@
 mod asking;
 mod book;
 mod bounds;
+mod browser;
 mod buckets;
 mod checkpoints;
 mod cluster_numbers;
