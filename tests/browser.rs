@@ -21,7 +21,7 @@ const HOSTILE: [&str; 5] = [
     "😀 'مرحبا'",
 ];
 /// The browser's own traffic, which it is told to leave.
-const QUIET: [&str; 9] = [
+pub const QUIET: [&str; 9] = [
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -51,14 +51,14 @@ named = { op = "sql", input = "assigned", query = "SELECT *, CASE cluster WHEN 0
 "#;
 
 /// Where the browser is; nothing where there is none.
-fn browser() -> Option<PathBuf> {
+pub fn browser() -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     let all: Vec<PathBuf> = std::env::split_paths(&paths).collect();
     ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| all.iter().map(|dir| dir.join(name)).find(|path| path.is_file()))
 }
 
 /// axe-core's script.
-fn axe() -> String {
+pub fn axe() -> String {
     let named = std::env::var_os("TESSERA_NPM").map(PathBuf::from);
     let cached = std::env::var_os("TESSERA_CACHE").map(|cache| Path::new(&cache).join("npm"));
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package of a test that it runs");
@@ -86,18 +86,18 @@ fn place() -> Place {
 
 /// What a page asked for, and what it said.
 #[derive(Default)]
-struct Heard {
+pub struct Heard {
     asked: Vec<String>,
-    said: Vec<String>,
+    pub said: Vec<String>,
 }
 
-struct Window {
-    tab: Arc<Tab>,
-    heard: Arc<Mutex<Heard>>,
+pub struct Window {
+    pub tab: Arc<Tab>,
+    pub heard: Arc<Mutex<Heard>>,
 }
 
 impl Window {
-    fn open(browser: &Browser) -> Self {
+    pub fn open(browser: &Browser) -> Self {
         let tab = browser.new_tab().expect("a tab");
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let to = heard.clone();
@@ -140,22 +140,22 @@ impl Window {
         self.tab.call_method(Emulation::SetEmulatedMedia { media: None, features: Some(vec![feature]) }).expect("colours");
     }
 
-    fn go(&self, address: &str) {
+    pub fn go(&self, address: &str) {
         self.tab.navigate_to(address).and_then(|tab| tab.wait_until_navigated()).unwrap_or_else(|error| panic!("{address}: {error}"));
     }
 
     /// What an expression gives, a promise's value included.
-    fn run(&self, script: &str) -> serde_json::Value {
+    pub fn run(&self, script: &str) -> serde_json::Value {
         let found = self.tab.evaluate(script, true).unwrap_or_else(|error| panic!("{error}: {}", &script[..script.len().min(200)]));
         found.value.unwrap_or_default()
     }
 
-    fn text(&self, script: &str) -> String {
+    pub fn text(&self, script: &str) -> String {
         self.run(script).as_str().unwrap_or_default().to_owned()
     }
 
     /// What the accessibility rules of the levels A and AA find wrong.
-    fn violations(&self, axe: &str) -> String {
+    pub fn violations(&self, axe: &str) -> String {
         self.run(axe);
         self.text(
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'], resultTypes: ['violations']}).then(r =>

@@ -40,6 +40,7 @@ mod models;
 mod mutations;
 mod names;
 mod naming;
+mod naming_keys;
 mod pages;
 mod pictures;
 mod pseudo_labels;

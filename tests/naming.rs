@@ -13,7 +13,7 @@ use tessera_tests::served::{Reply, Served, encoded, reply};
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Sixty images in thirty clusters, so that there is much to name.
-fn made(k: usize) -> Place {
+pub fn made(k: usize) -> Place {
     let place = Place::new();
     let file = format!(
         r#"
@@ -81,7 +81,7 @@ fn post(served: &Served, body: &str, more: &[&str]) -> Reply {
     served.ask("POST /names", &headers, body.as_bytes())
 }
 
-fn lines(place: &Place) -> Vec<String> {
+pub fn lines(place: &Place) -> Vec<String> {
     let text = fs::read_to_string(place.path("names.csv")).unwrap_or_default();
     text.lines().skip(1).map(str::to_owned).collect()
 }
