@@ -28,6 +28,9 @@ clusters = { op = "kmeans", input = "still_gradients", k = 3 }
 directions = { op = "pca", input = "still_gradients", components = 4 }
 assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
 short = { op = "project", inputs = { features = "gradients", components = "directions" } }
+classifier = { op = "classifier", inputs = { features = "still_gradients", labels = "known" } }
+known = { op = "sql", input = "still", query = "SELECT image_id, CASE WHEN image_id < '5' THEN 'a' ELSE 'b' END AS label FROM still" }
+sorted = { op = "classify", inputs = { features = "gradients", classifier = "classifier" } }
 "#;
 
 /// Maps whose rows follow from their `image_id` as well.

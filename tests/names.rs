@@ -68,7 +68,7 @@ fn a_name_makes_anew_what_reads_it_and_nothing_else() {
     let planned = place.tessera("plan", &["--format", "json"]);
     assert_eq!(
         planned.stage("named")["reasons"],
-        json!(["names.csv: cluster 0 named hat, names.csv: cluster 1 named dress"])
+        json!(["named: names.csv: cluster 0 named hat, names.csv: cluster 1 named dress"])
     );
     assert_eq!(
         actions(&planned, ":reuse"),
@@ -88,7 +88,7 @@ fn a_name_makes_anew_what_reads_it_and_nothing_else() {
     // One name changes, and the line that was its.
     write(&place, &[line(&key, 0, "name", "hat", &[]), line(&key, 1, "name", "skirt", &[])]);
     let planned = place.tessera("plan", &["--format", "json"]);
-    let expected = json!(["names.csv: cluster 1 named skirt, names.csv: cluster 1 named dress no more"]);
+    let expected = json!(["named: names.csv: cluster 1 named skirt, names.csv: cluster 1 named dress no more"]);
     assert_eq!(planned.stage("named")["reasons"], expected);
     let again = run(&place);
     assert_eq!(again.stage("gradients")["action"], "reuse");
@@ -202,7 +202,7 @@ named = { op = "names", inputs = { clusters = "refined", assigned = "groups" } }
     let split = line(&first, largest, "split", "2", &members(&place, "groups", largest));
     write(&place, std::slice::from_ref(&split));
     let planned = place.tessera("plan", &["--format", "json"]);
-    assert_eq!(planned.stage("refined")["reasons"], json!([format!("names.csv: cluster {largest} split in 2")]));
+    assert_eq!(planned.stage("refined")["reasons"], json!([format!("refined: names.csv: cluster {largest} split in 2")]));
     run(&place);
     let numbers: Vec<i64> =
         place.sql("SELECT cluster FROM refined ORDER BY 1").iter().map(|row| row["cluster"].as_i64().unwrap()).collect();

@@ -35,7 +35,9 @@ fn the_keyboard_alone_suffices() {
     let browser = Browser::new(options).expect("the browser starts");
     let window = Window::open(&browser);
     window.go(&format!("http://localhost:{}/label", served.port));
-    let press = |key: &str| drop(window.tab.press_key(key).unwrap_or_else(|error| panic!("{key}: {error}")));
+    let press = |key: &str| {
+        window.tab.press_key(key).unwrap_or_else(|error| panic!("{key}: {error}"));
+    };
     // A name, typed.
     press("n");
     window.tab.type_str("Dress").expect("a name");
