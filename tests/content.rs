@@ -94,7 +94,7 @@ fn as_if_made_at_once(place: &Place) {
     }
 }
 
-const MAPS: [&str; 7] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short"];
+const MAPS: [&str; 8] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short", "sorted"];
 
 fn computed(run: &Answer, expected: u64) {
     for stage in MAPS {

@@ -1,7 +1,6 @@
 //! The live pages by their requests: what is answered, what is refused, and how queries of people end.
 
 use std::io::{Read as _, Write as _};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tessera_tests::Place;
@@ -29,15 +28,18 @@ fn made() -> Place {
     place
 }
 
-/// What all tests that change nothing look at.
-static SHARED: LazyLock<(Place, Served)> = LazyLock::new(|| {
+#[test]
+fn pages_are_there_for_who_may_ask() {
     let place = made();
     let mut command = place.command("serve", "pipeline.toml", &[]);
     // Queries are to be ended here in less time.
     command.env("TESSERA_QUERY_SECONDS", "1");
     let served = Served::of(command);
-    (place, served)
-});
+    all_pages_are_there(&place, &served);
+    requests_of_others_are_refused(&served);
+    an_image_is_found_by_its_pixels(&place, &served);
+    queries_of_people_are_answered_and_ended(&served);
+}
 
 /// A page's texts.
 fn read(html: &str) -> String {
@@ -51,9 +53,7 @@ fn read(html: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
-#[test]
-fn all_pages_are_there() {
-    let (place, served) = &*SHARED;
+fn all_pages_are_there(place: &Place, served: &Served) {
     let id = place.sql("SELECT image_id FROM images ORDER BY 1 LIMIT 1")[0]["image_id"].as_str().unwrap().to_owned();
     let pages = [
         ("/", "Where the time went"),
@@ -71,7 +71,7 @@ fn all_pages_are_there() {
         ("/confusion", "assigned against images.label"),
         ("/confusion/assigned/images.label", "accuracy of the best match"),
         ("/train", "Curves"),
-        ("/train/clusters", "step by step"),
+        ("/train/clusters", "objective"),
         ("/sweep", "sweeps over nothing but seeds"),
         ("/find", "An image of the tables"),
         ("/sql?q=SELECT%201", "SELECT 1"),
@@ -141,9 +141,7 @@ fn assert_guarded(reply: &tessera_tests::served::Reply, what: &str) {
     assert!(!reply.headers.iter().any(|(name, _)| name.starts_with("access-control")), "{what}");
 }
 
-#[test]
-fn requests_of_others_are_refused() {
-    let (_, served) = &*SHARED;
+fn requests_of_others_are_refused(served: &Served) {
     let port = served.port;
     let own = served.host();
     let form = [
@@ -201,7 +199,9 @@ fn requests_of_others_are_refused() {
         assert!([0, 400, 411, 421].contains(&status), "{status}: {text:?}");
     }
     // A second request behind one that is refused is not read.
-    let smuggled = format!("POST /sql HTTP/1.1\r\n{own}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /stage/images HTTP/1.1\r\n{own}\r\n\r\n");
+    let smuggled = format!(
+        "POST /sql HTTP/1.1\r\n{own}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /stage/images HTTP/1.1\r\n{own}\r\n\r\n"
+    );
     let answer = String::from_utf8_lossy(&served.raw(smuggled.as_bytes())).into_owned();
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     // And with all that a page of its own would send, it is answered.
@@ -213,9 +213,7 @@ fn requests_of_others_are_refused() {
     assert_guarded(&served.sql(&token, "SELECT 1", ""), "an answer");
 }
 
-#[test]
-fn queries_of_people_are_answered_and_ended() {
-    let (_, served) = &*SHARED;
+fn queries_of_people_are_answered_and_ended(served: &Served) {
     let token = served.token();
     let reply = served.sql(&token, "SELECT image_id, cluster, '<b>&' AS mark FROM assigned ORDER BY image_id; ", "");
     let text = reply.text();
@@ -226,7 +224,10 @@ fn queries_of_people_are_answered_and_ended() {
     assert_eq!((csv.status, csv.text().as_str()), (200, "n\n30\n"));
     assert_eq!(csv.header("content-disposition"), "attachment; filename=\"answer.csv\"");
     let parquet = served.sql(&token, "SELECT * FROM assigned", "parquet");
-    assert_eq!((parquet.status, &parquet.body[..4], &parquet.body[parquet.body.len() - 4..]), (200, &b"PAR1"[..], &b"PAR1"[..]));
+    assert_eq!(
+        (parquet.status, &parquet.body[..4], &parquet.body[parquet.body.len() - 4..]),
+        (200, &b"PAR1"[..], &b"PAR1"[..])
+    );
     let many = served.sql(&token, "SELECT value FROM generate_series(1, 100000)", "");
     assert!(read(&many.text()).contains("10000 rows, and there are more"), "{}", many.text().len());
     for (status, query, file) in [(400, "SELECT nothing FROM nowhere", "csv"), (400, "SELECT", ""), (400, "", "")] {
@@ -266,9 +267,7 @@ fn queries_of_people_are_answered_and_ended() {
     assert_eq!(served.get("/").status, 200);
 }
 
-#[test]
-fn an_image_is_found_by_its_pixels() {
-    let (place, served) = &*SHARED;
+fn an_image_is_found_by_its_pixels(place: &Place, served: &Served) {
     let token = served.token();
     let id = "red/0004.png";
     let bytes = std::fs::read(place.path("photos").join(id)).unwrap();
@@ -346,9 +345,9 @@ fn who_may_do_what_is_said_at_the_start() {
 
 #[test]
 fn it_ends_at_once_with_its_streams() {
-    let (place, _) = &*SHARED;
+    let place = made();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let served = Served::start(place, &[]);
+        let served = Served::start(&place, &[]);
         let mut stream = served.connect();
         write!(stream, "GET /events HTTP/1.1\r\n{}\r\n\r\n", served.host()).unwrap();
         let mut begun = String::new();

@@ -31,7 +31,8 @@ fn the_keyboard_alone_suffices() {
     let place = made(12);
     let served = Served::start(&place, &["--edit"]);
     let args = QUIET.iter().map(AsRef::as_ref).collect();
-    let options = LaunchOptions { sandbox: false, path: Some(path), window_size: Some((1280, 900)), args, ..LaunchOptions::default() };
+    let options =
+        LaunchOptions { sandbox: false, path: Some(path), window_size: Some((1280, 900)), args, ..LaunchOptions::default() };
     let browser = Browser::new(options).expect("the browser starts");
     let window = Window::open(&browser);
     window.go(&format!("http://localhost:{}/label", served.port));

@@ -87,7 +87,10 @@ impl Serve {
     fn check(&self) -> Result<(), Usage> {
         let token = self.token.as_deref().unwrap_or_default();
         if !self.bind.is_loopback() && token.is_empty() {
-            return Err(Usage(format!("--bind {} answers other machines: give --token TOKEN, which they have to know", self.bind)));
+            return Err(Usage(format!(
+                "--bind {} answers other machines: give --token TOKEN, which they have to know",
+                self.bind
+            )));
         }
         let is_plain = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
         if self.token.is_some() && (token.len() < TOKEN || !is_plain) {

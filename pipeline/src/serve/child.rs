@@ -89,7 +89,12 @@ impl Asked {
 
     /// Hands what it writes to `take`, until that says no, and waits for its end. Blocks.
     pub fn read(self, mut take: impl FnMut(&[u8]) -> bool) -> Answered {
-        let pipes = self.child.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(|child| (child.stdout.take(), child.stderr.take()));
+        let pipes = self
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .map(|child| (child.stdout.take(), child.stderr.take()));
         let Some((Some(mut out), Some(err))) = pipes else {
             return Answered { bytes: Vec::new(), is_cut: false, said: "it was ended".to_owned(), is_whole: false };
         };

@@ -76,7 +76,8 @@ pub async fn cluster(State(site): State<Shared>, Path((name, cluster)): Path<(St
         let (site, now, node) = (site.clone(), now.clone(), found.node);
         tokio::spawn(async move { site.strips.of(&now, node, &ids).await.map(|_| ()) });
     }
-    let drawn = strips.iter().map(|(kind, words, answer)| drawn(&site, &now, (&name, cluster), (kind, words), answer, has_images));
+    let drawn =
+        strips.iter().map(|(kind, words, answer)| drawn(&site, &now, (&name, cluster), (kind, words), answer, has_images));
     let drawn = drawn.collect::<Result<Vec<_>>>()?;
     let histogram = histogram(&site, &now, &found, cluster).await?;
     let nearest = nearest(&site, &now, &found, &name, cluster).await?;
@@ -103,7 +104,8 @@ fn drawn(
     has_images: bool,
 ) -> Result<Markup> {
     let (ids, distances) = (answer.texts("image_id")?, answer.texts("distance")?);
-    let images = (0..answer.len()).map(|row| (row, ids.value(row), format!("{} ({})", ids.value(row), distances.value(row))));
+    let images =
+        (0..answer.len()).map(|row| (row, ids.value(row), format!("{} ({})", ids.value(row), distances.value(row))));
     let images: Vec<(usize, &str, String)> = images.collect();
     let number = cluster.to_string();
     let address = format!("{}?v={}", links::below("/strip", &[name, &number, kind]), now.version);
@@ -192,5 +194,7 @@ async fn classes(site: &Site, now: &Now, found: &Clusters, cluster: i64) -> Resu
     let (labels, images) = (answer.texts("label")?, answer.numbers("images")?);
     let bar = |row: usize| Bar { name: vec![labels.value(row).to_owned()], value: Some(images.value(row)), written: None };
     let rows: Vec<Bar> = (0..answer.len()).map(bar).collect();
-    Ok(Some(html! { p.about { "By " code { (shown(of)) } "." } (bars(&["class", "images"], &rows)) (source(&answer, true, &site.arguments)) }))
+    Ok(Some(
+        html! { p.about { "By " code { (shown(of)) } "." } (bars(&["class", "images"], &rows)) (source(&answer, true, &site.arguments)) },
+    ))
 }

@@ -1,7 +1,7 @@
 //! `/clusters` and `/clusters/TABLE`: an article a cluster, with its images, its facts and its classes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use arrow::array::Array as _;
@@ -25,6 +25,9 @@ use crate::ask::page::subjects::Subject;
 
 /// Clusters of a page.
 const ON_PAGE: usize = 24;
+
+/// Tables that are kept.
+const TABLES: usize = 8;
 
 /// What clusters can be sorted by: the name in addresses, in words, and whether the smallest comes first.
 const SORTS: [(&str, &str, bool); 5] = [
@@ -87,6 +90,22 @@ pub struct Clusters {
     pub answers: Vec<Arc<Answer>>,
     /// The clusters, the largest first.
     pub facts: Vec<Facts>,
+    /// The members that cards show, by cluster.
+    pub members: HashMap<i64, Vec<Member>>,
+}
+
+/// Tables of clusters of one generation, read before.
+#[derive(Default)]
+pub struct Known(Mutex<(String, HashMap<String, Arc<Clusters>>)>);
+
+impl Known {
+    fn of(&self, now: &Now) -> MutexGuard<'_, (String, HashMap<String, Arc<Clusters>>)> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known.0 != *now.version || known.1.len() >= TABLES {
+            *known = (now.version.to_string(), HashMap::new());
+        }
+        known
+    }
 }
 
 impl Clusters {
@@ -94,26 +113,31 @@ impl Clusters {
     ///
     /// # Errors
     /// It has no clusters of images, or cannot be read.
-    pub async fn of(site: &Site, now: &Now, name: &str) -> Result<Self, Failed> {
+    pub async fn of(site: &Site, now: &Now, name: &str) -> Result<Arc<Self>, Failed> {
+        let known = site.clusters.of(now).1.get(name).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let read = Arc::new(Self::read(site, now, name).await?);
+        site.clusters.of(now).1.insert(name.to_owned(), read.clone());
+        Ok(read)
+    }
+
+    async fn read(site: &Site, now: &Now, name: &str) -> Result<Self, Failed> {
         let node = find(now, name)?;
         let subject = figures::clustered(now, &BTreeSet::from([node])).await?.into_iter().next();
         let subject = subject.ok_or_else(|| {
-            Failed::missing(format!("`{name}` has no clusters: a table of them has image_id, cluster and distance, and is made"))
+            Failed::missing(format!(
+                "`{name}` has no clusters: a table of them has image_id, cluster and distance, and is made"
+            ))
         })?;
         let mut answers = Vec::new();
         for query in (figures::kind("gallery")?.sql)(&subject) {
             answers.push(site.answer(now, query).await?);
         }
         let facts = facts(&answers)?;
-        Ok(Self { subject, node, answers, facts })
-    }
-
-    /// The members that cards show, by cluster.
-    ///
-    /// # Errors
-    /// The answer is another query's (never).
-    pub fn members(&self) -> Result<HashMap<i64, Vec<Member>>> {
-        gallery::members(self.answers.get(1).context("the gallery asks for members")?)
+        let members = gallery::members(answers.get(1).context("the gallery asks for members")?)?;
+        Ok(Self { subject, node, answers, facts, members })
     }
 }
 
@@ -162,24 +186,25 @@ pub async fn clusters(
     Query(order): Query<Order>,
 ) -> Result<Response, Failed> {
     let now = site.now().await?;
-    let mut found = Clusters::of(&site, &now, &name).await?;
+    let found = Clusters::of(&site, &now, &name).await?;
     let sort = order.sort.as_deref().unwrap_or("size");
     let (sort, _, first_up) = *SORTS.iter().find(|(name, ..)| *name == sort).ok_or_else(|| {
         let names: Vec<&str> = SORTS.iter().map(|(name, ..)| *name).collect();
         Failed::wrong(format!("clusters are sorted by {}, and not by `{sort}`", names.join(", ")))
     })?;
     let is_up = order.order.as_deref().map_or(first_up, |order| order == "up");
+    let mut sorted: Vec<&Facts> = found.facts.iter().collect();
     // What has no number comes last.
-    found.facts.sort_by(|a, b| {
+    sorted.sort_by(|a, b| {
         let (a, b) = (a.value(sort), b.value(sort));
         let order = a.is_nan().cmp(&b.is_nan());
         order.then(if is_up { a.total_cmp(&b) } else { b.total_cmp(&a) })
     });
-    let pages = found.facts.len().div_ceil(ON_PAGE).max(1);
+    let pages = sorted.len().div_ceil(ON_PAGE).max(1);
     let at = order.page.unwrap_or(1).clamp(1, pages);
     let start = (at - 1) * ON_PAGE;
-    let cards = &found.facts[start..(start + ON_PAGE).min(found.facts.len())];
-    let members = found.members()?;
+    let cards = &sorted[start..(start + ON_PAGE).min(sorted.len())];
+    let members = &found.members;
     let has_images = crate::ask::show::pictures(&now.catalog, found.node).is_ok();
     if has_images {
         // They are read together, and are there when the browser asks for them row by row.
@@ -190,7 +215,8 @@ pub async fn clusters(
     }
     let base = links::below("/clusters", &[&name]);
     let order_name = |is_up: bool| if is_up { "up" } else { "down" };
-    let here = |page: usize| links::with(&base, &[("sort", sort), ("order", order_name(is_up)), ("page", &page.to_string())]);
+    let here =
+        |page: usize| links::with(&base, &[("sort", sort), ("order", order_name(is_up)), ("page", &page.to_string())]);
     let all = figures::clustered(&now, &BTreeSet::new()).await?;
     let is_there = |sort: &str| match sort {
         "margin" => found.facts.iter().any(|facts| facts.margin.is_some()),
@@ -286,8 +312,8 @@ pub async fn strips(
     let now = site.now().await?;
     let found = Clusters::of(&site, &now, &name).await?;
     let images: Vec<(usize, String)> = if kind == "card" {
-        let members = found.members()?.remove(&cluster).unwrap_or_default();
-        members.into_iter().map(|member| (member.slot, member.id)).collect()
+        let members = found.members.get(&cluster).map_or(&[][..], Vec::as_slice);
+        members.iter().map(|member| (member.slot, member.id.clone())).collect()
     } else {
         let (_, answer) = super::cluster::row(&site, &now, &found, cluster, &kind).await?;
         answer.texts("image_id")?.iter().flatten().map(str::to_owned).enumerate().collect()

@@ -72,7 +72,8 @@ async fn side(site: &Site, now: &Now, of: &str, name: &str) -> Result<Side, Fail
 pub async fn compare(State(site): State<Shared>, Path((a, b)): Path<(String, String)>) -> Result<Response, Failed> {
     let now = site.now().await?;
     Clusters::of(&site, &now, &a).await?;
-    let (one, other) = (Side { table: quoted(&a), words: a.clone(), name: Some(a.clone()) }, side(&site, &now, &a, &b).await?);
+    let (one, other) =
+        (Side { table: quoted(&a), words: a.clone(), name: Some(a.clone()) }, side(&site, &now, &a, &b).await?);
     // What was comes first.
     let (from, to) = if other.name.is_none() { (other, one) } else { (one, other) };
     let pairs = format!(
@@ -91,7 +92,8 @@ FROM ({pairs}) GROUP BY a, b ORDER BY images DESC, a, b LIMIT {LISTED}"
     );
     let flows = site.answer(&now, flows).await?;
     let fates = site.answer(&now, fates(&pairs)).await?;
-    let number = |name: &str| -> Result<String, Failed> { Ok(agreement.number(name, 0)?.map_or_else(|| "–".to_owned(), short)) };
+    let number =
+        |name: &str| -> Result<String, Failed> { Ok(agreement.number(name, 0)?.map_or_else(|| "–".to_owned(), short)) };
     let images = agreement.number("images", 0)?.unwrap_or_default();
     let body = html! {
         p { "From " b { (shown(&from.words)) } " (a) to " b { (shown(&to.words)) } " (b)." }
@@ -134,7 +136,9 @@ FROM best LEFT JOIN crowd ON best.b = crowd.b ORDER BY fate, images DESC, cluste
 fn summary(fates: &Answer) -> Result<Markup, Failed> {
     let words = fates.texts("fate")?;
     let count = |fate: &str| words.iter().flatten().filter(|word| *word == fate).count();
-    Ok(html! { p { (count("kept")) " kept, " (count("merged")) " merged, " (count("split")) " split, " (count("dissolved")) " dissolved." } })
+    Ok(
+        html! { p { (count("kept")) " kept, " (count("merged")) " merged, " (count("split")) " split, " (count("dissolved")) " dissolved." } },
+    )
 }
 
 fn fate(fates: &Answer, word: &str, from: &Side, to: &Side) -> Result<Markup, Failed> {

@@ -15,8 +15,8 @@ use super::stage::find;
 use super::{figures, links};
 use crate::ask::page::answer::{literal, name as quoted, short};
 use crate::ask::page::draw::shown;
-use crate::ask::page::report::source;
 use crate::ask::page::figures::clusters::places;
+use crate::ask::page::report::source;
 use crate::ask::page::subjects::is_text;
 
 /// Rows and columns of the table: the largest of each.
@@ -48,22 +48,26 @@ impl Pairs {
         if !crate::ask::sql::cells::is_made(catalog, node) || schema.column_with_name("image_id").is_none() {
             return Err(Failed::missing(format!("`{name}` is no table of images that is made")));
         }
-        let texts: Vec<&str> = schema.fields().iter().filter(|field| is_text(field.data_type())).map(|field| field.name().as_str()).collect();
+        let texts: Vec<&str> =
+            schema.fields().iter().filter(|field| is_text(field.data_type())).map(|field| field.name().as_str()).collect();
         let found = match by {
             Some(by) => schema.column_with_name(by).map(|_| by),
             None if schema.column_with_name("cluster").is_some() => Some("cluster"),
             None => texts.iter().find(|text| !["image_id", "digest", of].contains(text)).copied(),
         };
-        let by = found.ok_or_else(|| Failed::missing(format!("`{name}` has no column whose values could be against classes")))?;
+        let by =
+            found.ok_or_else(|| Failed::missing(format!("`{name}` has no column whose values could be against classes")))?;
         let value = format!("CAST(a.{} AS VARCHAR)", quoted(by));
         let table = quoted(name);
         let own = of.strip_prefix(&format!("{name}.")).unwrap_or(of);
         let sql = if schema.field_with_name(own).is_ok_and(|field| is_text(field.data_type())) {
             format!("SELECT a.image_id, {value} AS row, a.{} AS class FROM {table} a", quoted(own))
         } else {
-            let (stage, column) = of.rsplit_once('.').ok_or_else(|| Failed::missing(format!("`{name}` has no column of texts `{of}`")))?;
+            let (stage, column) =
+                of.rsplit_once('.').ok_or_else(|| Failed::missing(format!("`{name}` has no column of texts `{of}`")))?;
             let other = find(now, stage)?;
-            let has = |column: &str| catalog.schema(other).field_with_name(column).is_ok_and(|field| is_text(field.data_type()));
+            let has =
+                |column: &str| catalog.schema(other).field_with_name(column).is_ok_and(|field| is_text(field.data_type()));
             if !has(column) || !has("image_id") || !crate::ask::sql::cells::is_made(catalog, other) {
                 return Err(Failed::missing(format!("`{stage}` has no classes `{column}`")));
             }
@@ -116,7 +120,8 @@ GROUP BY row, class ORDER BY images DESC, row, class",
         pairs.sql
     );
     let (agreement, counts) = (site.answer(&now, agreement).await?, site.answer(&now, counts).await?);
-    let number = |name: &str| -> Result<String, Failed> { Ok(agreement.number(name, 0)?.map_or_else(|| "–".to_owned(), short)) };
+    let number =
+        |name: &str| -> Result<String, Failed> { Ok(agreement.number(name, 0)?.map_or_else(|| "–".to_owned(), short)) };
     let (rows, classes, cells) = places(&counts)?;
     let link = |row: &str, class: &str| {
         links::with(&links::below("/confusion", &[&name, &of]), &[("by", &pairs.by), ("row", row), ("class", class)])
@@ -134,7 +139,12 @@ GROUP BY row, class ORDER BY images DESC, row, class",
 }
 
 /// A table of counts, each a way to its images.
-fn heat(rows: &[String], columns: &[String], counts: &HashMap<(usize, usize), f64>, link: &dyn Fn(&str, &str) -> String) -> Markup {
+fn heat(
+    rows: &[String],
+    columns: &[String],
+    counts: &HashMap<(usize, usize), f64>,
+    link: &dyn Fn(&str, &str) -> String,
+) -> Markup {
     let total = |row: usize| (0..columns.len()).filter_map(|column| counts.get(&(row, column))).sum::<f64>();
     html! {
         div.scroll tabindex="0" role="region" aria-label="rows against classes" { table.heat {

@@ -137,10 +137,12 @@ impl Under {
             Event::Begun { stage, .. } if !self.stages.iter().any(|(_, known)| known.stage == stage) => {
                 self.stages.push((at_ms, Stage { stage, done: 0, total: 0, seconds: 0, note: String::new() }));
             }
-            Event::Progress { stage, done, total, note } => match self.stages.iter_mut().find(|(_, known)| known.stage == stage) {
-                Some((_, known)) => (known.done, known.total, known.note) = (done, total, note),
-                None => self.stages.push((at_ms, Stage { stage, done, total, seconds: 0, note })),
-            },
+            Event::Progress { stage, done, total, note } => {
+                match self.stages.iter_mut().find(|(_, known)| known.stage == stage) {
+                    Some((_, known)) => (known.done, known.total, known.note) = (done, total, note),
+                    None => self.stages.push((at_ms, Stage { stage, done, total, seconds: 0, note })),
+                }
+            }
             Event::Ended { stage } | Event::Done { stage, .. } => self.stages.retain(|known| known.1.stage != stage),
             Event::Metric { .. } => self.measured += 1,
             _ => {}

@@ -46,7 +46,13 @@ pub async fn subjects(now: &Now, figure: &Figure, asked: &BTreeSet<usize>) -> Re
 ///
 /// # Errors
 /// A query fails.
-pub async fn draw(site: &Site, now: &Now, figure: &'static Figure, subject: Subject, states: &[State]) -> Result<Option<Markup>> {
+pub async fn draw(
+    site: &Site,
+    now: &Now,
+    figure: &'static Figure,
+    subject: Subject,
+    states: &[State],
+) -> Result<Option<Markup>> {
     let mut answers = Vec::new();
     for query in (figure.sql)(&subject) {
         answers.push(site.answer(now, query).await?.as_ref().clone());

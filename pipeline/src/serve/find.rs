@@ -198,7 +198,10 @@ async fn nearest(catalog: &Arc<Catalog>, space: &Space, vector: &[f32]) -> Resul
         let values = lists.values().as_primitive_opt::<Float32Type>().context("the vectors are no floats")?.values();
         let length = lists.value_length() as usize;
         if length != vector.len() {
-            bail!("the table has vectors of {length} numbers, and the image one of {}: run the pipeline again", vector.len());
+            bail!(
+                "the table has vectors of {length} numbers, and the image one of {}: run the pipeline again",
+                vector.len()
+            );
         }
         count += batch.num_rows();
         for row in (0..batch.num_rows()).filter(|&row| lists.is_valid(row)) {

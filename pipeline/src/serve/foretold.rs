@@ -59,9 +59,9 @@ impl Foretold {
     /// Whether it was asked of that generation already; notes that it is from now on.
     fn begun(&self, version: &Arc<str>) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = last.as_ref().is_some_and(|last| {
-            last.version == *version && (last.states.is_none() || last.asked.elapsed() < HOLDS)
-        });
+        let holds = last
+            .as_ref()
+            .is_some_and(|last| last.version == *version && (last.states.is_none() || last.asked.elapsed() < HOLDS));
         if !holds {
             *last = Some(Last { version: version.clone(), asked: Instant::now(), states: None });
         }

@@ -207,9 +207,10 @@ pub async fn layer(State(site): State<Shared>, request: Request, next: Next) -> 
         Err(refused) => refuse(refused),
         Ok(()) => match guard.admitted(&parts) {
             Some(response) => response,
-            None if !guard.knows(&parts) => {
-                refuse(Refused(StatusCode::UNAUTHORIZED, "open the address with its token: http://ADDRESS:PORT/?token=TOKEN"))
-            }
+            None if !guard.knows(&parts) => refuse(Refused(
+                StatusCode::UNAUTHORIZED,
+                "open the address with its token: http://ADDRESS:PORT/?token=TOKEN",
+            )),
             None => next.run(Request::from_parts(parts, body)).await,
         },
     };
@@ -243,16 +244,20 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => {
-            value.to_str().map(Some).map_err(|_| Refused(StatusCode::BAD_REQUEST, "a header has other characters than ASCII's"))
-        }
+        (Some(value), None) => value
+            .to_str()
+            .map(Some)
+            .map_err(|_| Refused(StatusCode::BAD_REQUEST, "a header has other characters than ASCII's")),
         (Some(_), Some(_)) => Err(Refused(StatusCode::BAD_REQUEST, "a header that may stand once stands twice")),
     }
 }
 
 /// What the cookie has in the token's place.
 fn pass(token: &str) -> String {
-    blake3::derive_key("tessera serve: the cookie of a token", token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    blake3::derive_key("tessera serve: the cookie of a token", token.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A value of an address.

@@ -127,7 +127,12 @@ fn row(site: &Site, name: &str, answer: &Answer) -> Result<Markup> {
 async fn clusters(site: &Site, now: &Now, id: &str) -> Result<Option<Markup>> {
     let all = figures::clustered(now, &BTreeSet::new()).await?;
     let one = |stage: &str| {
-        format!("SELECT {} AS stage, CAST(cluster AS BIGINT) AS cluster, CAST(distance AS DOUBLE) AS distance FROM {} WHERE image_id = {}", literal(stage), quoted(stage), literal(id))
+        format!(
+            "SELECT {} AS stage, CAST(cluster AS BIGINT) AS cluster, CAST(distance AS DOUBLE) AS distance FROM {} WHERE image_id = {}",
+            literal(stage),
+            quoted(stage),
+            literal(id)
+        )
     };
     let queries: Vec<String> = all.iter().take(TABLES).map(|subject| one(&subject.stage)).collect();
     if queries.is_empty() {

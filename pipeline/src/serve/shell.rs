@@ -15,6 +15,9 @@ use crate::ask::page::draw::shown;
 const STYLE: &str = concat!(include_str!("../ask/page/report.css"), include_str!("style.css"));
 const SCRIPT: &str = concat!(include_str!("script.js"), include_str!("label.js"));
 
+/// Notes that a page shows.
+const NOTES: usize = 12;
+
 /// A way to a page: its path, its name, and whether it is there only with `--edit`.
 struct Way(&'static str, &'static str, bool);
 
@@ -60,7 +63,10 @@ pub fn page(site: &Site, now: &Now, page: &Page<'_>) -> Response {
         }
         main id="main" data-live[page.live] {
             h1 { (shown(page.title)) }
-            @if let Some(note) = &now.note { section.notes aria-label="Notes" { p { (shown(note)) } } }
+            @if !now.notes.is_empty() { section.notes aria-label="Notes" { ul {
+                @for note in now.notes.iter().take(NOTES) { li { (shown(note)) } }
+                @if now.notes.len() > NOTES { li { "and " (now.notes.len() - NOTES) " more: " code { "tessera status" } " has all of them" } }
+            } } }
             (page.body)
         }
         @if page.live { div.live id="live" hidden { p role="status" {} ul {} } }

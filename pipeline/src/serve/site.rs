@@ -10,10 +10,12 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::answers::Answers;
+use super::clusters::Known;
 use super::events::Tail;
 use super::foretold::Foretold;
 use super::guard::Guard;
 use super::strips::Strips;
+use crate::ask::meanwhile;
 use crate::ask::page::answer::Answer;
 use crate::engine::catalog::Catalog;
 use crate::store::Store;
@@ -48,8 +50,8 @@ pub struct Now {
     pub catalog: Arc<Catalog>,
     /// What tells this generation and this file from others.
     pub version: Arc<str>,
-    /// What is to be known of it.
-    pub note: Option<String>,
+    /// What is to be known of it: of tables that are of another file than this one, say.
+    pub notes: Arc<Vec<String>>,
 }
 
 /// The state of all pages.
@@ -72,6 +74,8 @@ pub struct Site {
     pub strips: Strips,
     /// What a run would do.
     pub foretold: Foretold,
+    /// Tables of clusters.
+    pub clusters: Known,
     /// What was read of a run's events.
     pub tail: Tail,
     /// Bounds how many queries of people run at once.
@@ -119,6 +123,7 @@ impl Site {
             answers: Answers::default(),
             strips: Strips::default(),
             foretold: Foretold::new(foretell),
+            clusters: Known::default(),
             tail: Tail::default(),
             queries: Arc::new(Semaphore::new(QUERIES)),
             is_remote: tessera_datasets::as_url(&store.place()).is_some(),
@@ -159,7 +164,9 @@ impl Site {
             return Ok(now.clone());
         }
         let Read { catalog, note } = (self.reader)()?;
-        let now = Now { catalog, version: version.into(), note };
+        let all = (0..catalog.plan.graph.nodes.len()).collect();
+        let notes = note.into_iter().chain(meanwhile::notes(&catalog, &all)?).collect();
+        let now = Now { catalog, version: version.into(), notes: Arc::new(notes) };
         *known = Some((Instant::now(), now.clone()));
         Ok(now)
     }

@@ -113,13 +113,24 @@ async fn look(site: &Arc<Site>, now: &Now, sql: &str, turn: OwnedSemaphorePermit
 
 /// What a query said, without the words that a terminal needs.
 fn said(answered: &Answered) -> String {
-    let lines = answered.said.lines().map(|line| line.strip_prefix("error: ").or(line.strip_prefix("note: ")).unwrap_or(line));
+    let lines =
+        answered.said.lines().map(|line| line.strip_prefix("error: ").or(line.strip_prefix("note: ")).unwrap_or(line));
     let mut text = lines.collect::<Vec<_>>().join("\n");
     // What the command line calls its options.
-    for (option, here) in [("that --timeout gives it", "that it may take here"), ("that --memory gives it: ask for fewer rows or columns, or give it more", "that it may take here: ask for fewer rows or columns")] {
+    for (option, here) in [
+        ("that --timeout gives it", "that it may take here"),
+        (
+            "that --memory gives it: ask for fewer rows or columns, or give it more",
+            "that it may take here: ask for fewer rows or columns",
+        ),
+    ] {
         text = text.replace(option, here);
     }
-    if text.is_empty() && !answered.is_whole { "the query was ended: it took more memory than it may".to_owned() } else { text }
+    if text.is_empty() && !answered.is_whole {
+        "the query was ended: it took more memory than it may".to_owned()
+    } else {
+        text
+    }
 }
 
 /// The rows of CSV, at most so many, and whether there are more. The last row may be cut off.
@@ -148,7 +159,9 @@ fn table(rows: &RecordBatch) -> Markup {
     let is_id: Vec<bool> = schema.fields().iter().map(|field| field.name() == tessera_schemas::IMAGE_ID).collect();
     let is_number: Vec<bool> = columns
         .iter()
-        .map(|column| column.iter().flatten().take(50).all(|value| value.parse::<f64>().is_ok()) && column.null_count() < column.len())
+        .map(|column| {
+            column.iter().flatten().take(50).all(|value| value.parse::<f64>().is_ok()) && column.null_count() < column.len()
+        })
         .collect();
     html! {
         div.scroll tabindex="0" role="region" aria-label="answer" { table.numbers {
@@ -164,7 +177,8 @@ fn table(rows: &RecordBatch) -> Markup {
 
 fn whole(site: &Site, now: &Now, sql: &str, answer: &Markup) -> Response {
     let nodes = &now.catalog.plan.graph.nodes;
-    let tables = nodes.iter().map(|node| node.name.as_str()).chain(crate::ask::sql::system::TABLES.iter().map(|kind| kind.name));
+    let tables =
+        nodes.iter().map(|node| node.name.as_str()).chain(crate::ask::sql::system::TABLES.iter().map(|kind| kind.name));
     let body = html! {
         form.query method="post" action="/sql" {
             input type="hidden" name="token" value=(site.token);

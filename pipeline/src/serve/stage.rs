@@ -108,7 +108,11 @@ async fn rows(site: &Shared, now: &Now, name: &str) -> Result<Markup, Failed> {
 }
 
 /// `/picture/NAME`: what `tessera show` draws, as a PNG.
-pub async fn pictures(State(site): State<Shared>, Path(name): Path<String>, Query(of): Query<Of>) -> Result<Response, Failed> {
+pub async fn pictures(
+    State(site): State<Shared>,
+    Path(name): Path<String>,
+    Query(of): Query<Of>,
+) -> Result<Response, Failed> {
     let now = site.now().await?;
     let node = find(&now, &name)?;
     if !is_shown(&now.catalog, node) {

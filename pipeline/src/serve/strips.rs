@@ -194,10 +194,8 @@ pub fn jpeg(pixels: &[u8], (height, width): (usize, usize)) -> Result<Vec<u8>> {
 /// A picture as an answer. A browser may keep it if it asked for it by the generation that it is of.
 pub fn picture(kind: &'static str, bytes: Vec<u8>, is_asked: bool) -> Response {
     let keep = if is_asked { "private, max-age=604800, immutable" } else { "no-store" };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CACHE_CONTROL, HeaderValue::from_static(keep)),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, HeaderValue::from_static(keep))];
     (headers, bytes).into_response()
 }
 

@@ -20,8 +20,11 @@ const MOST: usize = 300;
 pub fn table(rows: &RecordBatch, label: &str) -> Result<Markup> {
     let short = to_look_at(rows)?;
     let options = FormatOptions::default();
-    let formatters =
-        short.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect::<Result<Vec<_>, _>>()?;
+    let formatters = short
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+        .collect::<Result<Vec<_>, _>>()?;
     let schema = rows.schema();
     let is_right: Vec<bool> = rows.columns().iter().map(|column| column.data_type().is_numeric()).collect();
     // The id itself, and not what is shown of it.

@@ -35,7 +35,12 @@ fn requests_are_refused_by_where_they_come_from() {
         (200, "GET /\nHost: LocalHost:7878".into()),
         (200, format!("HEAD /clusters/a\n{own}")),
         (200, format!("GET /\n{own}\nSec-Fetch-Site: none\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document")),
-        (200, format!("GET /strip/a/1/card\n{own}\nSec-Fetch-Site: same-origin\nSec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image")),
+        (
+            200,
+            format!(
+                "GET /strip/a/1/card\n{own}\nSec-Fetch-Site: same-origin\nSec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image"
+            ),
+        ),
         (200, format!("GET /events\n{own}\nSec-Fetch-Site: same-origin\nSec-Fetch-Mode: cors\nSec-Fetch-Dest: empty")),
         (200, format!("GET /image/..%2f..%2fetc%2fpasswd\n{own}")),
         (200, post("/sql", FORM)),
