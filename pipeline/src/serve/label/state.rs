@@ -103,15 +103,15 @@ impl Labelling {
         let names = spawn_blocking(move || file.read()).await.context("the file of names could not be read")??;
         let places = self.places(site, now, &votes::voters(&names, &key)).await?;
         let known = votes::known(&names, &key, &places);
-        let facts = Clusters::of(site, now, now.catalog.name(self.assigned)).await?.facts;
-        let clusters = facts.into_iter().map(|facts| {
+        let found = Clusters::of(site, now, now.catalog.name(self.assigned)).await?;
+        let clusters = found.facts.iter().map(|facts| {
             let number = facts.cluster as i32;
             let subject = Subject::Cluster { key: key.clone(), cluster: number };
             let decision = names.of(&subject).cloned();
             Cluster {
                 number: facts.cluster,
                 size: facts.size,
-                classes: facts.classes,
+                classes: facts.classes.clone(),
                 known: known.get(&number).cloned(),
                 version: version(decision.as_ref()),
                 decision,
