@@ -130,7 +130,7 @@ fn place() -> Place {
     let example = Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu));
     let model = CModule::create_by_tracing("Model", "forward", &[example], &mut forward).unwrap();
     model.save(place.path("teacher.pt")).unwrap();
-    place.write("names.csv", "cluster,name\n1,shoes\n");
+    place.write("words.csv", "cluster,name\n1,shoes\n");
     place.write("labels.csv", "image_id,kind\ngreen/0000.png,leaf\n");
     place
 }

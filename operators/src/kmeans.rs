@@ -22,6 +22,7 @@
 //! is that of the largest cosine. Reference: Lloyd, 1982; Arthur, Vassilvitskii, "k-means++", SODA 2007.
 
 mod config;
+mod few;
 mod lloyd;
 mod mini_batch;
 mod previous;
@@ -38,6 +39,7 @@ use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Whole};
 use crate::vectors;
 use config::{Config, Init};
+pub use few::of_rows;
 
 const FEATURES: &str = "features";
 const CENTROIDS: &str = "centroids";

@@ -20,6 +20,7 @@ mod images;
 mod jigsaw;
 mod kmeans;
 mod label_join;
+mod labels;
 mod luma;
 pub mod memory;
 mod names;
@@ -50,6 +51,10 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<decode::Decode>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),
+    &Of::<labels::classify::Classify>::new(),
+    &Of::<labels::names::NamesOf>::new(),
+    &Of::<labels::refine::Refine>::new(),
+    &Of::<torch::classifier::Classifier>::new(),
     &Of::<torch::infer::Infer>::new(),
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),

@@ -48,6 +48,9 @@ pub trait Operator: Sized + Send + Sync + 'static {
     const LIMITS: Limits = &[];
     /// Config fields that name files whose bytes, not names, are part of its key.
     const FILES: &'static [&'static str] = &[];
+    /// Of an operator whose table follows from what people decide about `clusters` and their images (`assigned`): the config field that names
+    /// the [file of decisions](tessera_datasets::names), and its default. Pages write that file.
+    const DECISIONS: Option<(&'static str, &'static str)> = None;
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.
     type Config: DeserializeOwned + Serialize + JsonSchema;
     /// The shape in which it runs. [`INPUTS`](Self::INPUTS) must fit it: a map has one stream, a kernel that sees whole tables has scans.
@@ -83,7 +86,8 @@ pub trait Operator: Sized + Send + Sync + 'static {
     }
 
     /// What its result follows from beside its config, the [files](Self::FILES) that this names, and its inputs: digests, each with the name
-    /// of what it is of behind it (`"5bd1… rotate.py"`), in an order of their own. They are part of its key.
+    /// of what it is of behind it (`"5bd1… rotate.py"`), in an order of their own. Of a file whose lines are known one by one, an entry says the line behind the
+    /// word `line` (`"line 5bd1… names.csv: cluster 17 named dress"`), for `plan` to tell. They are part of its key.
     ///
     /// # Errors
     /// A file cannot be read.

@@ -31,6 +31,8 @@ pub trait Spec: Sync {
     fn looks_back(&self) -> bool;
     /// [`Operator::MULTIPLIES`].
     fn multiplies(&self) -> bool;
+    /// [`Operator::DECISIONS`].
+    fn decisions(&self) -> Option<(&'static str, &'static str)>;
     /// The config's field names.
     fn fields(&self) -> &'static [&'static str];
     /// The config's fields, as the reference tells of them.
@@ -102,8 +104,24 @@ pub trait Bound: Send + Sync {
 /// Something is another by now; the message names it.
 pub fn same_content(was: &[String], is: &[String]) -> Result<(), RunError> {
     let other = is.iter().find(|entry| !was.contains(entry)).or_else(|| was.iter().find(|entry| !is.contains(entry)));
-    let name = |entry: &String| entry.split_once(' ').map_or_else(|| entry.clone(), |(_, name)| name.to_owned());
+    let name = |entry: &String| content_name(entry).map_or_else(|| entry.clone(), |named| named.name.to_owned());
     other.map_or(Ok(()), |entry| Err(RunError::Input(format!("{} changed while the stage ran; run again", name(entry)))))
+}
+
+/// What an entry of [content](Operator::content) is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentName<'a> {
+    /// The file's name, or the line as it is told.
+    pub name: &'a str,
+    /// Whether it is a line.
+    pub is_line: bool,
+}
+
+/// What an entry of [content](Operator::content) is of, if it says so.
+pub fn content_name(entry: &str) -> Option<ContentName<'_>> {
+    let (entry, is_line) = entry.strip_prefix("line ").map_or((entry, false), |line| (line, true));
+    let (_, name) = entry.split_once(' ')?;
+    Some(ContentName { name, is_line })
 }
 
 /// Erases one operator's type.
@@ -158,6 +176,9 @@ impl<O: Operator> Spec for Of<O> {
     }
     fn multiplies(&self) -> bool {
         O::MULTIPLIES
+    }
+    fn decisions(&self) -> Option<(&'static str, &'static str)> {
+        O::DECISIONS
     }
     fn fields(&self) -> &'static [&'static str] {
         config::fields::<O::Config>()

@@ -26,6 +26,7 @@ pub mod health;
 pub mod history;
 pub mod key;
 mod manifest;
+pub mod names;
 mod owner;
 pub(crate) mod part;
 mod pointer;

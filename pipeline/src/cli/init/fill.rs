@@ -11,6 +11,7 @@ const HOG: &str = include_str!("hog.toml");
 const MODEL: &str = include_str!("model.toml");
 const CLUSTERS: &str = include_str!("clusters.toml");
 const LABELS: &str = include_str!("labels.toml");
+const LABEL: &str = include_str!("label.toml");
 const PROBED: &str = include_str!("probed.toml");
 
 /// The side of images, in pixels, unless the folder's are smaller: four tiles of 28 px, which suit the small network.
@@ -52,6 +53,8 @@ pub struct Filled<'a> {
     pub path: String,
     /// Labels beside it, and where they lie, from the file.
     pub labels: Option<(&'a LabelFile, String)>,
+    /// Whether clusters are to be named.
+    pub named: bool,
     /// Where features come from.
     pub way: Way,
 }
@@ -90,6 +93,9 @@ impl Filled<'_> {
         let mut text = [IMAGES, features, CLUSTERS].concat();
         if self.labels.is_some() {
             text.push_str(LABELS);
+        }
+        if self.named {
+            text.push_str(LABEL);
         }
         if self.can_probe() {
             text.push_str(PROBED);
@@ -163,7 +169,7 @@ mod tests {
     }
 
     fn text(found: &Found, path: &str, way: Way) -> String {
-        Filled { found, path: path.to_owned(), labels: None, way }.text()
+        Filled { found, path: path.to_owned(), labels: None, named: false, way }.text()
     }
 
     #[test]

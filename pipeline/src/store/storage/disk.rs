@@ -248,7 +248,7 @@ fn put_aside(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file so that it is there whole or not at all, also after a power cut. A folder of that name is put aside.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::store) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", attempt()));
     let write = || -> io::Result<()> {
         let mut file = Output::create(&temporary)?;
