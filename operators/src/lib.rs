@@ -13,6 +13,7 @@ pub mod tensor_file;
 mod assign;
 mod augment;
 mod bag_of_words;
+mod clusters;
 mod command;
 mod decode;
 mod hog;
@@ -54,8 +55,11 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<label_join::LabelJoin>::new(),
+    &Of::<clusters::layout::Plane>::new(),
+    &Of::<clusters::neighbours::Neighbours>::new(),
     &Of::<normalize::Normalize>::new(),
     &Of::<torch::pca::Pca>::new(),
+    &Of::<clusters::place::Place>::new(),
     &Of::<torch::probe::Probe>::new(),
     &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),
