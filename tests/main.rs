@@ -36,6 +36,7 @@ mod masks;
 mod memory;
 mod models;
 mod mutations;
+mod neighbours;
 mod pages;
 mod pictures;
 mod pseudo_labels;

@@ -1,6 +1,7 @@
-//! Operators on how images lie among each other: their neighbours, and their places on a map.
+//! Operators on how images lie among each other: their neighbours, groups, and places on a map.
 
 mod gathered;
+pub mod groups;
 pub mod layout;
 pub mod neighbours;
 pub mod place;

@@ -49,6 +49,7 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<bag_of_words::BagOfWords>::new(),
     &Of::<command::Command>::new(),
     &Of::<decode::Decode>::new(),
+    &Of::<clusters::groups::Groups>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),
     &Of::<torch::infer::Infer>::new(),

@@ -95,12 +95,7 @@ impl<'a> Incoming<'a> {
     ///
     /// # Errors
     /// A file cannot be made, or there are 2^31 rows or more.
-    pub fn new(
-        column: &'a str,
-        dimension: usize,
-        expected: usize,
-        folder: Option<&'a Path>,
-    ) -> Result<Self, RunError> {
+    pub fn new(column: &'a str, dimension: usize, expected: usize, folder: Option<&'a Path>) -> Result<Self, RunError> {
         if expected > MOST {
             return Err(RunError::Input(format!("{expected} images: at most {MOST}")));
         }
@@ -171,7 +166,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for folder in [None, Some(folder.path())] {
             let mut rows = Incoming::new("feature", 2, 4, folder).unwrap();
-            rows.add(&trial::features(&[("c", &[3.0, 0.5]), ("x", &[9.0, 9.0]), ("a", &[1.0, 0.0])]), &|id| id != "x").unwrap();
+            rows.add(&trial::features(&[("c", &[3.0, 0.5]), ("x", &[9.0, 9.0]), ("a", &[1.0, 0.0])]), &|id| id != "x")
+                .unwrap();
             rows.add(&trial::features(&[("b", &[2.0, 0.25])]), &|_| true).unwrap();
             let rows = rows.finish().unwrap();
             assert_eq!((0..rows.count()).map(|number| rows.ids.get(number)).collect::<Vec<_>>(), ["a", "b", "c"]);

@@ -119,7 +119,9 @@ impl<'de> Deserialize<'de> for Probes {
                     .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(probes), &self))
             }
             fn visit_i64<E: de::Error>(self, probes: i64) -> Result<Probes, E> {
-                usize::try_from(probes).map(Probes::Some).map_err(|_| E::invalid_value(de::Unexpected::Signed(probes), &self))
+                usize::try_from(probes)
+                    .map(Probes::Some)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(probes), &self))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Probes, E> {
                 if text == "all" { Ok(Probes::All) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
@@ -187,7 +189,8 @@ probes = 16
         }
         let probes = config.probes.unwrap_or(if given { Probes::Some(PROBES) } else { Probes::All });
         if let (Probes::Some(probes), false) = (probes, given) {
-            let fault = BindError::key("probes", format!("{probes} clusters are to be searched, and there is no input `clusters`"));
+            let fault =
+                BindError::key("probes", format!("{probes} clusters are to be searched, and there is no input `clusters`"));
             errors.push(fault.help("name a stage of `kmeans` in `inputs`, or write probes = \"all\""));
         }
         errors.or(dimension.map(|dimension| Self { config, probes, dimension }))
@@ -238,7 +241,8 @@ impl Whole for Run {
                 let centroids = read_centroids(tables)?;
                 let probed = Probed::new(&rows, &frame, centroids, *probes, threads, folder, sink)?;
                 let nearest: Vec<u32> = probed.table.chunks_exact(probed.each).map(|row| row[0]).collect();
-                let lists = Lists::by(Values::Of(&rows.values), frame, &nearest, probed.centroids.len() / dimension, held, threads);
+                let lists =
+                    Lists::by(Values::Of(&rows.values), frame, &nearest, probed.centroids.len() / dimension, held, threads);
                 (lists, Some(probed))
             }
         };

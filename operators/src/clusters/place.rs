@@ -52,11 +52,8 @@ pub struct Place {
 impl Operator for Place {
     const NAME: &'static str = "place";
     const SUMMARY: &'static str = "images on the map that layout made of others";
-    const OUTPUT: &'static [(&'static str, &'static str)] = &[
-        ("image_id", ""),
-        ("x", "its place on the map from left to right"),
-        ("y", "its place from bottom to top"),
-    ];
+    const OUTPUT: &'static [(&'static str, &'static str)] =
+        &[("image_id", ""), ("x", "its place on the map from left to right"), ("y", "its place from bottom to top")];
     const EXAMPLE: &'static str = r#"
 [stage.placed]
 op = "place"

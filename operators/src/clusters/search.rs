@@ -116,14 +116,7 @@ impl<'a> Lists<'a> {
         Self::of(values, frame, members, &sizes, held, threads)
     }
 
-    fn of(
-        values: Values<'a>,
-        frame: Arc<Frame>,
-        members: Vec<u32>,
-        sizes: &[usize],
-        held: bool,
-        threads: usize,
-    ) -> Self {
+    fn of(values: Values<'a>, frame: Arc<Frame>, members: Vec<u32>, sizes: &[usize], held: bool, threads: usize) -> Self {
         let (mut pieces, mut lists, mut start) = (Vec::new(), Vec::new(), 0);
         for size in sizes {
             let first = pieces.len();
@@ -170,7 +163,8 @@ impl<'a> Lists<'a> {
     /// The `count` nearest others of each of those rows of the table.
     pub fn others(&self, rows: &[u32], within: &Within<'_>, count: usize) -> Vec<Best> {
         let dimension = self.frame.dimension();
-        let values: Vec<f32> = rows.iter().flat_map(|&row| &self.values[row as usize * dimension..][..dimension]).copied().collect();
+        let values: Vec<f32> =
+            rows.iter().flat_map(|&row| &self.values[row as usize * dimension..][..dimension]).copied().collect();
         self.search(&Queries::new(&self.frame, &values, Some(rows)), within, count)
     }
 

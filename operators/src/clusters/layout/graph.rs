@@ -98,7 +98,8 @@ impl Graph {
             forth.clear();
             forth.extend(row.iter().copied().zip(weights.iter().copied()));
             forth.sort_unstable_by_key(|edge| edge.0);
-            let (mut forth, mut back) = (forth.iter().peekable(), back[starts[vertex]..starts[vertex + 1]].iter().peekable());
+            let (mut forth, mut back) =
+                (forth.iter().peekable(), back[starts[vertex]..starts[vertex + 1]].iter().peekable());
             loop {
                 let (target, weight) = match (forth.peek(), back.peek()) {
                     (Some(a), Some(b)) if a.0 == b.0 => (a.0, a.1 + b.1 - a.1 * b.1),
@@ -121,11 +122,6 @@ impl Graph {
     pub fn of(&self, vertex: usize) -> (&[u32], &[f32]) {
         let range = self.starts[vertex]..self.starts[vertex + 1];
         (&self.targets[range.clone()], &self.weights[range])
-    }
-
-    /// How many vertices there are.
-    pub fn count(&self) -> usize {
-        self.starts.len().saturating_sub(1)
     }
 }
 
@@ -161,7 +157,7 @@ mod tests {
         let graph = Graph::new(&neighbours, &distances, 2, 2);
         assert_eq!(graph.starts, [0, 2, 4, 7, 8]);
         assert_eq!(graph.targets, [1, 2, 0, 2, 0, 1, 3, 2]);
-        for vertex in 0..graph.count() {
+        for vertex in 0..4 {
             let (targets, weights) = graph.of(vertex);
             for (&target, &weight) in targets.iter().zip(weights) {
                 let (back, theirs) = graph.of(target as usize);
@@ -170,6 +166,6 @@ mod tests {
             }
         }
         assert_eq!(graph.weights[0], 1.0);
-        assert_eq!(Graph::new(&[], &[], 0, 1).count(), 0);
+        assert_eq!(Graph::new(&[], &[], 0, 1).starts, [0]);
     }
 }

@@ -98,7 +98,8 @@ impl Run {
                 let (id, other) = (known(ids, row)?, known(others, row)?);
                 let image_id = || id.to_owned();
                 let number = |id: &str| {
-                    let unknown = || format!("`{NEAR}` has `{id}`, and `{FEATURES}` has not: make both from the same features");
+                    let unknown =
+                        || format!("`{NEAR}` has `{id}`, and `{FEATURES}` has not: make both from the same features");
                     rows.ids.find(id).ok_or_else(|| RunError::Row { image_id: image_id(), reason: unknown() })
                 };
                 let vertex = match last {

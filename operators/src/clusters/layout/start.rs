@@ -45,7 +45,10 @@ pub fn places(values: &[f32], dimension: usize, seed: u64, threads: usize) -> Ve
     let axes: Vec<&[f64]> = directions.chunks_exact(dimension).take(2).collect();
     let blocks: Vec<_> = values.chunks(BLOCK * dimension).collect();
     let placed = parallel::each(threads, blocks.len(), |block| {
-        blocks[block].chunks_exact(dimension).map(|row| [0, 1].map(|axis| axes.get(axis).map_or(0.0, |axis| along(row, &mean, axis)))).collect::<Vec<_>>()
+        blocks[block]
+            .chunks_exact(dimension)
+            .map(|row| [0, 1].map(|axis| axes.get(axis).map_or(0.0, |axis| along(row, &mean, axis))))
+            .collect::<Vec<_>>()
     });
     let placed: Vec<[f64; 2]> = placed.into_iter().flatten().collect();
     let largest = placed.iter().flatten().fold(0.0f64, |largest, place| largest.max(place.abs()));

@@ -26,7 +26,8 @@ fn run(
     near: Option<&[RecordBatch]>,
     threads: usize,
 ) -> Result<(RecordBatch, Record), RunError> {
-    let inputs: Vec<_> = [(FEATURES, rows[0].schema())].into_iter().chain(near.map(|near| (NEAR, near[0].schema()))).collect();
+    let inputs: Vec<_> =
+        [(FEATURES, rows[0].schema())].into_iter().chain(near.map(|near| (NEAR, near[0].schema()))).collect();
     let operator: Plane = trial::bind(config, &inputs).unwrap();
     let tables = [(FEATURES, rows.to_vec())].into_iter().chain(near.map(|near| (NEAR, near.to_vec())));
     let (schema, mut record) = (operator.schema(), Record::default());
@@ -56,7 +57,8 @@ fn no_bit_depends_on_threads_or_the_order_of_rows_or_who_found_the_neighbours() 
     let group_of = |id: &str| values.iter().position(|row| row.0 == id).unwrap() % 6;
     let groups: Vec<usize> = ids.iter().map(|id| group_of(id.unwrap())).collect();
     let middle = |group: usize| {
-        let of = |values: &[f32]| values.iter().zip(&groups).filter(|(_, g)| **g == group).map(|(v, _)| v).sum::<f32>() / 100.0;
+        let of =
+            |values: &[f32]| values.iter().zip(&groups).filter(|(_, g)| **g == group).map(|(v, _)| v).sum::<f32>() / 100.0;
         [of(x.values()), of(y.values())]
     };
     let middles: Vec<[f32; 2]> = (0..6).map(middle).collect();
@@ -88,7 +90,9 @@ fn small_and_odd_tables_have_a_map() {
         let alike: Vec<_> = (0..count).map(|number| (format!("{number:02}"), vec![0.25; 3])).collect();
         let (map, record) = run(json!({}), &[table(&alike)], None, 2).unwrap();
         assert_eq!(map.num_rows(), count);
-        assert!(floats(&map, "x").unwrap().values().iter().chain(floats(&map, "y").unwrap().values()).all(|v| v.is_finite()));
+        assert!(
+            floats(&map, "x").unwrap().values().iter().chain(floats(&map, "y").unwrap().values()).all(|v| v.is_finite())
+        );
         assert!((0.0..=1.0).contains(&record.values("kept")[0]));
     }
     let none = table(&groups(1, 1, 3)).slice(0, 0);
@@ -108,7 +112,8 @@ fn faults_are_named() {
             "b" => b.to_owned(),
             other => other.to_owned(),
         };
-        let extra: Vec<_> = extra.iter().map(|(id, rank, other, distance)| (name(id), *rank, name(other), *distance)).collect();
+        let extra: Vec<_> =
+            extra.iter().map(|(id, rank, other, distance)| (name(id), *rank, name(other), *distance)).collect();
         let mut all: Vec<Neighbour<'_>> = extra
             .iter()
             .map(|(image_id, rank, neighbour, distance)| Neighbour { image_id, rank: *rank, neighbour, distance: *distance })
@@ -127,7 +132,10 @@ fn faults_are_named() {
     assert_eq!(all(&[("a", 1, "b", 1.0), ("a", 1, "b", 1.0)]), of_a("`near` has two neighbours of rank 1"));
     assert_eq!(all(&[("a", 1, "b", 2.0), ("a", 2, "b", 1.0)]), of_a("its distances in `near` do not rise with their ranks"));
     let strange = all(&[("a", 1, "x.jpg", 1.0)]).unwrap();
-    assert_eq!(strange, format!("image `{a}`: `near` has `x.jpg`, and `features` has not: make both from the same features"));
+    assert_eq!(
+        strange,
+        format!("image `{a}`: `near` has `x.jpg`, and `features` has not: make both from the same features")
+    );
     let bound = |config| trial::bind::<Plane>(config, &[(FEATURES, rows.schema())]).err().unwrap()[0].message.clone();
     assert_eq!(bound(json!({"landmarks": 0})), "a map of 0 images is empty: at least 1");
     assert_eq!(bound(json!({"epochs": 0})), "0 epochs move nothing: at least 1");

@@ -36,7 +36,8 @@ fn run(
     clusters: Option<&RecordBatch>,
     threads: usize,
 ) -> Result<(BTreeMap<String, Near>, Record), RunError> {
-    let inputs: Vec<_> = [(FEATURES, rows[0].schema())].into_iter().chain(clusters.map(|c| (CLUSTERS, c.schema()))).collect();
+    let inputs: Vec<_> =
+        [(FEATURES, rows[0].schema())].into_iter().chain(clusters.map(|c| (CLUSTERS, c.schema()))).collect();
     let operator: Neighbours = trial::bind(config, &inputs).unwrap();
     let tables = [(FEATURES, rows.to_vec())].into_iter().chain(clusters.map(|c| (CLUSTERS, vec![c.clone()])));
     let mut record = Record::default();

@@ -71,7 +71,10 @@ fn faults_are_named() {
     assert_eq!(errors[0].message, "its landmarks have 3 dimensions, but `feature` has 4");
     let errors = bound(json!({}), &landmarks, &map[0].project(&[0, 1, 2]).unwrap()).err().unwrap();
     assert!(errors[0].message.starts_with("column `feature` is missing"), "{}", errors[0].message);
-    assert_eq!(bound(json!({"count": 0}), &landmarks, &map[0]).err().unwrap()[0].message, "0 landmarks pull nothing: at least 1");
+    assert_eq!(
+        bound(json!({"count": 0}), &landmarks, &map[0]).err().unwrap()[0].message,
+        "0 landmarks pull nothing: at least 1"
+    );
     let error = open(&[map[0].slice(0, 0)], &landmarks).err().unwrap().to_string();
     assert_eq!(error, "the map is empty: there is nothing to place images by");
     let mut columns = map[0].columns().to_vec();
