@@ -4,7 +4,8 @@
 //! the `batch` mode of uwot is of that kind). So threads change no bit. Every edge pulls in every epoch with its weight, where umap-learn draws edges by their weights;
 //! what pushes is drawn, as there, by hash(seed, epoch, vertex, number).
 //!
-//! A pair at distance `d` in the plane is near to the degree `1 / (1 + a d²)`: UMAP's `1 / (1 + a d^2b)` with `b` of 1, which needs no power.
+//! A pair at distance `d` in the plane is near to the degree `1 / (1 + a d^2b)`, as in UMAP, with `b` of 3/4. That takes roots and no power, which differ from
+//! library to library; and keeps more neighbours than umap-learn's 0.895.
 
 use crate::parallel;
 use crate::wide::wide;
@@ -13,6 +14,9 @@ use super::graph::Graph;
 
 /// How steeply nearness falls with the distance.
 const A: f32 = 1.577;
+const B: f32 = 0.75;
+/// Added to squared distances before roots are drawn, so that nothing is divided by zero.
+const LEAST: f32 = 1e-12;
 /// Vertices that push a vertex in an epoch.
 const PUSHERS: usize = 16;
 /// How many of those there are in effect for each edge of weight 1.
@@ -149,7 +153,8 @@ fn gradient([x, y]: [f32; 2], targets: &[u32], weights: &[f32], places: &[[f32; 
     let mut add = |others: [[f32; 2]; LANES], weights: [f32; LANES]| {
         for lane in 0..LANES {
             let (dx, dy) = (x - others[lane][0], y - others[lane][1]);
-            let factor = weights[lane] / (1.0 + A * (dx * dx + dy * dy));
+            let squared = dx * dx + dy * dy;
+            let factor = B * weights[lane] / ((squared + LEAST).sqrt().sqrt() + A * squared);
             pull[0][lane] += factor * dx;
             pull[1][lane] += factor * dy;
             sums[lane] += weights[lane];
@@ -170,7 +175,8 @@ fn gradient([x, y]: [f32; 2], targets: &[u32], weights: &[f32], places: &[[f32; 
         for lane in 0..LANES {
             let (dx, dy) = (x - others[lane][0], y - others[lane][1]);
             let squared = dx * dx + dy * dy;
-            let factor = 1.0 / ((SOFT + squared) * (1.0 + A * squared));
+            let root = (squared + LEAST).sqrt().sqrt();
+            let factor = B * root / ((SOFT + squared) * (root + A * squared));
             push[0][lane] += (factor * dx).clamp(-MOST, MOST);
             push[1][lane] += (factor * dy).clamp(-MOST, MOST);
         }
