@@ -73,7 +73,10 @@ fn documents_have_the_promised_fields() {
     has_keys(&made.json(), &["stages", "seconds", "changed", "news"]);
     for stage in made.json()["stages"].as_array().unwrap() {
         let counts = ["parts_written", "rows_computed", "rows_reused", "rows_dropped"];
-        has_keys(stage, &[&["stage", "action", "rows_out", "seconds", "changed"][..], &counts].concat());
+        has_keys(
+            stage,
+            &[&["stage", "action", "rows_out", "seconds", "changed", "snapshot", "previous"][..], &counts].concat(),
+        );
         assert!(counts.iter().all(|key| stage[key].is_u64()) && stage["seconds"].is_f64(), "{stage}");
     }
     let decoded = made.stage("decoded");

@@ -23,6 +23,7 @@ mod elsewhere;
 pub mod gc;
 pub mod generation;
 pub mod health;
+pub mod history;
 pub mod key;
 mod manifest;
 mod owner;
@@ -173,6 +174,14 @@ impl Store {
     /// What is known of its parts' bytes.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Who holds it for writing now, as far as that can be told.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn holder(&self) -> Result<Option<String>> {
+        self.storage.holder().with_context(|| format!("cannot ask who holds the store {}", self.place().display()))
     }
 
     /// Names of the pipeline's folders, records aside.

@@ -19,7 +19,7 @@ pub struct Diff {
     file: InFile,
     /// The stage whose snapshots are compared.
     stage: String,
-    /// The older snapshot: a key or its beginning, or `previous`, the newest that is not current.
+    /// The older snapshot: a key or its beginning, or `previous`, the one that was current before.
     #[arg(default_value = "previous")]
     old: String,
     /// The newer snapshot.
@@ -47,8 +47,7 @@ impl Diff {
             return Err(Usage(message).into());
         }
         let stage = catalog.name(node);
-        let store = catalog.store.stage(stage);
-        let (old, new) = (store.resolve(stage, &self.old)?, store.resolve(stage, &self.new)?);
+        let (old, new) = (catalog.store.resolve(stage, &self.old)?, catalog.store.resolve(stage, &self.new)?);
         let difference = diff(catalog, &old, &new)?;
         let listed = &difference.rows[..self.rows.unwrap_or(0).min(difference.rows.len())];
         match self.output.format {

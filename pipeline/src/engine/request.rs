@@ -137,7 +137,7 @@ impl Catalog {
         let looks_back = steps.iter().any(|step| step.looks_back);
         match request.rows {
             Rows::Shuffled(shuffled) => self.shuffled(base, steps, shuffled).await,
-            // What looks back has an order of its own.
+            // A step that looks back at earlier rows has an order of its own.
             _ if looks_back => self.shuffled(base, steps, Shuffled::default()).await,
             Rows::Given(batches) => self.given(&batches, &steps),
             rows => self.stored(base, &steps, request.columns, rows),
@@ -238,7 +238,7 @@ impl Catalog {
         let (below, above) = Self::split(steps);
         let columns = above.first().map(|step| step.columns.clone());
         let columns = if below.is_empty() { columns } else { None };
-        // The leaf's columns are the first step's, also if that is one of those above.
+        // The leaf reads the columns of the first step, whether that step lies below or above.
         let scan = self.stored(base, below, columns, self.few())?;
         let schema = scan.plan.schema();
         let parts = execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;

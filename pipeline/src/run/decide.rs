@@ -223,7 +223,7 @@ fn candidate(
     if let Some(earlier) = store.find(key).into_iter().find(|manifest| held(&shelf, manifest)) {
         return Ok(Some(Arc::new(earlier)));
     }
-    // What goes on from its own last table is not given another stage's.
+    // A stage that goes on from its own last table does not take another stage's.
     if ask.alone || (catalog.plan.stages[node].goes_on_from.is_some() && current.is_some()) {
         return Ok(None);
     }
@@ -249,7 +249,7 @@ fn explain(parts: &KeyParts, current: Option<&Manifest>, decision: &mut Decision
         None if reasons.is_empty() && decision.damaged.is_empty() => reasons.push(Reason::NeverRun),
         None => {}
         Some(old) if old.key != parts.key() => {
-            // Which files changed was counted.
+            // The reason `Files` has counted already which files changed.
             let told = reasons.iter().any(|reason| matches!(reason, Reason::Files(_)));
             let changes = parts.changes_since(&old.parts_of_key).into_iter();
             reasons.extend(changes.filter(|change| !(told && *change == Change::Listing)).map(Reason::Changed));

@@ -111,6 +111,9 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// Another process has it: [`InUse`].
     fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
+
+    /// Who has that right now, if anybody has.
+    fn holder(&self) -> io::Result<Option<String>>;
 }
 
 /// Something that is open for reading.

@@ -161,6 +161,10 @@ impl Storage for Disk {
         self.make_room(&path)?;
         Ok(Box::new(lock::take(&path, &self.root)?))
     }
+
+    fn holder(&self) -> io::Result<Option<String>> {
+        lock::holder_of(&self.place(super::super::LOCK))
+    }
 }
 
 /// A file that is written anew is another file, or has another time.

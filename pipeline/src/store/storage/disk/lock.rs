@@ -1,10 +1,10 @@
 //! One writer a store of a disk, and who that is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::super::InUse;
 use super::steps::attempted;
 use super::{named, put_aside};
+
+/// How often a lock is asked for, and how long is waited between: who only asks who holds it has a part in it for a moment.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// An flock, which the kernel lets go when its holder dies.
 pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
@@ -22,18 +26,16 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true).custom_flags(libc::O_NOFOLLOW);
     let mut file = attempted("open the lock", path, 0, || options.open(path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = Vec::new();
-            let _ = file.read_to_end(&mut holder);
-            let holder = String::from_utf8_lossy(&holder);
-            // Between taking the lock and writing it, its holder has no name.
-            let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
-            let (place, holder) = (root.to_owned(), holder.to_owned());
-            return Err(InUse { place, holder, more: String::new() }.into());
+    for left in (0..TRIES).rev() {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if left > 0 => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let (place, holder) = (root.to_owned(), name_in(&mut file));
+                return Err(InUse { place, holder, more: String::new() }.into());
+            }
+            Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
         }
-        Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
     }
     let holder = holder();
     attempted("write", path, holder.len() as u64, || {
@@ -42,6 +44,28 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
         file.write_all(holder.as_bytes())
     })?;
     Ok(file)
+}
+
+/// Who holds the lock now.
+pub(super) fn holder_of(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named("open the lock", path, &error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(name_in(&mut file))),
+        Err(TryLockError::Error(error)) => Err(named("ask for the lock", path, &error)),
+    }
+}
+
+/// Who wrote the name of its holder into a lock. Between taking the lock and writing it, its holder has no name.
+fn name_in(file: &mut File) -> String {
+    let mut holder = Vec::new();
+    let _ = file.read_to_end(&mut holder);
+    let holder = String::from_utf8_lossy(&holder);
+    if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() }
 }
 
 /// This machine's name.
