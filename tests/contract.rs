@@ -12,8 +12,8 @@ use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::ask::sql::planner::Planner;
 use tessera_pipeline::engine::files::AnyFiles;
 use tessera_schemas::{
-    BYTES, IMAGE_ID, PREVIOUS, assignments, classifier, clusters, components, features, images, meta, pixels, puzzles,
-    weights,
+    BYTES, IMAGE_ID, PREVIOUS, assignments, classifier, clusters, components, features, images, meta, neighbours, pixels, points,
+    puzzles, weights,
 };
 use tessera_tests::checkout;
 
@@ -57,13 +57,19 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
             (keys, vec![("rows", decoded())])
         }
         "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
+        "groups" => (json!({ "below": 0.5 }), vec![("near", neighbours::schema())]),
         "hog" => (json!({}), vec![("images", decoded())]),
         "images" => (json!({ "path": "." }), vec![]),
         "infer" => (json!({ "layer": "conv3" }), vec![("images", decoded()), ("weights", weights::schema(&network))]),
         "jigsaw" => (json!({ "permutations": 8 }), vec![("images", decoded())]),
         "kmeans" => (json!({ "k": 3 }), vec![("features", features::schema([("feature", 4)]))]),
         "label_join" => (json!({}), vec![("images", images::schema()), ("labels", decoded())]),
+        "layout" | "neighbours" => (json!({}), vec![("features", features::schema([("feature", 4)]))]),
         "normalize" | "pca" => (json!({}), vec![("features", features::schema([("feature", 4)]))]),
+        "place" => {
+            let map = points::with_features("feature", 4);
+            (json!({}), vec![("features", features::schema([("feature", 4)])), ("map", map)])
+        }
         "probe" => (json!({}), vec![("features", features::schema([("feature", 4)])), ("labels", images::schema())]),
         "project" => {
             (json!({}), vec![("features", features::schema([("feature", 4)])), ("components", components::schema(2, 4))])
@@ -131,7 +137,7 @@ fn an_operator_lies_in_the_file_of_its_name() {
         let file = format!("{}.rs", spec.name());
         let begins = format!("//! `{}`: ", spec.name());
         let read = |room: &str| std::fs::read_to_string(sources.join(room).join(&file)).ok();
-        let texts: Vec<String> = ["", "labels", "torch"].into_iter().filter_map(read).collect();
+        let texts: Vec<String> = ["", "clusters", "labels", "torch"].into_iter().filter_map(read).collect();
         let first = texts.iter().map(|text| text.lines().next().unwrap_or_default());
         assert!(texts.iter().any(|text| text.starts_with(&begins)), "{file} begins with {:?}", first.collect::<Vec<_>>());
     }

@@ -41,6 +41,7 @@ mod mutations;
 mod names;
 mod naming;
 mod naming_keys;
+mod neighbours;
 mod pages;
 mod pictures;
 mod pseudo_labels;
