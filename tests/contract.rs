@@ -12,8 +12,8 @@ use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::ask::sql::planner::Planner;
 use tessera_pipeline::engine::files::AnyFiles;
 use tessera_schemas::{
-    BYTES, IMAGE_ID, PREVIOUS, assignments, classifier, clusters, components, features, images, meta, neighbours, pixels, points,
-    puzzles, weights,
+    BYTES, IMAGE_ID, PREVIOUS, assignments, classifier, clusters, components, features, images, meta, neighbours, pixels,
+    points, puzzles, weights,
 };
 use tessera_tests::checkout;
 
