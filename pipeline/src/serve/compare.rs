@@ -58,7 +58,7 @@ async fn side(site: &Site, now: &Now, of: &str, name: &str) -> Result<Side, Fail
         }
     };
     // By its whole name, so that it stays the same.
-    let found = now.catalog.store.stage(of).resolve(of, snapshot).map_err(|error| Failed::missing(format!("{error:#}")))?;
+    let found = now.catalog.store.resolve(of, snapshot).map_err(|error| Failed::missing(format!("{error:#}")))?;
     let has = |column: &str| found.schema.as_ref().is_none_or(|schema| schema.column_with_name(column).is_some());
     if !has("cluster") || !has("image_id") {
         return Err(Failed::missing(format!("the snapshot {} of `{}` has no clusters", found.id, now.catalog.name(node))));
