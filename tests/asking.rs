@@ -115,7 +115,7 @@ fn what_the_file_says_meanwhile_is_told() {
     assert_eq!(ask(sizes).err, "");
     edit(&place, "k = 3", "k = 4");
     let told =
-        "note: `sizes` is of clusters.k = 3, and the file says 4: `tessera run pipeline.toml --to sizes` makes it anew\n";
+        "note: `sizes` is of clusters.k = 3, and the file says 4: `tessera run pipeline.toml --to sizes` makes it so\n";
     assert_eq!(ask(sizes).err, told);
     assert_eq!(ask(one).err, "", "it does not depend on it");
     let status = with(&place, "status", &[]);
@@ -124,11 +124,36 @@ fn what_the_file_says_meanwhile_is_told() {
     assert_eq!(with(&place, "run", &["-q", "--to", "clusters"]).code, 0);
     assert_eq!(ask("SELECT count(*) FROM clusters").err, "");
     let told = ask("SELECT count(*) FROM assigned").err;
-    assert!(told.contains("`assigned` is of an earlier `clusters`"), "{told}");
+    assert!(told.contains("`assigned` is of clusters.k = 3, and the file says 4"), "{told}");
     let export = with(&place, "export", &["assigned", "-q", "-o", place.path("a.csv").to_str().unwrap()]);
-    assert!(export.code == 0 && export.err.contains("`assigned` is of an earlier `clusters`"), "{}", export.err);
+    assert!(
+        export.code == 0 && export.err.contains("`assigned` is of clusters.k = 3, and the file says 4"),
+        "{}",
+        export.err
+    );
     assert_eq!(with(&place, "run", &["-q"]).code, 0);
     assert_eq!(ask(sizes).err, "");
+}
+
+/// What a table was made from counts, and not what its inputs are by now.
+#[test]
+fn a_table_of_earlier_clusters_is_told_of_those() {
+    let place = made();
+    let ask = |query: &str| with(&place, "sql", &["--format", "csv", query]).err;
+    assert_eq!(with(&place, "run", &["-q", "--set", "clusters.k=5", "--to", "clusters"]).code, 0);
+    assert!(ask("SELECT 1 FROM clusters LIMIT 1").contains("`clusters` is of clusters.k = 5, and the file says 3"));
+    assert_eq!(ask("SELECT 1 FROM assigned LIMIT 1"), "", "it is what the file says");
+    assert_eq!(ask("SELECT * FROM sizes"), "");
+    let status = with(&place, "status", &[]).err;
+    assert!(status.contains("`clusters` is of") && !status.contains("`assigned`"), "{status}");
+    // The same clusters made once more are others to whoever read the first ones.
+    assert_eq!(with(&place, "run", &["-q"]).code, 0);
+    assert_eq!(ask("SELECT * FROM sizes"), "");
+    // The images behind it are others by now: the clusters of today are told of their k, and what is of the earlier ones of those images.
+    place.image(70);
+    assert_eq!(with(&place, "run", &["-q", "--set", "clusters.k=5", "--to", "clusters"]).code, 0);
+    let told = ask("SELECT * FROM sizes");
+    assert!(told.contains("`sizes` is of an earlier `images`") && !told.contains("clusters.k"), "{told}");
 }
 
 #[test]

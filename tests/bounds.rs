@@ -136,6 +136,19 @@ fn kept_queries_are_pure() {
         let refused = check(query);
         assert!(refused.code == 2 && refused.err.contains("only its inputs"), "{query}: {}", refused.err);
     }
+    for (query, what) in [
+        ("SELECT image_id FROM rows LIMIT 1", "LIMIT without ORDER BY takes rows as they lie"),
+        ("SELECT array_agg(image_id) AS all FROM rows", "array_agg() without ORDER BY takes rows as they lie"),
+        (
+            "SELECT image_id, row_number() OVER () AS n FROM rows",
+            "row_number() OVER () without ORDER BY takes rows as they lie",
+        ),
+    ] {
+        let refused = check(query);
+        let said = refused.err.split_whitespace().collect::<Vec<_>>().join(" ").replace(" │ ", " ");
+        assert!(refused.code == 2 && said.contains(what), "{query}: {}", refused.err);
+    }
+    assert_eq!(check("SELECT image_id FROM rows ORDER BY image_id LIMIT 1").code, 0);
     let series = check("SELECT image_id || CAST(value AS VARCHAR) AS image_id FROM rows CROSS JOIN generate_series(1, 2)");
     assert_eq!(series.code, 0, "{}", series.err);
     let run = place.call("run", "sql.toml", &["--format", "json"]);

@@ -16,7 +16,7 @@ use tessera_tests::served::Served;
 const HOSTILE: [&str; 5] =
     ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "\u{202e}gnp.exe", "esc\u{1b}[31mred", "😀 'مرحبا'"];
 /// The browser's own traffic, which it is told to leave.
-const QUIET: [&str; 9] = [
+pub const QUIET: [&str; 9] = [
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -46,7 +46,7 @@ named = { op = "sql", input = "assigned", query = "SELECT *, CASE cluster WHEN 0
 "#;
 
 /// Where the browser is; nothing where there is none.
-fn browser() -> Option<PathBuf> {
+pub fn browser() -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     let all: Vec<PathBuf> = std::env::split_paths(&paths).collect();
     ["chromium", "chromium-browser", "google-chrome"]
@@ -55,7 +55,7 @@ fn browser() -> Option<PathBuf> {
 }
 
 /// axe-core's script.
-fn axe() -> String {
+pub fn axe() -> String {
     let named = std::env::var_os("TESSERA_NPM").map(PathBuf::from);
     let cached = std::env::var_os("TESSERA_CACHE").map(|cache| Path::new(&cache).join("npm"));
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package of a test that it runs");
@@ -89,18 +89,18 @@ fn place() -> Place {
 
 /// What a page asked for, and what it said.
 #[derive(Default)]
-struct Heard {
+pub struct Heard {
     asked: Vec<String>,
-    said: Vec<String>,
+    pub said: Vec<String>,
 }
 
-struct Window {
-    tab: Arc<Tab>,
-    heard: Arc<Mutex<Heard>>,
+pub struct Window {
+    pub tab: Arc<Tab>,
+    pub heard: Arc<Mutex<Heard>>,
 }
 
 impl Window {
-    fn open(browser: &Browser) -> Self {
+    pub fn open(browser: &Browser) -> Self {
         let tab = browser.new_tab().expect("a tab");
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let to = heard.clone();
@@ -153,7 +153,7 @@ impl Window {
         self.tab.call_method(Emulation::SetEmulatedMedia { media: None, features: Some(vec![feature]) }).expect("colours");
     }
 
-    fn go(&self, address: &str) {
+    pub fn go(&self, address: &str) {
         self.tab
             .navigate_to(address)
             .and_then(|tab| tab.wait_until_navigated())
@@ -161,19 +161,19 @@ impl Window {
     }
 
     /// What an expression gives, a promise's value included.
-    fn run(&self, script: &str) -> serde_json::Value {
+    pub fn run(&self, script: &str) -> serde_json::Value {
         let found =
             self.tab.evaluate(script, true).unwrap_or_else(|error| panic!("{error}: {}", &script[..script.len().min(200)]));
         found.value.unwrap_or_default()
     }
 
-    fn text(&self, script: &str) -> String {
+    pub fn text(&self, script: &str) -> String {
         let found = self.run(script);
         found.as_str().unwrap_or_else(|| panic!("{found:?} is no text: {}", &script[..script.len().min(200)])).to_owned()
     }
 
     /// What the accessibility rules of the levels A and AA find wrong.
-    fn violations(&self, axe: &str) -> String {
+    pub fn violations(&self, axe: &str) -> String {
         self.run(axe);
         self.text(
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'], resultTypes: ['violations']}).then(r =>

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
@@ -11,22 +11,15 @@ use arrow::ipc::writer::StreamWriter;
 use serde_json::json;
 use tessera_pipeline::store::Store;
 use tessera_schemas::{bytes, text};
-use tessera_tests::{Place, binary, untimed};
+use tessera_tests::{Place, binary, decoded, untimed};
 
-const FILE: &str = r#"
-[pipeline]
-part_rows = 2
-
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 32
-
-[stage.echoed]
+static FILE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "[pipeline]\npart_rows = 2\n\n{}",
+        decoded(
+            32,
+            "",
+            r#"[stage.echoed]
 op = "command"
 input = "decoded"
 command = ["sh", "echo.sh"]
@@ -37,12 +30,15 @@ hand_on = ["label"]
 [stage.gradients]
 op = "hog"
 input = "echoed"
-"#;
+"#
+        )
+    )
+});
 
 /// Images and a program that hands them back.
 fn place(script: &str) -> Place {
     let place = Place::new();
-    place.images(12).write("pipeline.toml", FILE);
+    place.images(12).write("pipeline.toml", &*FILE);
     place.write("echo.sh", script);
     place
 }
@@ -164,6 +160,41 @@ fn a_program_can_be_a_source_or_see_a_whole_table() {
         ),
         "{told}"
     );
+}
+
+/// How rows lie in parts follows from the runs before, and is in no key: a program that reads a table gets them in an order of their own.
+#[test]
+fn a_table_comes_in_the_order_of_its_ids() {
+    let place = Place::new();
+    let file = "[pipeline]\npart_rows = 3\n\n[stage]\nimages = { op = \"images\", path = \"photos\" }\n\
+                classes = { op = \"sql\", input = \"images\", query = \"SELECT label, count(*) AS n FROM images GROUP BY label\" }\n\
+                listed = { op = \"command\", inputs = { table = \"images\" }, command = [\"cat\"], reads = [\"label\", \"image_id\"], \
+                columns = { label = \"utf8?\", image_id = \"utf8\" } }\n\
+                counted = { op = \"command\", inputs = { table = \"classes\" }, command = [\"cat\"], columns = { label = \"utf8?\", n = \"int64\" } }\n";
+    place.images(12).write("pipeline.toml", file);
+    ran(&place, &[]);
+    let rows = |stage: &str, column: &str| -> Vec<String> {
+        let store = Store::new(&place.path(".tessera"), "pipeline");
+        let parts = &place.snapshots("pipeline")[stage].parts;
+        let of = |rows: RecordBatch| text(&rows, column).unwrap().iter().flatten().map(str::to_owned).collect::<Vec<_>>();
+        parts.iter().flat_map(|part| of(store.stage(stage).read(part).unwrap())).collect()
+    };
+    // Its row comes into a new part, behind all others.
+    fs::rename(place.path("photos/red/0004.png"), place.path("photos/blue/0000.png")).unwrap();
+    ran(&place, &[]);
+    assert!(!rows("images", "image_id").is_sorted(), "they lie as they came");
+    let listed = rows("listed", "image_id");
+    assert!(listed.len() == 12 && listed.is_sorted(), "{listed:?}");
+    assert_eq!(rows("counted", "label"), ["blue", "green", "red"]);
+    assert_eq!(place.rows("listed").lines().next(), Some("image_id,label"));
+    // Another order of the columns is another table.
+    place.write(
+        "pipeline.toml",
+        file.replace("columns = { label = \"utf8?\", n = \"int64\" }", "columns = { n = \"int64\", label = \"utf8?\" }"),
+    );
+    assert_eq!(ran(&place, &[]).stage("counted")["action"], "run");
+    let answer = place.tessera("sql", &["--format", "csv", "SELECT * FROM counted ORDER BY label"]);
+    assert_eq!(answer.out, "n,label\n5,blue\n4,green\n3,red\n");
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn documents_have_the_promised_fields() {
     has_keys(&made.json(), &["stages", "seconds", "changed", "news"]);
     for stage in made.json()["stages"].as_array().unwrap() {
         let counts = ["parts_written", "rows_computed", "rows_reused", "rows_dropped"];
-        has_keys(stage, &[&["stage", "action", "rows_out", "seconds", "changed"][..], &counts].concat());
+        has_keys(
+            stage,
+            &[&["stage", "action", "rows_out", "seconds", "changed", "snapshot", "previous"][..], &counts].concat(),
+        );
         assert!(counts.iter().all(|key| stage[key].is_u64()) && stage["seconds"].is_f64(), "{stage}");
     }
     let decoded = made.stage("decoded");
@@ -93,11 +96,13 @@ fn data_goes_to_stdout_and_talk_to_stderr() {
     let header = "stage,action,parts_written,rows_out,rows_computed,rows_reused,rows_dropped,seconds\n";
     assert!(made.out.starts_with(header) && made.out.lines().count() == 5, "{}", made.out);
     assert!(made.err.contains("small: run (small: never run)"), "{}", made.err);
-    let quiet = place.tessera("run", &["-q", "--force", "small"]);
-    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
-    assert!(quiet.out.starts_with("made: small\ndone in "), "{}", quiet.out);
-    let quiet = place.tessera("run", &["-q"]);
-    assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "", ""), "nothing changed");
+    for more in [&[][..], &["--force", "small"]] {
+        let quiet = place.tessera("run", &[&["-q"], more].concat());
+        assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "", ""), "no row changed");
+    }
+    let quiet = place.tessera("run", &["-q", "--set", "small.side=12", "--set", "decoded.side=16"]);
+    assert!(quiet.code == 0 && quiet.err.is_empty() && quiet.out.starts_with("made: small\ndone in "), "{}", quiet.out);
+    assert_eq!(place.tessera("run", &["-q"]).code, 0);
     for (command, more) in [("check", &[][..]), ("plan", &[]), ("graph", &[]), ("status", &[]), ("sql", &["SELECT 1"])] {
         let answer = place.tessera(command, more);
         assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{command}");

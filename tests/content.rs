@@ -28,6 +28,9 @@ clusters = { op = "kmeans", input = "still_gradients", k = 3 }
 directions = { op = "pca", input = "still_gradients", components = 4 }
 assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
 short = { op = "project", inputs = { features = "gradients", components = "directions" } }
+classifier = { op = "classifier", inputs = { features = "still_gradients", labels = "known" } }
+known = { op = "sql", input = "still", query = "SELECT image_id, CASE WHEN image_id < '5' THEN 'a' ELSE 'b' END AS label FROM still" }
+sorted = { op = "classify", inputs = { features = "gradients", classifier = "classifier" } }
 "#;
 
 /// Maps whose rows follow from their `image_id` as well.
@@ -91,7 +94,7 @@ fn as_if_made_at_once(place: &Place) {
     }
 }
 
-const MAPS: [&str; 7] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short"];
+const MAPS: [&str; 8] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short", "sorted"];
 
 fn computed(run: &Answer, expected: u64) {
     for stage in MAPS {

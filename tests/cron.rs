@@ -2,24 +2,18 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tessera_pipeline::store::Store;
-use tessera_tests::{Answer, Place, binary, untimed};
+use tessera_tests::{Answer, Place, binary, decoded, untimed};
 
-const FILE: &str = r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 32
-on_error = "drop"
-
-[stage.features]
+static FILE: LazyLock<String> = LazyLock::new(|| {
+    decoded(
+        32,
+        "on_error = \"drop\"",
+        r#"[stage.features]
 op = "hog"
 input = "decoded"
 
@@ -32,11 +26,13 @@ init = "previous"
 [stage.assigned]
 op = "assign"
 inputs = { features = "features", clusters = "clusters" }
-"#;
+"#,
+    )
+});
 
 fn place() -> Place {
     let place = Place::new();
-    place.images(12).write("pipeline.toml", FILE);
+    place.images(12).write("pipeline.toml", &*FILE);
     place
 }
 
@@ -83,6 +79,19 @@ fn cron_hears_of_changes_alone() {
     assert_eq!((&assigned["stage"], &assigned["new"], &assigned["gone"]), (&json!("assigned"), &json!(1), &json!(0)));
     assert_eq!(assigned["clusters"].as_array().unwrap().len(), 1);
     assert_eq!(found["news"]["dropped"], json!([]), "what is gone is not dropped");
+}
+
+/// The time of a file is no change of a table, and neither is a table of the same rows that was made anew.
+#[test]
+fn the_same_rows_are_no_change() {
+    let place = place();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    let photo = fs::File::options().write(true).open(place.path("photos/green/0000.png")).unwrap();
+    photo.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).unwrap();
+    for more in [&[][..], &["--force", "features"]] {
+        let same = quiet(&place, more);
+        assert_eq!((same.code, same.out.as_str(), same.err.as_str()), (0, "", ""));
+    }
 }
 
 /// A table that is an earlier one again has changed, though nothing was made.
@@ -147,6 +156,59 @@ fn status_says_how_the_last_run_ended() {
     );
     let changed = place.sql("SELECT count(*) FILTER (WHERE changed) AS n, count(DISTINCT run) AS runs FROM runs");
     assert_eq!(changed, [json!({"n": 4, "runs": 3})]);
+}
+
+/// A run that fails before its first stage, one that is under way, and one that was killed.
+#[test]
+fn status_says_of_runs_that_have_no_end() {
+    let place = place();
+    let faults = place.path("photos-elsewhere");
+    fs::rename(place.path("photos"), &faults).unwrap();
+    assert_eq!(quiet(&place, &[]).code, 2);
+    assert!(!place.path(".tessera").exists(), "what never ran has no store");
+    fs::rename(&faults, place.path("photos")).unwrap();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    fs::rename(place.path("photos"), &faults).unwrap();
+    assert_eq!(quiet(&place, &[]).code, 2);
+    let status = place.tessera("status", &[]).out;
+    let last: Vec<&str> = status.lines().filter(|line| line.starts_with("last")).collect();
+    assert!(last[0].contains("; it failed: pipeline.toml: ") && last[0].contains("photos"), "{status}");
+    assert!(last[1].ends_with(", 1 run before; it made images, features, clusters, assigned"), "{status}");
+    let errors = place.sql("SELECT stage, error IS NOT NULL AS failed FROM runs WHERE stage IS NULL");
+    assert_eq!(errors, [json!({"stage": null, "failed": true})]);
+    fs::rename(&faults, place.path("photos")).unwrap();
+
+    let slow = r#"
+        [stage.slow]
+        op = "command"
+        input = "images"
+        command = ["sleep", "60"]
+        columns = { n = "int64" }
+    "#;
+    place.write("pipeline.toml", format!("{FILE}{slow}"));
+    let mut run = Command::new(binary())
+        .args(["run", "pipeline.toml", "-q"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let says = |what: &str| {
+        let start = Instant::now();
+        loop {
+            let status = place.tessera("status", &[]).out;
+            match status.lines().find(|line| line.contains(what)) {
+                Some(line) => return line.to_owned(),
+                None => assert!(start.elapsed() < Duration::from_secs(20), "{status}"),
+            }
+        }
+    };
+    let line = says("; it makes slow");
+    assert!(line.starts_with("under way: a run since 20") && line.contains(&format!("by process {} ", run.id())), "{line}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let line = says("ended from outside");
+    assert!(line.contains("was killed while it made slow"), "{line}");
 }
 
 #[test]
@@ -236,6 +298,61 @@ fn history_is_kept_by_runs_that_changed_something_or_by_time() {
     for wrong in [&["--keep", "1s"][..], &["--gc", "--limit", "3"], &["--gc", "--keep", "soon"], &["--wait=soon"]] {
         assert_eq!(place.tessera("run", wrong).code, 2, "{wrong:?}");
     }
+}
+
+/// A table that was made long ago and was current since then is history as much as one that was made since then.
+#[test]
+fn history_is_what_was_current() {
+    let place = place();
+    let with = |k: usize| {
+        place.write("pipeline.toml", FILE.replace("k = 3\ninit = \"previous\"", &format!("k = {k}")));
+        assert_eq!(quiet(&place, &[]).code, 3);
+        place.sql("SELECT snapshot FROM stages WHERE stage = 'clusters'")[0]["snapshot"].as_str().unwrap().to_owned()
+    };
+    let (three, four) = (with(3), with(4));
+    assert_eq!(with(3), three, "taken as it is");
+    let five = with(5);
+    let difference = place.tessera("diff", &["clusters", "--format", "json"]).json();
+    assert_eq!((&difference["old"], &difference["new"]), (&json!(three), &json!(five)));
+    let previous = place.sql("SELECT count(*) AS n FROM snapshot('clusters', 'previous')");
+    assert_eq!(previous, [json!({"n": 3})]);
+    let goes = |more: &[&str]| {
+        let found = place.tessera("gc", &[&["--format", "json"], more].concat()).json();
+        let found: Vec<&Value> = found.as_array().unwrap().iter().collect();
+        let of = found.iter().filter(|file| file["stage"] == "clusters" && file["kind"] == "snapshot");
+        let names = of.filter_map(|file| file["path"].as_str()?.strip_suffix(".json")?.rsplit('/').next());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(goes(&["--keep", "1h"]), Vec::<String>::new());
+    assert_eq!(
+        goes(&["--keep-runs", "2"]),
+        [four],
+        "it was current before those runs, though it was made after the first one"
+    );
+    assert_eq!(goes(&["--keep-runs", "1"]).len(), 2);
+    assert_eq!(quiet(&place, &["--gc", "--keep-runs", "2"]).code, 0);
+    assert_eq!(place.tessera("diff", &["clusters", "--format", "json"]).json()["old"], three);
+}
+
+/// What a run changed before it failed is told by the next one that succeeds.
+#[test]
+fn news_of_a_run_that_failed_are_not_lost() {
+    let place = place();
+    assert_eq!(quiet(&place, &[]).code, 3);
+    place.image(12);
+    let failed = quiet(&place, &["--set", "clusters.k=100", "--set", "clusters.init=\"k-means++\""]);
+    assert_eq!((failed.code, failed.out.as_str()), (1, ""), "{}", failed.err);
+    fs::remove_file(place.path("photos/green/0000.png")).unwrap();
+    let failed = quiet(&place, &["--set", "clusters.k=100", "--set", "clusters.init=\"k-means++\""]);
+    assert_eq!(failed.code, 1, "{}", failed.err);
+    // One that is about other stages tells of those alone.
+    let other = quiet(&place, &["--to", "images"]);
+    assert_eq!((other.code, other.out.lines().next()), (3, Some("images: 1 new, 1 gone")), "{}", other.err);
+    let next = quiet(&place, &[]);
+    assert_eq!(next.code, 3, "{}", next.err);
+    assert!(next.out.starts_with("assigned: 1 new, in cluster ") && next.out.contains("; 1 gone"), "{}", next.out);
+    assert!(next.out.contains("made: features, clusters, assigned\n"), "{}", next.out);
+    assert_eq!(quiet(&place, &[]).out, "");
 }
 
 /// Thirty days of some images more and some less: what is written grows by what comes, and small parts do not stay.

@@ -1,9 +1,10 @@
 //! Damaged input: clear errors, nothing silent.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use serde_json::json;
-use tessera_tests::Place;
+use tessera_tests::{Place, decoded};
 
 /// Forty files that are no sound images, among good ones.
 fn damaged(place: &Place) -> Vec<String> {
@@ -32,23 +33,12 @@ fn damaged(place: &Place) -> Vec<String> {
         .collect()
 }
 
-const FILE: &str = r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 32
-on_error = "drop"
-keep = true
-"#;
+static FILE: LazyLock<String> = LazyLock::new(|| decoded(32, "on_error = \"drop\"\nkeep = true", ""));
 
 #[test]
 fn dropped_images_are_listed_with_their_reasons() {
     let place = Place::new();
-    place.images(60).write("pipeline.toml", FILE);
+    place.images(60).write("pipeline.toml", &*FILE);
     let mut bad = damaged(&place);
     let run = place.tessera("run", &["--format", "json"]);
     let stage = run.stage("decoded");
@@ -93,7 +83,7 @@ fn dropped_images_are_listed_with_their_reasons() {
 fn folders_without_images() {
     let place = Place::new();
     place.write("photos/readme.txt", "nothing here");
-    place.write("pipeline.toml", FILE);
+    place.write("pipeline.toml", &*FILE);
     let run = place.tessera("run", &[]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("stage `images`") && run.err.contains("no image among 1 files"), "{}", run.err);
@@ -125,7 +115,7 @@ fn more_clusters_than_rows_and_values_that_are_none() {
 #[test]
 fn a_damaged_store_is_named() {
     let place = Place::new();
-    place.images(4).write("pipeline.toml", FILE);
+    place.images(4).write("pipeline.toml", &*FILE);
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     let snapshots = place.path(".tessera/pipeline/decoded/snapshots");
     let manifest = fs::read_dir(snapshots).unwrap().next().unwrap().unwrap().path();
@@ -154,7 +144,7 @@ fn jpeg() -> Vec<u8> {
 #[test]
 fn jpegs_that_end_too_early() {
     let place = Place::new();
-    place.write("pipeline.toml", FILE);
+    place.write("pipeline.toml", &*FILE);
     let whole = jpeg();
     place.write("photos/whole.jpg", &whole);
     // Wherever it is cut, but for the last bytes, which only say that this is the end.

@@ -1,27 +1,17 @@
 //! The chain from images to pseudo-labels.
 
 use serde_json::json;
-use tessera_tests::Place;
+use tessera_tests::{Place, decoded};
 
 /// The method on a few images, small enough for a test.
 pub fn chain(place: &Place, images: usize) {
     place.images(images).write(
         "pipeline.toml",
-        r#"
-[pipeline]
-seed = 5
-part_rows = 16
-
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 64
-
-[stage.puzzles]
+        "[pipeline]\nseed = 5\npart_rows = 16\n\n".to_owned()
+            + &decoded(
+                64,
+                "",
+                r#"[stage.puzzles]
 op = "jigsaw"
 input = "decoded"
 permutations = 10
@@ -54,6 +44,7 @@ op = "sql"
 inputs = { a = "assigned", i = "images" }
 query = "SELECT a.image_id, a.cluster, i.label FROM a JOIN i USING (image_id)"
 "#,
+            ),
     );
 }
 
@@ -185,17 +176,10 @@ fn pseudo_labels_teach_another_network() {
     let place = Place::new();
     place.images(45).write(
         "pipeline.toml",
-        r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 48
-
-[stage.features]
+        decoded(
+            48,
+            "",
+            r#"[stage.features]
 op = "hog"
 input = "decoded"
 
@@ -239,6 +223,7 @@ inputs = { images = "pictures", weights = "target" }
 layer = "conv4"
 pool = 1
 "#,
+        ),
     );
     let width = place.sql_after_run("SELECT count(*) AS n, min(array_length(feature)) AS width FROM learnt");
     assert_eq!(width, [json!({"n": 45, "width": 192})]);

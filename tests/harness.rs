@@ -24,22 +24,26 @@ const LIMIT_SECS: u64 = 180;
 /// Colours of the classes that [`Place::images`] makes.
 const CLASSES: [(&str, [u8; 3]); 3] = [("green", [40, 200, 60]), ("red", [220, 40, 40]), ("blue", [30, 60, 220])];
 
+/// A pipeline file that decodes the images of the folder `photos` to that side; `keys` are more of `decode`, a line each, and `rest` is
+/// what follows.
+pub fn decoded(side: usize, keys: &str, rest: &str) -> String {
+    let keys: String = keys.lines().map(|key| format!("{key}\n")).collect();
+    format!(
+        "[stage.images]\nop = \"images\"\npath = \"photos\"\n\n\
+         [stage.decoded]\nop = \"decode\"\ninput = \"images\"\nside = {side}\n{keys}\n{rest}"
+    )
+}
+
 /// From the folder `photos` to three clusters of gradients: parts are of so many rows, and pixels are kept if asked for.
 pub fn clustered(part_rows: usize, keep_pixels: bool) -> String {
-    let keep = if keep_pixels { ", keep = true" } else { "" };
-    format!(
-        r#"
-[pipeline]
-part_rows = {part_rows}
-
+    let rest = r#"
 [stage]
-images = {{ op = "images", path = "photos" }}
-decoded = {{ op = "decode", input = "images", side = 24{keep} }}
-gradients = {{ op = "hog", input = "decoded" }}
-clusters = {{ op = "kmeans", input = "gradients", k = 3 }}
-assigned = {{ op = "assign", inputs = {{ features = "gradients", clusters = "clusters" }} }}
-"#
-    )
+gradients = { op = "hog", input = "decoded" }
+clusters = { op = "kmeans", input = "gradients", k = 3 }
+assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
+"#;
+    let keys = if keep_pixels { "keep = true" } else { "" };
+    format!("[pipeline]\npart_rows = {part_rows}\n\n{}", decoded(24, keys, rest.trim_start()))
 }
 
 /// A path of the checkout. Asked for at run time: a cache of built tests may be shared by several checkouts, and cargo takes theirs.

@@ -214,3 +214,25 @@ fn what_is_no_folder_of_images() {
     }
     assert!(!place.path("pipeline.toml").exists());
 }
+
+#[test]
+fn clusters_are_to_be_named() {
+    let place = Place::new();
+    place.images(12);
+    let made = init(&place, &["photos", "--features", "hog", "--label", "--no-trial"]);
+    assert_eq!((made.code, made.err.as_str()), (0, ""));
+    assert!(made.out.contains("tessera serve pipeline.toml --edit"), "{}", made.out);
+    let ran = place.tessera("run", &["-q", "--format", "json"]);
+    assert_eq!((ran.stage("named")["rows_out"].as_u64(), ran.stage("sorted")["rows_out"].as_u64()), (Some(0), Some(12)));
+    let queue = place.sql("SELECT sum(images) AS images, sum(gain) AS gain FROM queue");
+    assert_eq!((queue[0]["images"].as_u64(), queue[0]["gain"].as_f64()), (Some(12), Some(12.0)), "nothing is known yet");
+    place.write("names.csv", "clusters,key,cluster,action,value,seen,by,at\nimage,,green/0000.png,name,leaf,,,\nimage,,red/0001.png,name,brick,,,\n");
+    let ran = place.tessera("run", &["-q", "--format", "json"]);
+    assert_eq!(
+        (ran.stage("named")["rows_out"].as_u64(), ran.stage("clusters")["action"].as_str()),
+        (Some(2), Some("reuse"))
+    );
+    let labels = place.sql("SELECT count(*) AS n FROM sorted WHERE label IN ('leaf', 'brick') AND margin BETWEEN 0 AND 1");
+    assert_eq!(labels[0]["n"], 12);
+    assert!(place.sql("SELECT sum(images) AS images FROM queue")[0]["images"] == 10);
+}

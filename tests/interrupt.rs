@@ -3,22 +3,18 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use tessera_tests::{Place, binary, untimed};
+use tessera_tests::{Place, binary, decoded, untimed};
 
 /// A training that does not end by itself.
-const TRAINING: &str = r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 48
-
-[stage.puzzles]
+static TRAINING: LazyLock<String> = LazyLock::new(|| {
+    decoded(
+        48,
+        "",
+        r#"[stage.puzzles]
 op = "jigsaw"
 input = "decoded"
 permutations = 20
@@ -29,7 +25,9 @@ input = "puzzles"
 network = "small"
 epochs = 100000
 batch = 12
-"#;
+"#,
+    )
+});
 
 /// Runs until `stage` is being made, presses ^C, and returns the exit code and what was said from then on.
 fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
@@ -38,7 +36,19 @@ fn interrupt(place: &Place, stage: &str) -> (Option<i32>, String) {
 
 /// The same by another signal.
 fn signal(place: &Place, stage: &str, signal: &str) -> (Option<i32>, String) {
-    let mut child = Command::new(binary())
+    let (mut child, mut said) = begun(place, stage, "--default-signal=INT,TERM,HUP");
+    send(signal, child.id());
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    (child.wait().unwrap().code(), rest)
+}
+
+/// A run that makes `stage` now, and what it says from then on. It was started by `env` with that option, for what ignores signals hands
+/// that on, as what runs tests may.
+fn begun(place: &Place, stage: &str, signals: &str) -> (Child, BufReader<ChildStderr>) {
+    let mut child = Command::new("env")
+        .arg(signals)
+        .arg(binary())
         .args(["run", "pipeline.toml"])
         .current_dir(place.path(""))
         .stdout(Stdio::null())
@@ -52,11 +62,62 @@ fn signal(place: &Place, stage: &str, signal: &str) -> (Option<i32>, String) {
         line.clear();
         assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended before {stage}");
     }
-    // Behind the handler, which was put up before the first stage.
-    assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+    (child, said)
+}
+
+/// Sends a signal. Its handler was put up before the first stage.
+fn send(signal: &str, process: u32) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status().unwrap().success());
+}
+
+/// `nohup` has SIGHUP ignored, and a script that does not wait has SIGINT.
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let place = Place::new();
+    place.images(24).write("pipeline.toml", &*TRAINING);
+    let (mut child, mut said) = begun(&place, "pretext", "--ignore-signal=INT,HUP");
+    for ignored in ["HUP", "INT", "HUP"] {
+        send(ignored, child.id());
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it goes on");
+    send("TERM", child.id());
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
-    (child.wait().unwrap().code(), rest)
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{rest}");
+    assert!(rest.contains("error: interrupted by SIGTERM"), "{rest}");
+}
+
+/// The second ^C ends the process at once, and what its programs have started.
+#[test]
+fn programs_end_with_the_second_signal() {
+    let place = Place::new();
+    let rest = "[stage.slow]\nop = \"command\"\ncommand = [\"sh\", \"slow.sh\"]\ncolumns = { n = \"int32\" }\n";
+    place.images(1).write("pipeline.toml", decoded(24, "", rest));
+    place.write("slow.sh", "sh -c 'echo $$ > pid; exec sleep 1000' &\nwait\n");
+    let (mut child, _said) = begun(&place, "slow", "--default-signal=INT,TERM,HUP");
+    let start = Instant::now();
+    let started = loop {
+        let pid = fs::read_to_string(place.path("pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse::<u32>() {
+            break pid;
+        }
+        assert!(start.elapsed().as_secs() < 60, "the program does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // Both before the run has seen the first.
+    send("INT", child.id());
+    send("INT", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let is_gone = || {
+        let about = fs::read_to_string(format!("/proc/{started}/stat")).unwrap_or_default();
+        about.is_empty() || about.contains(") Z ")
+    };
+    let start = Instant::now();
+    while !is_gone() {
+        assert!(start.elapsed().as_secs() < 10, "process {started} lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Files of a stage's folder of parts.
@@ -76,17 +137,10 @@ fn a_kernel_that_is_being_made_is_left_alone() {
     let place = Place::new();
     place.images(4).write(
         "pipeline.toml",
-        r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 64
-
-[stage.puzzles]
+        decoded(
+            64,
+            "",
+            r#"[stage.puzzles]
 op = "jigsaw"
 input = "decoded"
 grid = 5
@@ -94,6 +148,7 @@ permutations = 10000
 min_distance = 0
 keep = true
 "#,
+        ),
     );
     let start = std::time::Instant::now();
     let (code, said) = interrupt(&place, "puzzles");
@@ -106,7 +161,7 @@ keep = true
 #[test]
 fn an_interrupted_run_keeps_what_it_finished() {
     let place = Place::new();
-    place.images(24).write("pipeline.toml", TRAINING);
+    place.images(24).write("pipeline.toml", &*TRAINING);
     let (code, said) = interrupt(&place, "pretext");
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("interrupted: what was finished is kept, and the next run goes on from there"), "{said}");
@@ -125,8 +180,10 @@ fn an_interrupted_run_keeps_what_it_finished() {
 #[test]
 fn a_run_can_be_watched() {
     let place = Place::new();
-    place.images(24).write("pipeline.toml", TRAINING);
-    let mut child = Command::new(binary())
+    place.images(24).write("pipeline.toml", &*TRAINING);
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(binary())
         .args(["run", "pipeline.toml", "-q"])
         .current_dir(place.path(""))
         .stdout(Stdio::null())

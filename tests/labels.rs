@@ -54,6 +54,33 @@ fn unmatched_rows_are_dropped_and_listed() {
     assert_eq!(counts, [json!({ "value": 4.0 }), json!({ "value": 2.0 }), json!({ "value": 1.0 })]);
 }
 
+/// A view is computed by whoever reads it: once, though checks and counts ask for its rows too.
+#[test]
+fn pixels_are_labelled_in_one_pass_and_take_a_byte_each() {
+    for (unmatched, rows) in [("keep", 6), ("drop", 4)] {
+        let place = place(FOUR, "");
+        let file = "[stage]\nphotos = { op = \"images\", path = \"photos\" }\nnames = { op = \"table\", path = \"labels.csv\" }\n\
+                    large = { op = \"decode\", input = \"photos\", side = 128 }\n\
+                    joined = { op = \"label_join\", inputs = { images = \"large\", labels = \"names\" }, unmatched = \"@\" }\n";
+        place.write("pipeline.toml", file.replace('@', unmatched));
+        let run = place.tessera("run", &["--format", "json"]);
+        assert_eq!((&run.stage("large")["rows_computed"], &run.stage("joined")["rows_out"]), (&json!(6), &json!(rows)));
+        let counts = place.sql("SELECT value FROM metrics WHERE stage = 'joined' ORDER BY name");
+        assert_eq!(counts, [json!({ "value": 4.0 }), json!({ "value": 2.0 }), json!({ "value": 1.0 })]);
+        assert_eq!(place.sql("SELECT count(*) AS n FROM dropped"), [json!({ "n": 6 - rows })]);
+        let same = "SELECT count(*) AS n FROM joined j JOIN large l ON j.image_id = l.image_id AND j.pixels = l.pixels";
+        assert_eq!(place.sql(same), [json!({ "n": rows })]);
+        let parts = &place.snapshots("pipeline")["joined"].parts;
+        let (bytes, raw) = (parts.iter().map(|part| part.bytes).sum::<u64>(), rows * 128 * 128 * 3);
+        assert!(bytes < raw + 16_384, "{bytes} bytes for {raw} of pixels");
+        // What is wrong is found all the same, and nothing of such a table is published.
+        place.write("labels.csv", "image_id,label\nnone.png,x\n");
+        let refused = place.tessera("run", &["-q"]);
+        assert!(refused.code == 1 && refused.err.contains("0 of 6 rows of `images` have a label"), "{}", refused.err);
+        assert_eq!(place.sql("SELECT count(*) AS n FROM joined"), [json!({ "n": rows })]);
+    }
+}
+
 #[test]
 fn unmatched_rows_can_fail_the_run() {
     let answer = place(FOUR, ", unmatched = \"fail\"").tessera("run", &["-q"]);

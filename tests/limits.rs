@@ -1,20 +1,15 @@
 //! Numbers that no machine could satisfy: each ends `check` with a fault, within moments, and no process with a signal.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use tessera_tests::{Answer, Place};
+use tessera_tests::{Answer, Place, decoded};
 
-const FILE: &str = r#"
-[stage.images]
-op = "images"
-path = "photos"
-
-[stage.decoded]
-op = "decode"
-input = "images"
-side = 64
-
-[stage.puzzles]
+static FILE: LazyLock<String> = LazyLock::new(|| {
+    decoded(
+        64,
+        "",
+        r#"[stage.puzzles]
 op = "jigsaw"
 input = "decoded"
 grid = 3
@@ -33,11 +28,13 @@ k = 3
 op = "weights"
 network = "small"
 classes = 10
-"#;
+"#,
+    )
+});
 
 fn place() -> Place {
     let place = Place::new();
-    place.images(3).write("pipeline.toml", FILE);
+    place.images(3).write("pipeline.toml", &*FILE);
     place
 }
 
@@ -76,6 +73,25 @@ fn numbers_beyond_reason_end_check_with_a_fault() {
     }
     let answer = place.tessera("check", &["--threads", "1024"]);
     assert_eq!(answer.code, 0, "{}", answer.err);
+}
+
+/// Files are counted before anything is read.
+#[test]
+fn more_clusters_than_images_end_check_with_a_fault() {
+    let place = place();
+    assert_eq!(soon(&place, &["--set", "clusters.k=3"]).code, 0);
+    let refused = soon(&place, &["--set", "clusters.k=4"]);
+    assert_eq!(refused.code, 2, "{}", refused.out);
+    assert!(
+        refused.err.contains("stage `clusters`: k is 4, but there are 3 images: a cluster needs at least"),
+        "{}",
+        refused.err
+    );
+    // Of a photo, `tile` makes many rows.
+    let tiles =
+        FILE.replace("[stage.features]", "[stage.tiles]\nop = \"tile\"\ninput = \"images\"\nside = 24\n\n[stage.features]");
+    place.write("pipeline.toml", tiles.replace("op = \"hog\"\ninput = \"decoded\"", "op = \"hog\"\ninput = \"tiles\""));
+    assert_eq!(soon(&place, &["--set", "clusters.k=4"]).code, 0);
 }
 
 /// What the search cannot find is known, and not looked for.

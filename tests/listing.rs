@@ -125,7 +125,7 @@ fn a_time_alone_makes_no_reader_anew() {
     fs::rename(place.path("photos"), place.path("old")).unwrap();
     place.images(10);
     let copied = ran(&place, &[]);
-    assert_eq!(copied.actions(), ["images:run", "kept:reuse", "features:reuse"], "all have another time");
+    assert_eq!(copied.actions(), ["images:update", "kept:reuse", "features:reuse"], "all have another time");
     let newest = place.sql("SELECT min(modified) > now() - INTERVAL '1 day' AS new FROM images");
     assert_eq!(newest, [json!({ "new": true })]);
 }
@@ -149,11 +149,9 @@ fn what_cannot_be_listed_ends_no_run_and_is_told() {
     unlistable(&place);
     let run = ran(&place, &["-q"]);
     assert_eq!((&run.stage("images")["rows_out"], &run.stage("images")["rows_dropped"]), (&json!(6), &json!(3)));
-    for told in [
-        "warning: stage `images` leaves out `red/caf\\xe9.png`: the name is not UTF-8",
-        "`\\xffolder`",
-        "File name too long",
-    ] {
+    for told in
+        ["warning: stage `images` drops `red/caf\\xe9.png`: the name is not UTF-8", "`\\xffolder`", "File name too long"]
+    {
         assert!(run.err.contains(told), "{told}: {}", run.err);
     }
     let dropped = "SELECT image_id, reason LIKE '%UTF-8%' AS name FROM dropped WHERE stage = 'images' ORDER BY image_id";
@@ -163,7 +161,7 @@ fn what_cannot_be_listed_ends_no_run_and_is_told() {
     assert!(rows.len() == 3 && rows[1]["image_id"].as_str().unwrap().starts_with("deep/000"), "{rows:?}");
     let again = ran(&place, &[]);
     assert_eq!(again.actions(), ALL_REUSED);
-    assert!(again.err.contains("leaves out `red/caf\\xe9.png`"), "as long as it lasts: {}", again.err);
+    assert!(again.err.contains("drops `red/caf\\xe9.png`"), "as long as it lasts: {}", again.err);
 
     // Whoever wants none left out says so.
     let edit = |from: &str, to: &str| {
@@ -183,7 +181,7 @@ fn what_cannot_be_listed_ends_no_run_and_is_told() {
     fs::rename(place.path("photos").join(OsStr::from_bytes(b"red/caf\xe9.png")), place.path("photos/red/café.png")).unwrap();
     let whole = ran(&place, &[]);
     assert_eq!((&whole.stage("images")["rows_out"], &whole.stage("images")["rows_dropped"]), (&json!(7), &json!(0)));
-    assert!(place.sql(dropped).is_empty() && !whole.err.contains("leaves out"), "{}", whole.err);
+    assert!(place.sql(dropped).is_empty() && !whole.err.contains("drops `"), "{}", whole.err);
 }
 
 #[test]
@@ -193,7 +191,7 @@ fn an_empty_folder_ends_no_run() {
     fs::create_dir(place.path("photos")).unwrap();
     let run = ran(&place, &[]);
     assert_eq!(run.stage("features")["rows_out"], 0);
-    assert!(run.err.contains("stage `images` leaves out `.`: no image among 0 files; images end in jpg"), "{}", run.err);
+    assert!(run.err.contains("stage `images` drops `.`: no image among 0 files; images end in jpg"), "{}", run.err);
     place.image(0);
     assert_eq!(ran(&place, &[]).stage("features")["rows_out"], 1);
     fs::remove_dir_all(place.path("photos/green")).unwrap();

@@ -257,6 +257,23 @@ fn a_gallery_shows_the_right_images() {
     }
 }
 
+/// The commands that a page prints give the numbers that it shows.
+#[test]
+fn commands_of_a_page_have_what_the_command_line_gave() {
+    let place = Place::new();
+    place.images(6).write("pipeline.toml", tessera_tests::clustered(4, false));
+    let set = ["--set", "clusters.k=2", "--set", "decoded.side=32"];
+    assert_eq!(place.tessera("run", &[&["-q"], &set[..]].concat()).code, 0);
+    let html = report(&place, &set);
+    let commands = html.matches("tessera sql ").count();
+    assert_eq!(
+        html.matches("tessera sql pipeline.toml --set clusters.k=2 --set decoded.side=32 &lt;&lt;").count(),
+        commands,
+        "{html}"
+    );
+    assert!(commands > 4);
+}
+
 #[test]
 fn names_are_text_whatever_they_hold() {
     let place = Place::new();

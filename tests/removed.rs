@@ -27,7 +27,7 @@ fn a_run_over_an_empty_mount_stops_and_says_what_to_do() {
         let refused = place.tessera(command, &[]);
         assert_eq!(refused.code, 1, "{}", refused.err);
         for said in [
-            "stage `images`: 10 of the 30 images that the last run listed are gone",
+            "stage `images`: 10 of the 30 images that the last run listed were removed from",
             "such as `red/0001.png`",
             "`max_removed` is \"10%\"",
             "--set images.max_removed=10",

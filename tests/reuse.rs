@@ -42,7 +42,7 @@ fn nothing_changed_nothing_done() {
         file.unwrap().set_modified(SystemTime::now() - Duration::from_secs(at as u64 + 100)).unwrap();
     }
     let touched = run();
-    assert_eq!(touched.actions()[0], "images:run", "a row tells its file's time");
+    assert_eq!(touched.actions()[0], "images:update", "a row tells its file's time");
     assert_eq!(touched.actions()[1..], ALL_REUSED[1..], "touched files");
     edit(&place, "side = 64", "on_error = \"drop\"\nside = 64\nmax_megapixels = 178");
     assert_eq!(run().actions(), ALL_REUSED, "on_error and a default");

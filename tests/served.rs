@@ -131,6 +131,12 @@ impl Served {
         line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
     }
 
+    /// Kills it as a power cut would.
+    pub fn kill(&self) {
+        let sent = Command::new("kill").args(["-KILL", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+    }
+
     /// Ends it by a signal, and says how it ended and how long that took.
     pub fn signal(mut self, signal: &str) -> (Option<i32>, Duration) {
         let start = Instant::now();

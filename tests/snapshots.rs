@@ -43,6 +43,22 @@ fn earlier_rows_can_be_asked_for() {
     assert_eq!(place.sql(&format!("SELECT count(*) AS n FROM snapshot('rows', '{current}')")), [json!({"n": 3})]);
 }
 
+/// As every reader, `diff` has no answer from a table that was made without what the command line gives.
+#[test]
+fn a_difference_is_that_of_the_keys_that_are_given() {
+    let place = place();
+    let set = ["--set", "counts.query=SELECT label, count(*) AS many FROM rows GROUP BY label"];
+    for more in [&["counts"][..], &["counts", "previous", "current"]] {
+        let answer = place.tessera("diff", &[more, &set].concat());
+        assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{}", answer.err);
+        assert!(answer.err.contains("`counts` is of counts.query"), "{}", answer.err);
+    }
+    assert_eq!(place.tessera("diff", &[&["rows"][..], &set].concat()).code, 0, "it is not asked about `counts`");
+    let keys = keys(&place, "counts");
+    let named = place.tessera("diff", &[&["counts", keys[1].as_str(), keys[0].as_str()][..], &set].concat());
+    assert_eq!(named.code, 0, "{}", named.err);
+}
+
 #[test]
 fn unknown_keys_list_the_known() {
     let place = place();

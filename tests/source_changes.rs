@@ -143,7 +143,7 @@ fn the_same_size_and_time_as_young_as_the_listing() {
     let now = fs::metadata(&path).unwrap();
     assert_eq!((now.len(), now.modified().unwrap()), (size, time));
     let planned = place.tessera("plan", &["--format", "json"]).stage("images");
-    assert_eq!(planned["action"], "run", "{planned}");
+    assert_eq!(planned["action"], "update", "{planned}");
     let run = place.tessera("run", &["--format", "json"]);
     assert_eq!(run.stage("decoded")["rows_computed"], 1, "{}", run.out);
     let shade = place.sql("SELECT CAST(pixels[1] AS INT) AS shade FROM decoded WHERE image_id = 'red/young.bmp'");

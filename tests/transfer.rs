@@ -158,7 +158,7 @@ fn an_exported_network_needs_no_keys() {
     let bare = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat();
     place.write("pretext.safetensors", bare);
     for (more, message) in [
-        ("", "does not say which network it is of"),
+        ("", "stage `network`: does not say which network its tensors are of, and stage `features` needs it"),
         (", network = \"small\"", "normalisation = \"tile\" in their stage `weights`"),
         (", network = \"resnet18\"", "they are those of `small`: network = \"small\""),
         (", network = \"resnet18\"", "pinned.toml:6"),

@@ -24,6 +24,7 @@ pub mod layout;
 pub mod list;
 pub mod local;
 pub mod masks;
+pub mod names;
 pub mod pickle;
 pub mod planar;
 pub mod ppm;

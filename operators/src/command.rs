@@ -2,8 +2,8 @@
 //!
 //! Input, one of three or none. `rows` (which a plain `input` means): the program gets a batch of rows and answers it by one of as many, in
 //! the same order, and is kept for the next batch; a row's answer follows from that row alone, so that it is reused as other maps' rows
-//! are. `images`: the same, with the images' encoded bytes in the column `encoded`. `table`: the program reads all rows, and then the table
-//! that it writes is the stage's. Without an input the program is a source: its stdin is empty.
+//! are. `images`: the same, with the images' encoded bytes in the column `encoded`. `table`: the program reads all rows, sorted by `image_id` (or
+//! else by all columns that it gets), and then the table that it writes is the stage's. Without an input the program is a source: its stdin is empty.
 //!
 //! Output: the columns that `columns` declares; of `rows` and `images`, `image_id` first, and what `hand_on` names last. A row of which the
 //! program's column `error` (utf8) is not null has no answer, and `on_error` says what becomes of it.
@@ -23,7 +23,6 @@ mod system;
 mod types;
 mod whole;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +38,7 @@ use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Kernel, O
 use content::Content;
 use process::Call;
 use rows::{Rows, Task};
+use types::Columns;
 use whole::Table;
 
 const ROWS: &str = "rows";
@@ -58,8 +58,8 @@ pub struct Config {
     /// table is taken; without an input it is a source. Its bytes, and those of each file or folder that an argument names, are part of the key.
     command: Vec<String>,
     /// The columns that the program writes, `{ name = "type", … }`: bool, int8 to int64, uint8 to uint64, float16 to float64, utf8,
-    /// binary; `float32[128]` and `uint8[64,64,3]` are arrays, and `utf8?` may be null.
-    columns: BTreeMap<String, String>,
+    /// binary; `float32[128]` and `uint8[64,64,3]` are arrays, and `utf8?` may be null. The table has them in this order.
+    columns: Columns,
     /// The columns of the input that the program gets. Default: all but `image_id`; for a `table`, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reads: Option<Vec<String>>,
@@ -107,7 +107,7 @@ impl Config {
     /// What is wrong with it, whatever the stage reads.
     fn faults(&self, base: &Path) -> Vec<BindError> {
         let mut faults = Vec::new();
-        if self.columns.is_empty() {
+        if self.columns.0.is_empty() {
             faults.push(
                 BindError::key("columns", "the program writes no column").help("such as columns = { angle = \"int32\" }"),
             );
@@ -144,7 +144,7 @@ impl Config {
     /// The columns that the program makes.
     fn made(&self, faults: &mut Vec<BindError>) -> Vec<Arc<Field>> {
         let mut made = Vec::new();
-        for (name, kind) in &self.columns {
+        for (name, kind) in &self.columns.0 {
             match types::field(name, kind) {
                 Ok(field) => made.push(Arc::new(field)),
                 Err(message) => faults.push(BindError::key(&format!("columns.{name}"), message)),
@@ -197,7 +197,7 @@ reads = ["pixels"]
 columns = { pixels = "uint8[64,64,3]", angle = "int32" }
 hand_on = ["label"]
 "#;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[
         Port::stream(ROWS, &[Column::new(IMAGE_ID, ColumnKind::Text)]).optional(),
         Port::stream(IMAGES, &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)]).optional(),
@@ -297,6 +297,12 @@ hand_on = ["label"]
         }
     }
 
+    /// The order of the columns, which a map of names has not.
+    fn settled(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let names: Vec<&str> = self.made.iter().map(|field| field.name().as_str()).collect();
+        vec![("order", names.into())]
+    }
+
     fn refuses_drops(&self) -> bool {
         self.config.on_error == OnError::Fail
     }
@@ -306,20 +312,28 @@ hand_on = ["label"]
     }
 
     fn kernel(self, context: &Context) -> Result<Kernel, RunError> {
-        let digests = self.content.digests()?;
-        let by_rows = matches!(self.input, Some(ROWS | IMAGES));
+        let (by_rows, reads) = (self.is_by_rows(), self.input.is_some());
+        let task = self.task(context)?;
+        Ok(if by_rows { Kernel::Map(Box::new(Rows::new(task))) } else { Kernel::Whole(Box::new(Table { task, reads })) })
+    }
+}
+
+impl Command {
+    /// Whether each row is made of one.
+    fn is_by_rows(&self) -> bool {
+        matches!(self.input, Some(ROWS | IMAGES))
+    }
+
+    /// What its programs have to do.
+    fn task(self, context: &Context) -> Result<Task, RunError> {
+        let (digests, by_rows) = (self.content.digests()?, self.is_by_rows());
         let threads = context.threads.max(1);
         let processes = if by_rows { self.config.processes.unwrap_or(threads).min(threads) } else { 1 };
         let patience = self.config.timeout_seconds.or(by_rows.then_some(PATIENCE_SECONDS)).map(Duration::from_secs);
         let call =
             Call { command: self.config.command, content: self.content, threads: (threads / processes).max(1), patience };
         let Self { sent, made, schema, .. } = self;
-        let task = Task { call, processes, sent, made, schema, on_error: self.config.on_error, digests };
-        Ok(if by_rows {
-            Kernel::Map(Box::new(Rows::new(task)))
-        } else {
-            Kernel::Whole(Box::new(Table { task, reads: self.input.is_some() }))
-        })
+        Ok(Task { call, processes, sent, made, schema, on_error: self.config.on_error, digests })
     }
 }
 

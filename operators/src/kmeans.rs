@@ -22,6 +22,7 @@
 //! is that of the largest cosine. Reference: Lloyd, 1982; Arthur, Vassilvitskii, "k-means++", SODA 2007.
 
 mod config;
+mod few;
 mod lloyd;
 mod mini_batch;
 mod previous;
@@ -38,6 +39,7 @@ use crate::nearest;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Whole};
 use crate::vectors;
 use config::{Config, Init};
+pub use few::of_rows;
 
 const FEATURES: &str = "features";
 const CENTROIDS: &str = "centroids";
@@ -136,6 +138,14 @@ k = 2000
 
     fn fits(&self, last: &SchemaRef) -> Result<(), String> {
         previous::fits(last, self.k, self.dimension)
+    }
+
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        match run::enough(self.k, usize::try_from(rows).unwrap_or(usize::MAX)) {
+            Err(message) if input == FEATURES && self.config.k.is_some() => Err(BindError::key("k", message)),
+            Err(message) if input == FEATURES => Err(BindError::input(CENTROIDS, message)),
+            _ => Ok(()),
+        }
     }
 
     fn kernel(self, context: &Context) -> Result<Box<dyn Whole>, RunError> {

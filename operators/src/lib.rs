@@ -13,6 +13,7 @@ pub mod tensor_file;
 mod assign;
 mod augment;
 mod bag_of_words;
+mod clusters;
 mod command;
 mod decode;
 mod hog;
@@ -20,6 +21,7 @@ mod images;
 mod jigsaw;
 mod kmeans;
 mod label_join;
+mod labels;
 mod luma;
 pub mod memory;
 mod names;
@@ -48,14 +50,22 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<bag_of_words::BagOfWords>::new(),
     &Of::<command::Command>::new(),
     &Of::<decode::Decode>::new(),
+    &Of::<clusters::groups::Groups>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),
+    &Of::<labels::classify::Classify>::new(),
+    &Of::<labels::names::NamesOf>::new(),
+    &Of::<labels::refine::Refine>::new(),
+    &Of::<torch::classifier::Classifier>::new(),
     &Of::<torch::infer::Infer>::new(),
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<label_join::LabelJoin>::new(),
+    &Of::<clusters::layout::Plane>::new(),
+    &Of::<clusters::neighbours::Neighbours>::new(),
     &Of::<normalize::Normalize>::new(),
     &Of::<torch::pca::Pca>::new(),
+    &Of::<clusters::place::Place>::new(),
     &Of::<torch::probe::Probe>::new(),
     &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),
@@ -65,7 +75,8 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<torch::weights::Weights>::new(),
 ];
 
-/// Ends what operators have started beside this process. Whoever ends the process without waiting for its threads calls it before.
+/// Ends what operators have started beside this process. Whoever ends the process without waiting for its threads calls it before; a signal
+/// handler may.
 pub fn leave() {
     command::end_programs();
 }

@@ -40,12 +40,17 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// Of a map: whether a row may look at the one before it in the epoch's shuffled order. Then every scan is shuffled, batches
     /// have a [`PREVIOUS`](tessera_schemas::PREVIOUS) column, and [`Scope::lead`] holds the row before the batch's first.
     const LOOKS_BACK: bool = false;
+    /// Of a map: whether it makes several rows of one, and so new ids; see [`Map::keeps_ids`].
+    const MULTIPLIES: bool = false;
     /// Config fields that cannot change the result: they have no part in its key.
     const NEUTRAL: &'static [&'static str] = &[];
     /// The largest values of its keys that hold numbers.
     const LIMITS: Limits = &[];
     /// Config fields that name files whose bytes, not names, are part of its key.
     const FILES: &'static [&'static str] = &[];
+    /// Of an operator whose table follows from what people decide about `clusters` and their images (`assigned`): the config field that names
+    /// the [file of decisions](tessera_datasets::names), and its default. Pages write that file.
+    const DECISIONS: Option<(&'static str, &'static str)> = None;
     /// The keys of its stage: every field has a default or is required, and unknown keys are refused for it.
     type Config: DeserializeOwned + Serialize + JsonSchema;
     /// The shape in which it runs. [`INPUTS`](Self::INPUTS) must fit it: a map has one stream, a kernel that sees whole tables has scans.
@@ -81,7 +86,8 @@ pub trait Operator: Sized + Send + Sync + 'static {
     }
 
     /// What its result follows from beside its config, the [files](Self::FILES) that this names, and its inputs: digests, each with the name
-    /// of what it is of behind it (`"5bd1… rotate.py"`), in an order of their own. They are part of its key.
+    /// of what it is of behind it (`"5bd1… rotate.py"`), in an order of their own. Of a file whose lines are known one by one, an entry says the line behind the
+    /// word `line` (`"line 5bd1… names.csv: cluster 17 named dress"`), for `plan` to tell. They are part of its key.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -123,6 +129,15 @@ pub trait Operator: Sized + Send + Sync + 'static {
     /// It will not; the message says why, as a fragment such as `"they have 8 dimensions, and features have 16"`.
     fn fits(&self, last: &SchemaRef) -> Result<(), String> {
         let _ = last;
+        Ok(())
+    }
+
+    /// Whether an input of at most so many rows will do, which may be known before any of them is there.
+    ///
+    /// # Errors
+    /// It will not; the error says why.
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        let _ = (input, rows);
         Ok(())
     }
 

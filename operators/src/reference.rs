@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value};
 
-use crate::torch::network::{Name, ShapeError, walk};
+use crate::torch::network::{Name, ShapeError, pytorch, walk};
 
 /// A key of a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,6 +215,11 @@ pub fn networks(side: usize) -> (Vec<Layer>, Vec<String>) {
         }
     }
     (layers, faults)
+}
+
+/// The source of a Python module: the networks that torchvision does not have, for PyTorch.
+pub fn pytorch() -> String {
+    pytorch::source()
 }
 
 /// The schema of a stage of one operator: what is its alone, `op` aside.

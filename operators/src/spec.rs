@@ -29,6 +29,10 @@ pub trait Spec: Sync {
     fn view(&self) -> bool;
     /// [`Operator::LOOKS_BACK`].
     fn looks_back(&self) -> bool;
+    /// [`Operator::MULTIPLIES`].
+    fn multiplies(&self) -> bool;
+    /// [`Operator::DECISIONS`].
+    fn decisions(&self) -> Option<(&'static str, &'static str)>;
     /// The config's field names.
     fn fields(&self) -> &'static [&'static str];
     /// The config's fields, as the reference tells of them.
@@ -77,6 +81,11 @@ pub trait Bound: Send + Sync {
     fn files(&self) -> &[PathBuf];
     /// [`Operator::device`].
     fn device(&self) -> Option<String>;
+    /// [`Operator::enough`].
+    ///
+    /// # Errors
+    /// An input of at most so many rows will not do.
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError>;
     /// [`Operator::notes`].
     ///
     /// # Errors
@@ -95,8 +104,24 @@ pub trait Bound: Send + Sync {
 /// Something is another by now; the message names it.
 pub fn same_content(was: &[String], is: &[String]) -> Result<(), RunError> {
     let other = is.iter().find(|entry| !was.contains(entry)).or_else(|| was.iter().find(|entry| !is.contains(entry)));
-    let name = |entry: &String| entry.split_once(' ').map_or_else(|| entry.clone(), |(_, name)| name.to_owned());
+    let name = |entry: &String| content_name(entry).map_or_else(|| entry.clone(), |named| named.name.to_owned());
     other.map_or(Ok(()), |entry| Err(RunError::Input(format!("{} changed while the stage ran; run again", name(entry)))))
+}
+
+/// What an entry of [content](Operator::content) is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentName<'a> {
+    /// The file's name, or the line as it is told.
+    pub name: &'a str,
+    /// Whether it is a line.
+    pub is_line: bool,
+}
+
+/// What an entry of [content](Operator::content) is of, if it says so.
+pub fn content_name(entry: &str) -> Option<ContentName<'_>> {
+    let (entry, is_line) = entry.strip_prefix("line ").map_or((entry, false), |line| (line, true));
+    let (_, name) = entry.split_once(' ')?;
+    Some(ContentName { name, is_line })
 }
 
 /// Erases one operator's type.
@@ -149,6 +174,12 @@ impl<O: Operator> Spec for Of<O> {
     fn looks_back(&self) -> bool {
         O::LOOKS_BACK
     }
+    fn multiplies(&self) -> bool {
+        O::MULTIPLIES
+    }
+    fn decisions(&self) -> Option<(&'static str, &'static str)> {
+        O::DECISIONS
+    }
     fn fields(&self) -> &'static [&'static str] {
         config::fields::<O::Config>()
     }
@@ -192,7 +223,7 @@ fn with_others(keys: &Map<String, Value>, wrong: Vec<BindError>, found: Vec<Bind
     let is_told = |error: &BindError| match &error.at {
         _ if wrong.is_empty() => true,
         At::Stage | At::Unknown(_) => false,
-        At::Input(_) | At::Table(_) => true,
+        At::Input(_) | At::Table(_) | At::Maker(_) => true,
         At::Key(_) => config::faulted(error)
             .is_some_and(|key| keys.contains_key(key) && !wrong.iter().any(|wrong| config::faulted(wrong) == Some(key))),
     };
@@ -233,6 +264,9 @@ impl<O: Operator> Bound for BoundTo<O> {
     }
     fn device(&self) -> Option<String> {
         self.operator.device()
+    }
+    fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        self.operator.enough(input, rows)
     }
     fn notes(&self) -> Result<Vec<String>, RunError> {
         self.operator.notes()

@@ -1,7 +1,8 @@
 //! `sql`: a query over other stages' tables.
 //!
 //! Input: any number of tables, by the names that the query uses. Output: the query's rows, sorted by `image_id` where there is
-//! one. Config: `query`. Exact, as far as the query is (`ORDER BY … LIMIT` over ties is not).
+//! one. Config: `query`. The result follows from the tables' rows: `LIMIT`, `first_value` and the like need an `ORDER BY`, and ties of
+//! an order are ended by `image_id`, or else by all columns.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ op = "sql"
 inputs = { images = "images", assigned = "assigned" }
 query = "SELECT i.*, cluster FROM images i JOIN assigned USING (image_id) WHERE width >= 256"
 "#;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const INPUTS: &'static [Port] = &[Port { name: "*", kind: PortKind::Named, required: true, columns: &[] }];
     type Config = Config;
     type Kernel = Query;

@@ -73,6 +73,7 @@ scale = 256
     const INPUTS: &'static [Port] =
         &[Port::stream("images", &[Column::new(IMAGE_ID, ColumnKind::Text), Column::new(BYTES, ColumnKind::Bytes)])];
     const VIEW: bool = true;
+    const MULTIPLIES: bool = true;
     const NEUTRAL: &'static [&'static str] = &["on_error"];
     const LIMITS: Limits = &[("stride", 1e6), ("scale", 1e5), ("max_megapixels", 1e5)];
     type Config = Config;
@@ -131,7 +132,7 @@ impl Map for Tile {
     }
 
     fn keeps_ids(&self) -> bool {
-        false
+        !Self::MULTIPLIES
     }
 }
 

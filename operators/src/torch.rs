@@ -11,20 +11,23 @@
 //! | `optimizer`, `schedule` | steps down a gradient, and their learning rates |
 //! | `device`, `precision` | where a tensor lives, and what a pass computes in |
 //! | `score` | what predictions are worth |
+//! | `linear` | linear classifiers of labelled images |
 //! | `by_formula` | tensors of which tests hold golden values |
 //! | `threads` | how libtorch's threads wait for each other |
-//! | [`train`], [`infer`], [`weights`], [`pca`], [`probe`] | the operators |
+//! | [`train`], [`infer`], [`weights`], [`pca`], [`probe`], [`classifier`] | the operators |
 //!
 //! Images lie channels last in tables, and stay so: on CPUs, libtorch's convolutions are 1.3 to 1.4 times faster on tensors
 //! with those strides than on `N x C x H x W` ones (measured on Zen 5 for both networks here).
 
 #[cfg(test)]
 mod by_formula;
+pub mod classifier;
 mod device;
 mod examples;
 mod forward;
 pub mod infer;
 mod input;
+mod linear;
 pub mod network;
 mod normalisation;
 mod optimizer;

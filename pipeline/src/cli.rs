@@ -182,9 +182,9 @@ they are, until `tessera gc --delete`. Example, with DuckDB:
     Path(path::Path),
     /// Say what of the store nothing needs any more, and with --delete delete it.
     #[command(after_help = "\
-It keeps the current snapshots, the tables that the last runs made (runs that changed nothing do not count), the tables as they were at any
-time of --keep, and what an interrupted run finished. It deletes stages that the file does not name any more, and the tables of `run --limit`;
-with --limit N, it looks at those tables alone. `tessera run --gc` does the same after a run. Examples:
+It keeps the current snapshots, the tables that the last runs made (runs that changed nothing do not count), with --keep TIME what was
+current at some time since then, and what an interrupted run finished. It deletes stages that the file does not name any more, and the tables of
+`run --limit`; with --limit N, it looks at those tables alone. `tessera run --gc` does the same after a run. Examples:
   tessera gc pipeline.toml --keep-runs 1 --delete
   tessera gc pipeline.toml --keep \"7 days\" --delete")]
     Gc(gc::Gc),
@@ -195,6 +195,7 @@ Examples:
   tessera operators kmeans
   tessera operators kmeans --format markdown
   tessera operators --networks --side 64
+  tessera operators --networks --pytorch > networks.py
   tessera operators --format json")]
     Operators(reference::Operators),
     /// Print the JSON schema of pipeline files, with which editors complete and check them.

@@ -16,7 +16,9 @@ pub mod recorded;
 pub mod request;
 pub mod scan;
 pub mod shuffle;
+pub mod sorted;
 pub mod sound;
+pub mod spill;
 pub mod step;
 pub mod tables;
 

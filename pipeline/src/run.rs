@@ -20,10 +20,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
-use tessera_schemas::printable;
+use tessera_schemas::{images, printable};
 
 use crate::engine::catalog::Catalog;
-use crate::store::DroppedRow;
+use crate::store::{DroppedRow, Manifest, Store};
 use crate::watch::events::{Event, Events};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::{Bar, Reporter, duration};
@@ -71,10 +71,11 @@ pub struct StageReport {
     pub rows_dropped: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Whether the stage has another snapshot now than before the run.
+    /// Whether the stage's table has other rows or columns now than before the run. The time at which a file was written is no change.
     pub changed: bool,
+    /// The snapshot that it has now; none for a view.
+    pub snapshot: Option<String>,
     /// The snapshot that it had before the run.
-    #[serde(skip)]
     pub previous: Option<String>,
 }
 
@@ -145,7 +146,7 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
 /// A stage fails; the stages before it are published.
 pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) -> Result<Report> {
     let start = Instant::now();
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let started = now();
     let id = catalog.store.new_run()?;
     let reporter = reporter.noting(catalog.store.events(&id).map_or_else(|_| Events::default(), Events::to));
     let force: BTreeSet<usize> = catalog.plan.graph.named(&options.force)?.into_iter().collect();
@@ -189,15 +190,37 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
         report.rows_dropped = dropped.iter().filter(|row| row.stage == report.stage).count() as u64;
     }
     let report = Report { stages, seconds: start.elapsed().as_secs_f64() };
-    let mut record = serde_json::to_value(&report)?;
-    record["error"] = failure.as_ref().map_or(serde_json::Value::Null, |error| format!("{error:#}").into());
-    record["started"] = started.into();
-    record["pipeline"] = catalog.plan.graph.file.name.clone().into();
-    let recorded = catalog.store.record_run(&id, &record);
+    let name = &catalog.plan.graph.file.name;
+    let recorded = record(&catalog.store, &id, name, started, &report, failure.as_ref().map(|error| format!("{error:#}")));
     match failure {
         Some(error) => Err(error),
         None => recorded.map(|()| report),
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// Writes what is known of a run once it has ended.
+fn record(store: &Store, id: &str, pipeline: &str, started: u64, report: &Report, error: Option<String>) -> Result<()> {
+    let mut record = serde_json::to_value(report)?;
+    record["error"] = error.into();
+    record["started"] = started.into();
+    record["pipeline"] = pipeline.into();
+    store.record_run(id, &record)
+}
+
+/// Records a run that failed before its first stage, in a store that has records of runs: who asks for the last run should hear of it.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub fn record_failure(store: &Store, pipeline: &str, error: String) -> Result<()> {
+    if store.newest_runs()?.next().is_none() {
+        return Ok(());
+    }
+    record(store, &store.new_run()?, pipeline, now(), &Report { stages: Vec::new(), seconds: 0.0 }, Some(error))
 }
 
 /// Stages that failed. Of a sweep, the cells that do not depend on them are made all the same.
@@ -273,7 +296,7 @@ async fn unless_interrupted(
 fn tell_left_out(decision: &Decision, reporter: &Reporter) {
     const SHOWN: usize = 5;
     for DroppedRow { stage, image_id, reason, .. } in decision.left_out.iter().take(SHOWN) {
-        reporter.warn(&format!("stage `{stage}` leaves out `{}`: {}", printable(image_id), printable(reason)));
+        reporter.warn(&format!("stage `{stage}` drops `{}`: {}", printable(image_id), printable(reason)));
     }
     if decision.left_out.len() > SHOWN {
         reporter.warn(&format!("and {} more; the table `dropped` has all of them", decision.left_out.len() - SHOWN));
@@ -312,6 +335,7 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         rows_dropped: 0,
         seconds: 0.0,
         changed: false,
+        snapshot: None,
         previous: None,
     };
     let bar = reporter.bar(&name);
@@ -337,7 +361,9 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
         Action::View => catalog.set(node, decide::view(catalog, node)?),
         Action::Reuse => {
             let manifest = decision.reuse.expect("a decision to reuse has its snapshot");
-            report.changed = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
+            let is_other = catalog.store.stage(&name).point_to_if_other(&manifest.id)? || decision.lies.is_some();
+            report.changed = is_other && differs(catalog, &report, &manifest);
+            report.snapshot = Some(manifest.id.clone());
             report.rows_out = Some(manifest.rows());
             report.rows_reused = manifest.rows();
             catalog.set(node, decide::snapshot(catalog, node, manifest)?);
@@ -355,14 +381,12 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
             let made = execute::execute(catalog, node, decision, run, start, &bar).await;
             bar.close();
             let made = made?;
-            report.changed = true;
+            report.changed = differs(catalog, &report, &made.manifest);
+            report.snapshot = Some(made.manifest.id.clone());
             report.parts_written = made.parts_written;
             report.rows_out = Some(made.manifest.rows());
             report.rows_computed = made.rows_computed;
             report.rows_reused = made.rows_reused;
-            if made.rows_reused > 0 {
-                report.action = Action::Update;
-            }
             let (rows, seconds) = (made.manifest.rows(), start.elapsed().as_secs_f64());
             catalog.set(node, decide::snapshot(catalog, node, Arc::new(made.manifest))?);
             reporter.add(Event::Done { stage: name.clone(), rows, seconds });
@@ -375,6 +399,27 @@ async fn stage(catalog: &Arc<Catalog>, node: usize, force: bool, run: &str, repo
     bar.close();
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Whether a stage's table is another one than before the run. Of one that cannot be read any more, nothing is known.
+fn differs(catalog: &Catalog, report: &StageReport, now: &Manifest) -> bool {
+    let store = catalog.store.stage(&report.stage);
+    let was = report.previous.as_ref().and_then(|was| store.manifest(was).ok());
+    was.is_none_or(|was| !have_same_rows(&was, now))
+}
+
+/// Whether two snapshots have the same columns and rows, and left out the same. The time at which a file was written is no difference.
+pub fn have_same_rows(one: &Manifest, other: &Manifest) -> bool {
+    let content = |manifest: &Manifest| -> Result<_> {
+        let mut digest = manifest.digest()?;
+        digest.columns.remove(images::MODIFIED);
+        let fields = manifest.schema.as_ref().map(|schema| schema.fields().clone());
+        Ok((digest, fields, manifest.dropped().into_iter().cloned().collect::<Vec<_>>()))
+    };
+    match (content(one), content(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }
 
 /// Decides about one stage on a thread of its own: listing and hashing block.

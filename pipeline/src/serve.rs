@@ -18,6 +18,7 @@ mod find;
 mod foretold;
 pub mod guard;
 mod image;
+mod label;
 mod links;
 mod overview;
 mod posted;
@@ -92,6 +93,8 @@ pub fn router(site: Shared) -> Router {
         .route("/compare/{a}/{b}", get(compare::compare))
         .route("/confusion", get(confusion::choose))
         .route("/confusion/{name}/{classes}", get(confusion::confusion))
+        .route("/label", get(label::label))
+        .route("/label/strip/{stage}/{cluster}", get(label::images))
         .route("/train", get(curves::stages))
         .route("/train/{name}", get(curves::curves))
         .route("/sweep", get(curves::sweep))
@@ -112,7 +115,7 @@ pub fn router(site: Shared) -> Router {
 
 /// What changes anything: a handler takes a [`posted::Write`], which is refused without `--edit`.
 fn writes() -> Router<Shared> {
-    Router::new().route("/edit", post(edits))
+    Router::new().route("/edit", post(edits)).route("/names", post(label::names))
 }
 
 /// Whether this process's pages may change anything: no content if so.

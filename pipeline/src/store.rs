@@ -23,8 +23,10 @@ mod elsewhere;
 pub mod gc;
 pub mod generation;
 pub mod health;
+pub mod history;
 pub mod key;
 mod manifest;
+pub mod names;
 mod owner;
 pub(crate) mod part;
 mod pointer;
@@ -177,6 +179,14 @@ impl Store {
         &self.health
     }
 
+    /// Who holds it for writing now, as far as that can be told.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn holder(&self) -> Result<Option<String>> {
+        self.storage.holder().with_context(|| format!("cannot ask who holds the store {}", self.place().display()))
+    }
+
     /// Names of the pipeline's folders, records aside.
     fn stages(&self) -> Result<Vec<String>> {
         let mut names = folders(self.storage.as_ref(), &self.pipeline)?;
@@ -243,11 +253,6 @@ impl Store {
         let end = newest.bytes.min(start.saturating_add(EVENTS_AT_ONCE));
         let bytes = if start == end { Vec::new() } else { self.storage.open(&newest.name)?.read(start..end)?.to_vec() };
         Ok(Some((id, start, bytes)))
-    }
-
-    /// Whether a process has the right to write; none where that is not known without asking for it.
-    pub fn is_held(&self) -> Option<bool> {
-        self.storage.is_held()
     }
 
     /// The newest records of runs, the newest first, each read when it is asked for. Those that are damaged are left out.

@@ -91,6 +91,24 @@ pub fn sorted(batches: &[RecordBatch]) -> Result<Sorted, SchemaError> {
     Ok(Sorted { numbers: order.iter().map(|&row| numbers[row]).collect(), sizes, centroids, dimension })
 }
 
+impl Sorted {
+    /// What decisions about clusters are kept by: a fingerprint of the numbers and the centroids. Clusters found anew from the same images
+    /// have the same; sizes have no part in it, since they follow from the images.
+    pub fn key(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let counts = [self.numbers.len() as u64, self.dimension as u64];
+        let bytes: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+        hasher.update(&bytes);
+        let bytes: Vec<u8> = self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        hasher.update(&bytes);
+        for some in self.centroids.chunks(4096) {
+            let bytes: Vec<u8> = some.iter().flat_map(|value| value.to_le_bytes()).collect();
+            hasher.update(&bytes);
+        }
+        format!("b3:{}", &hasher.finalize().to_hex()[..32])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +123,17 @@ mod tests {
         let unnumbered = whole.project(&[2]).unwrap();
         assert_eq!(sorted(&[unnumbered.slice(0, 1), unnumbered.slice(1, 2)]).unwrap(), expected);
         assert_eq!(sorted(&[]).unwrap(), Sorted::default());
+    }
+
+    #[test]
+    fn a_key_is_of_numbers_and_centroids() {
+        let of = |sizes, centroids| sorted(&[batch(&schema(2, 2), sizes, centroids).unwrap()]).unwrap();
+        let one = of(vec![1, 2], vec![0.0, 0.5, 1.0, 1.5]);
+        // The key of what people decided must outlive versions of this program.
+        assert_eq!(one.key(), "b3:3e49712a072d0b852ea0bc44991c1cfc");
+        assert_eq!(of(vec![2, 1], vec![0.0, 0.5, 1.0, 1.5]).key(), one.key());
+        assert_ne!(of(vec![1, 2], vec![0.0, 0.5, 1.0, 1.25]).key(), one.key());
+        assert_ne!(Sorted { numbers: vec![0, 2], ..one.clone() }.key(), one.key());
+        assert_ne!(Sorted { numbers: vec![0, 1, 2, 3], dimension: 1, ..one.clone() }.key(), one.key());
     }
 }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int32Array, Int64Array,
-    RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int32Array,
+    Int64Array, RecordBatch, StringArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
@@ -149,6 +149,11 @@ pub fn int64<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, S
 /// It is missing or of another type.
 pub fn floats<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float32Array, SchemaError> {
     typed(batch, name, "Float32")
+}
+
+/// A Float64 column without nulls.
+pub(crate) fn doubles<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float64Array, SchemaError> {
+    typed(batch, name, "Float64").and_then(|array| without_nulls(array, name))
 }
 
 /// What a column of vectors is.

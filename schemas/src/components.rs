@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Float64Array, Int32Array, RecordBatch};
+use arrow::array::{Float64Array, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::{SchemaError, column, features, int32, meta, vector};
@@ -74,8 +74,8 @@ impl Components {
             let numbers = column::without_nulls(int32(batch, COMPONENT)?, COMPONENT)?;
             rows.extend((all.variances.len()..).zip(numbers.values()).map(|(row, number)| (*number, row)));
             all.directions.extend_from_slice(&directions);
-            all.variances.extend_from_slice(doubles(batch, VARIANCE)?.values());
-            all.offsets.extend_from_slice(doubles(batch, OFFSET)?.values());
+            all.variances.extend_from_slice(column::doubles(batch, VARIANCE)?.values());
+            all.offsets.extend_from_slice(column::doubles(batch, OFFSET)?.values());
         }
         rows.sort_unstable();
         rows.truncate(most.unwrap_or(usize::MAX));
@@ -87,12 +87,6 @@ impl Components {
             dimension: all.dimension,
         })
     }
-}
-
-fn doubles<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float64Array, SchemaError> {
-    let array = column(batch, name)?;
-    let wrong = || column::wrong(name, "Float64", array.data_type());
-    array.as_any().downcast_ref::<Float64Array>().ok_or_else(wrong).and_then(|array| column::without_nulls(array, name))
 }
 
 #[cfg(test)]
@@ -112,7 +106,7 @@ mod tests {
         assert_eq!(Components::of(&parts, None).unwrap(), three);
         let two = Components::of(&parts, Some(2)).unwrap();
         assert_eq!((two.variances, two.directions.len()), (vec![4.0, 2.0], 4));
-        assert_eq!(doubles(&table, "share").unwrap().values(), &[0.5, 0.25, 0.125]);
+        assert_eq!(column::doubles(&table, "share").unwrap().values(), &[0.5, 0.25, 0.125]);
         assert!(Components::of(&[table.project(&[0, 1, 3]).unwrap()], None).is_err());
     }
 }

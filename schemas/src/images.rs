@@ -53,6 +53,8 @@ pub struct About<'a> {
     pub modified_us: Option<i64>,
 }
 
+/// The column of the time at which a file was written.
+pub const MODIFIED: &str = "modified";
 /// The time zone of `modified`.
 const UTC: &str = "+00:00";
 
@@ -66,7 +68,7 @@ fn about_fields() -> [Field; 5] {
         field("height", DataType::Int64),
         field("format", DataType::Utf8),
         field("bytes", DataType::Int64),
-        field("modified", time),
+        field(MODIFIED, time),
     ]
 }
 

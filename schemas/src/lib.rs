@@ -6,6 +6,7 @@
 
 pub mod assignments;
 pub mod boxes;
+pub mod classifier;
 pub mod clusters;
 pub mod column;
 pub mod components;
@@ -16,7 +17,10 @@ pub mod images;
 pub mod masks;
 pub mod meta;
 pub mod metrics;
+pub mod named;
+pub mod neighbours;
 pub mod pixels;
+pub mod points;
 pub mod presence;
 mod printable;
 pub mod puzzles;

@@ -59,7 +59,7 @@ gradients = { op = "hog", input = "decoded", cell = 4 }
     refuse(
         "sql",
         &[&set[..], &["SELECT count(*) FROM small"]].concat(),
-        "`tessera run pipeline.toml --set small.side=9 --to small` makes it anew",
+        "`tessera run pipeline.toml --set small.side=9 --to small` makes it so",
     );
     refuse("show", &[&set[..], &["small", "-o", "a.png"]].concat(), small);
     refuse("export", &[&set[..], &["small", "-o", "a.parquet"]].concat(), small);

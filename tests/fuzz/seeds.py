@@ -109,6 +109,11 @@ def texts():
     seed("about", "csv", "file_name,label,n\na.jpg,cat,1\ncat/b.jpg,dog,\n", "file_name,label,n\na.jpg,x,2\n", choice=b"\0")
     seed("about", "flat", "file_name,n\na.jpg,1\ndog/b.jpg,2\n", choice=b"\0")
     seed("about", "json", '{"file_name": "a.jpg", "x": [1, 2]}\n{"file_name": "cat/b.jpg", "x": [3, 4]}\n', choice=b"\x01")
+    key = "b3:00112233445566778899aabbccddeeff"
+    line = f"clusters,{key},7,name,\"a, b\",x;y\\;z,ana,2026-11-27T10:00:00Z\nclusters,{key},8,split,3,,,\n"
+    seed("names", "lines", line + "image,,a.jpg,name,hat,,,\n", choice=b"\x01")
+    seed("names", "two", f"clusters,{key},8,mixed,,,,\nclusters,{key},8,name,x,,,\n<<<<<<<\n", choice=b"\x01")
+    seed("names", "header", "\ufeffclusters,key,cluster,action,value,seen,by,at\r\n", choice=b"\0")
     box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4.5</ymax></bndbox>"
     xml = f"<?xml version=\"1.0\"?>\n<annotation><object><name>cat &amp; dog</name><difficult>1</difficult>{box}</object>\n<object><name>x</name><polygon><x1>1</x1><y1>2</y1></polygon></object></annotation>"
     seed("voc", "sets", "1\n2\n", "1 1\n2 -1\n", xml)

@@ -9,7 +9,7 @@ use std::io::{BufReader, Read as _};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_empty_array};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -333,7 +333,10 @@ fn schema(raw: Raw<'_>, schema: Option<Schema<'_>>) -> Result<SchemaRef, Error> 
     if !schema.endianness().equals_to_target_endianness() {
         return Err(raw.error("was written on a machine with the other order of bytes"));
     }
-    Ok(Arc::new(fb_to_schema(schema)))
+    let schema = fb_to_schema(schema);
+    // A type that no array can have, such as a map without keys, panics where the first array is made: better here, where that is caught.
+    schema.fields().iter().for_each(|field| drop(new_empty_array(field.data_type())));
+    Ok(Arc::new(schema))
 }
 
 #[cfg(test)]

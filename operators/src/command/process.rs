@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::content::Content;
 use super::frames::{Came, Frames};
 use super::lines::Lines;
-use super::system::{die_with_parent, groups, has_ended, how, prepare, ready};
+use super::system::{PIPE_BYTES, die_with_parent, groups, has_ended, how, prepare, ready};
 use crate::operator::RunError;
 
 /// How often a waiting thread looks up.
@@ -168,8 +168,9 @@ impl Program {
         if writable {
             return self.write(bytes);
         }
-        if !heard && has_ended(&self.child) {
-            // What it has started may hold its pipes open, and answers in nobody's name.
+        // Its last rows may have come since.
+        if has_ended(&self.child) && !self.is_readable()? {
+            // What it has started may hold its pipes open, or go on writing to stderr, and answers in nobody's name.
             self.output = None;
             return Ok(Round::Closed);
         }
@@ -187,13 +188,18 @@ impl Program {
     /// # Errors
     /// As [`round`](Self::round).
     pub fn peek(&mut self) -> Result<bool, RunError> {
-        let Some(output) = &self.output else { return Ok(false) };
-        let [readable, ..] = ready([(Some(output.as_raw_fd()), libc::POLLIN), (None, 0), (None, 0)], Duration::ZERO)
-            .map_err(|error| self.fail(&format!("cannot be heard: {error}")))?;
-        if !readable {
+        if !self.is_readable()? {
             return Ok(false);
         }
         Ok(matches!(self.read()?, Round::Came(_)) || !self.frames.is_between())
+    }
+
+    /// Whether its stdout has something, be it its end.
+    fn is_readable(&mut self) -> Result<bool, RunError> {
+        let Some(output) = &self.output else { return Ok(false) };
+        let [readable] = ready([(Some(output.as_raw_fd()), libc::POLLIN)], Duration::ZERO)
+            .map_err(|error| self.fail(&format!("cannot be heard: {error}")))?;
+        Ok(readable)
     }
 
     fn read(&mut self) -> Result<Round, RunError> {
@@ -234,10 +240,11 @@ impl Program {
         }
     }
 
-    /// Reads what of its stderr is there.
+    /// Reads what of its stderr is there, and no more than a pipe holds: a program may write faster than it is read.
     fn listen(&mut self) {
         let mut piece = [0; 4096];
-        while let Some(errors) = &mut self.errors {
+        for _ in 0..PIPE_BYTES as usize / piece.len() {
+            let Some(errors) = &mut self.errors else { return };
             match errors.read(&mut piece) {
                 Ok(0) => self.errors = None,
                 Ok(bytes) => self.lines.add(&piece[..bytes]),
@@ -314,9 +321,10 @@ impl Program {
     }
 
     fn end_group(&self) {
-        groups::remove(self.child.id());
         // SAFETY: the child is not waited for yet, so that its number is its group's and nobody else's.
         unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
+        // Only now: this process may end at any moment, and ends what is listed.
+        groups::remove(self.child.id());
     }
 
     fn end(&mut self) {

@@ -89,13 +89,35 @@ struct Places {
     error: Option<usize>,
 }
 
+/// The place of a program among those that may run. It is free again when this is dropped, also by a panic.
+struct Place<'a>(Option<&'a Shared>);
+
+impl Place<'_> {
+    /// The program keeps its place, and waits for the next batch.
+    fn keep(mut self, running: Running) {
+        if let Some(shared) = self.0.take() {
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).idle.push(running);
+            shared.freed.notify_one();
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+            shared.freed.notify_one();
+        }
+    }
+}
+
 impl Shared {
-    /// A program that is free, or a new one; waits if as many run as may.
-    fn take(&self) -> Result<Running, RunError> {
+    /// A program that is free, or a new one, and its place; waits if as many run as may.
+    fn take(&self) -> Result<(Place<'_>, Running), RunError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(running) = state.idle.pop() {
-                return Ok(running);
+                return Ok((Place(Some(self)), running));
             }
             if state.running < self.task.processes {
                 state.running += 1;
@@ -104,18 +126,8 @@ impl Shared {
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
-        Running::start(&self.task).inspect_err(|_| self.lose())
-    }
-
-    fn give(&self, running: Running) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).idle.push(running);
-        self.freed.notify_one();
-    }
-
-    /// A program is gone.
-    fn lose(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
-        self.freed.notify_one();
+        let place = Place(Some(self));
+        Ok((place, Running::start(&self.task)?))
     }
 }
 
@@ -127,21 +139,13 @@ impl MapFn for Worker {
         if batch.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(task.schema.clone()));
         }
-        let mut running = self.shared.take()?;
+        // Without an answer, the program ends before its place is another's.
+        let (place, mut running) = self.shared.take()?;
         let answered = running.answer(task, batch);
         self.heard.extend(running.program.heard());
-        match answered {
-            Ok(answer) => {
-                let made = arrange(task, &running, batch, &answer, scope);
-                self.shared.give(running);
-                made
-            }
-            Err(error) => {
-                drop(running);
-                self.shared.lose();
-                Err(error)
-            }
-        }
+        let made = arrange(task, &running, batch, &answered?, scope);
+        place.keep(running);
+        made
     }
 
     fn heard(&mut self) -> Vec<String> {
@@ -296,4 +300,34 @@ fn arrange(
         })
     });
     Ok(RecordBatch::try_new(task.schema.clone(), columns.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Command;
+    use super::*;
+    use crate::operator::Context;
+    use crate::trial;
+
+    /// Otherwise the next worker would wait for ever.
+    #[test]
+    fn a_worker_that_panics_leaves_its_place() {
+        let table = trial::features(&[("a", &[1.0])]);
+        let config = json!({ "command": ["cat"], "columns": { "feature": "float32[1]" } });
+        let operator: Command = trial::bind(config, &[("rows", table.schema())]).unwrap();
+        let context = Context { seed: 0, threads: 1, base: "".into(), scratch: std::env::temp_dir() };
+        let rows = Rows::new(operator.task(&context).unwrap());
+        for _ in 0..3 {
+            let shared = rows.shared.clone();
+            let panicking = std::thread::spawn(move || {
+                let _taken = shared.take().unwrap();
+                panic!("as asked");
+            });
+            panicking.join().unwrap_err();
+        }
+        let mut worker = rows.open(&Inputs::default()).unwrap();
+        assert_eq!(trial::call_worker(worker.as_mut(), &table).unwrap(), table);
+    }
 }

@@ -7,30 +7,37 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 /// How many bytes a pipe is asked to hold, which is the most that Linux gives everybody.
-const PIPE_BYTES: i32 = 1 << 20;
+pub const PIPE_BYTES: i32 = 1 << 20;
 
 /// The groups of programs that run. An interrupted run ends without waiting for its workers, and what programs have started themselves
 /// ends with it all the same.
 pub mod groups {
-    use std::collections::BTreeSet;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::atomic::{AtomicI32, Ordering};
 
-    static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+    /// Groups that are remembered. Programs beyond that end with this process (on Linux), and what they have started may not.
+    const MOST: usize = 1 << 14;
+
+    /// Their numbers; 0 is no group. A signal handler reads them, and may not wait for a lock.
+    static RUNNING: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
+
+    /// Sets the first place that has `from`, if one does.
+    fn replace(from: i32, to: i32) -> bool {
+        RUNNING.iter().any(|group| group.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok())
+    }
 
     pub fn add(group: u32) {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
+        replace(0, group as i32);
     }
 
     pub fn remove(group: u32) {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        replace(group as i32, 0);
     }
 
+    /// Allocates nothing and takes no lock.
     pub fn end_all() {
-        // A thread that holds the lock at this very moment starts or ends a program, and does not live to see more.
-        let Ok(running) = RUNNING.try_lock() else { return };
-        for &group in running.iter() {
+        for group in RUNNING.iter().map(|group| group.load(Ordering::SeqCst)).filter(|group| *group > 0) {
             // SAFETY: a group is in the list until its head is waited for, so that the number is its own.
-            unsafe { libc::kill(-(group as i32), libc::SIGKILL) };
+            unsafe { libc::kill(-group, libc::SIGKILL) };
         }
     }
 }

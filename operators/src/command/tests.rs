@@ -86,7 +86,7 @@ fn rows_come_back_with_their_ids() {
     assert_eq!(operator.reads(ROWS, &Command::INPUTS[0]), ["feature", "n"]);
     assert!(!operator.reads_ids());
     let (made, _) = rows(config).unwrap();
-    assert_eq!(made, table().project(&[0, 1, 2]).unwrap());
+    assert_eq!(made, table().project(&[0, 2, 1]).unwrap());
     let config =
         json!({ "command": ["cat"], "reads": ["n", "image_id"], "columns": { "n": "int32" }, "hand_on": ["error"] });
     assert!(bind(config.clone(), Some(ROWS)).unwrap().reads_ids());
@@ -173,6 +173,23 @@ fn programs_that_misbehave_are_named_with_what_they_said() {
     let all = "ended its stream before it had answered all batches: it is to write one for each that it reads";
     let end = "printf '\\377\\377\\377\\377\\000\\000\\000\\000'; cat >/dev/null";
     told(end, &format!("{all}; {none}"));
+}
+
+/// What it writes to stderr may come faster than it is read, from itself or from what it has started.
+#[test]
+fn a_program_that_floods_stderr_is_ended_in_time() {
+    let start = Instant::now();
+    let told = |script: &str| {
+        let config = json!({ "command": shell(script), "reads": ["n"], "columns": { "n": "int32" }, "timeout_seconds": 1 });
+        let told = message(config);
+        assert!(told.ends_with("\n    y\n    y"), "{told}");
+        told.split_once("` ").unwrap().1.to_owned()
+    };
+    let floods = told("exec 3>&1; exec yes >&2");
+    assert!(floods.starts_with("has written nothing for 1 s (`timeout_seconds`) and was ended"), "{floods}");
+    let leaves = told("exec 3>&1; yes >&2 & sleep 0.1; exit 3");
+    assert!(leaves.starts_with("ended with exit status 3 before it had answered a batch"), "{leaves}");
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
 /// A batch too many is seen with the answer, or before the next batch goes out.

@@ -50,7 +50,7 @@ impl Run<'_> {
     fn with_input(&mut self, tables: &dyn Tables) -> Result<(), RunError> {
         self.expected = tables.rows(TABLE)?;
         let mut encoder = StreamEncoder::try_new(&self.task.sent)?;
-        for batch in tables.scan(TABLE, Order::Stored)? {
+        for batch in tables.scan(TABLE, Order::Sorted)? {
             let batch = batch?;
             let columns = self.task.sent.fields().iter().map(|field| column(&batch, field.name()).cloned());
             let columns = columns.collect::<Result<Vec<_>, _>>()?;

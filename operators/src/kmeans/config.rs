@@ -97,6 +97,23 @@ fn restarts() -> usize {
 }
 
 impl Config {
+    /// The defaults, for so many clusters.
+    pub fn of(k: usize, column: String) -> Self {
+        Self {
+            k: Some(k),
+            column,
+            iterations: iterations(),
+            tolerance: tolerance(),
+            init: Init::default(),
+            restarts: restarts(),
+            empty: Empty::default(),
+            spherical: false,
+            mini_batch: None,
+            on_error: OnError::default(),
+            memory: None,
+        }
+    }
+
     /// What is wrong with the keys alone.
     pub fn faults(&self, starts_given: bool) -> Vec<BindError> {
         let mut faults = Vec::new();

@@ -57,7 +57,7 @@ impl Whole for Run {
         let previous = self.previous(tables, sink)?;
         let expected = tables.rows(FEATURES)?;
         // Known before anything is read, as a rule: bad rows may have been dropped.
-        enough(there, expected)?;
+        enough(there, expected).map_err(RunError::Input)?;
         let folder = self.context.scratch.as_path();
         let spill = self.exceeds(expected, sink).map(|most| (folder, most));
         let directions =
@@ -70,7 +70,7 @@ impl Whole for Run {
         })?;
         let folder = spill.map(|(folder, _)| folder);
         let rows = rows.finish(folder)?;
-        enough(there, rows.count())?;
+        enough(there, rows.count()).map_err(RunError::Input)?;
         sink.progress(0, config.restarts * config.iterations, "coding features");
         let coded = CodedRows::new(rows.frame(), &rows.values, threads, folder)?;
         let precision = Precision::of(&rows, threads);
@@ -174,11 +174,9 @@ fn afresh(why: &str, sink: &mut dyn Sink) {
     sink.say(&format!("starts afresh and not from the last centroids: {why}"));
 }
 
-fn enough(k: usize, n: usize) -> Result<(), RunError> {
-    if k <= n {
-        return Ok(());
-    }
-    Err(RunError::Input(format!("k is {k}, but there are {n} images: a cluster needs at least one")))
+/// Whether there are as many images as clusters, or what is wrong.
+pub(super) fn enough(k: usize, n: usize) -> Result<(), String> {
+    if k <= n { Ok(()) } else { Err(format!("k is {k}, but there are {n} images: a cluster needs at least one")) }
 }
 
 impl Start {

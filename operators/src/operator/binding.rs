@@ -194,6 +194,11 @@ impl BindErrors {
         found.map_err(|fault| self.0.push(fault)).ok()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The bound operator.
     ///
     /// # Errors
@@ -225,6 +230,9 @@ pub enum At {
     Input(String),
     /// The table that an input reads, by the port's name: the message goes on behind the name of its stage.
     Table(String),
+    /// The stage that makes the table that an input reads, by the port's name: the message says what that stage does not say and this one
+    /// needs.
+    Maker(String),
 }
 
 impl BindError {
@@ -241,6 +249,12 @@ impl BindError {
     /// At the table that an input reads, of which the message says what it lacks, such as `has no column of vectors`.
     pub fn table(port: &str, message: impl Into<String>) -> Self {
         Self { at: At::Table(port.to_owned()), message: message.into(), help: None }
+    }
+
+    /// At the stage that makes the table that an input reads, of which the message says what it leaves open, such as `does not say which
+    /// network its tensors are of`.
+    pub fn maker(port: &str, message: impl Into<String>) -> Self {
+        Self { at: At::Maker(port.to_owned()), message: message.into(), help: None }
     }
 
     /// At the stage.

@@ -232,8 +232,10 @@ pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, RunError>> + Send
 /// The order of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order<'a> {
-    /// As the parts hold the rows.
+    /// As the parts hold the rows: how those lie follows from the runs before, and no result may depend on it.
     Stored,
+    /// By `image_id`, or in a table without it, by all columns that are read: an order that follows from the rows.
+    Sorted,
     /// By a hash of seed, epoch and id; maps on the way see that epoch.
     Shuffled {
         /// The pass over the data.

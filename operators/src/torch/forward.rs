@@ -9,7 +9,7 @@ use super::tensors::Tensors;
 /// How much of a batch's statistics the running ones take over (PyTorch's and torchvision's value).
 const MOMENTUM: f64 = 0.1;
 /// Added to variances before their root is taken (the same).
-const EPSILON: f64 = 1e-5;
+pub const EPSILON: f64 = 1e-5;
 
 /// Whether a pass learns: only then does dropout drop, and batch normalisation use and follow the batch's own statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

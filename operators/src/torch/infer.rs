@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, features, pixels, weights};
 
 use super::device::Device;
-use super::network::{Name, Parameter, Step, dimensions, walk};
+use super::network::{Name, OTHERS, Parameter, Step, dimensions, walk};
 use super::normalisation::{self, Normalisation};
 use super::tensors;
 use super::weights::NORMALISATIONS;
 use crate::config::Limits;
-use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Map, Operator, Port, RunError};
+use crate::operator::{BindError, BindErrors, Binding, Column, ColumnKind, Context, Map, Operator, Port, RunError};
 
 mod layers;
 mod output;
@@ -152,33 +152,34 @@ pool = 4
     }
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
-        let mut faults = Self::faults(&config);
-        let size = pixels::size(inputs.inputs.required(IMAGES))
-            .map_err(|error| faults.push(BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")))
-            .ok()
-            .map(<[usize; 2]>::from);
+        let mut faults = BindErrors::default();
+        faults.extend(Self::faults(&config));
+        let size = pixels::size(inputs.inputs.required(IMAGES)).map(<[usize; 2]>::from);
+        let size =
+            faults.keep(size.map_err(|error| BindError::input(IMAGES, error.to_string()).help("`decode` makes pixels")));
         let given = config.mean.zip(config.deviation).map(|(mean, deviation)| Normalisation::Fixed { mean, deviation });
-        let weights = inputs.inputs.get(WEIGHTS);
-        let bound = match (&config.model, weights) {
-            (Some(_), Some(_)) => Err(vec![
-                BindError::key("model", "a TorchScript model has its own weights, and the stage has an input `weights`")
-                    .help("remove one of the two"),
-            ]),
-            (None, None) => Err(vec![
-                BindError::stage("has no network: neither an input `weights` nor a key `model`")
-                    .help("inputs = { images = \"…\", weights = \"…\" }, where `train` and `weights` make weights"),
-            ]),
-            (Some(model), None) => Self::with_model(&config, inputs.resolve(model), size, given),
-            (None, Some(weights)) => Self::with_weights(&config, weights, size, given),
-        };
-        match bound {
-            Ok(Some((plan, vectors))) if faults.is_empty() => {
-                let schema = features::schema(vectors.iter().map(|(name, length)| (name.as_str(), *length)));
-                Ok(Self { plan, device: config.device, schema })
+        let bound = match (&config.model, inputs.inputs.get(WEIGHTS)) {
+            (Some(_), Some(_)) => {
+                let fault =
+                    BindError::key("model", "a TorchScript model has its own weights, and the stage has an input `weights`");
+                faults.push(fault.help("remove one of the two"));
+                None
             }
-            Ok(_) => Err(faults),
-            Err(more) => Err(faults.into_iter().chain(more).collect()),
-        }
+            (None, None) => {
+                let fault = BindError::stage("has no network: neither an input `weights` nor a key `model`");
+                faults.push(
+                    fault.help("inputs = { images = \"…\", weights = \"…\" }, where `train` and `weights` make weights"),
+                );
+                None
+            }
+            (Some(model), None) => Self::with_model(&config, inputs.resolve(model), size, given, &mut faults),
+            (None, Some(weights)) => Self::with_weights(&config, weights, size, given, &mut faults),
+        };
+        let bound = bound.map(|(plan, vectors)| {
+            let schema = features::schema(vectors.iter().map(|(name, length)| (name.as_str(), *length)));
+            Self { plan, device: config.device, schema }
+        });
+        faults.or(bound)
     }
 
     fn schema(&self) -> SchemaRef {
@@ -204,25 +205,31 @@ pool = 4
     }
 }
 
-/// A plan and its vector columns; none when the images' size is unknown, which is a fault already found.
-type Bound = Result<Option<(Plan, Vec<(String, usize)>)>, Vec<BindError>>;
+/// A plan and its vector columns; none if there are faults.
+type Bound = Option<(Plan, Vec<(String, usize)>)>;
 
 impl Infer {
-    fn with_weights(config: &Config, weights: &SchemaRef, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
-        let mut faults = Vec::new();
+    fn with_weights(
+        config: &Config,
+        weights: &SchemaRef,
+        size: Option<[usize; 2]>,
+        given: Option<Normalisation>,
+        faults: &mut BindErrors,
+    ) -> Bound {
         if config.output.is_some() {
             let fault =
                 BindError::key(output::KEY, "chooses among a TorchScript model's outputs, and the network is of weights");
             faults.push(fault.help("remove the key: `layer` says which of a network's layers is the feature"));
         }
-        let said = weights::network(weights).unwrap_or_else(|error| {
-            faults.push(BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
-            weights::Network::default()
-        });
-        let name = network_of(config, &said).map_err(|fault| faults.push(fault)).ok();
-        let network = name.map(|name| (name, name.network()));
+        let said = weights::network(weights)
+            .map_err(|error| BindError::input(WEIGHTS, error.to_string()).help("`train` and `weights` make weights"));
+        let said = faults.keep(said).unwrap_or_default();
+        let network = faults.keep(network_of(config, &said)).map(|name| (name, name.network()));
         let normalisation = given.or_else(|| Normalisation::of_weights(&said));
-        faults.extend(unsaid(config, normalisation, "the weights do not say"));
+        if is_unsaid(config, normalisation) {
+            let fault = BindError::maker(WEIGHTS, "does not say how images are normalised for its network");
+            faults.push(fault.help(NORMALISATIONS));
+        }
         match (&network, &config.layer) {
             (Some((name, network)), Some(layers)) => faults.extend(layers.faults(&network.layers(), *name)),
             (Some((_, network)), None) => {
@@ -231,30 +238,35 @@ impl Infer {
             }
             (None, _) => {}
         }
-        let (Some((name, network)), Some(layers), Some(normalisation), Some(size), true) =
-            (network, &config.layer, normalisation, size, faults.is_empty())
-        else {
-            return if faults.is_empty() { Ok(None) } else { Err(faults) };
-        };
+        if !faults.is_empty() {
+            return None;
+        }
+        let ((name, network), layers, normalisation, size) = (network?, config.layer.as_ref()?, normalisation?, size?);
         let steps = network.up_to(layers.names()).to_vec();
-        let (shapes, parameters) = walk(&steps, &[3, size[0], size[1]]).map_err(|error| {
+        let walked = walk(&steps, &[3, size[0], size[1]]).map_err(|error| {
             let message = format!("its images of {}x{} px are too small for `{}`: {error}", size[0], size[1], name.text());
-            vec![BindError::input(IMAGES, message)]
-        })?;
+            BindError::input(IMAGES, message)
+        });
+        let (shapes, parameters) = faults.keep(walked)?;
         let (mut vectors, mut pools) = (Vec::new(), Vec::new());
         for (i, layer) in layers.names().iter().enumerate() {
             let place = steps.iter().position(|step| step.name == Some(layer)).expect("a known layer");
-            let pool = config.pool(&shapes[place]).map_err(|fault| vec![fault])?;
-            let length = length(&shapes[place], pool).map_err(|fault| vec![fault])?;
+            let pool = faults.keep(config.pool(&shapes[place]))?;
+            let length = faults.keep(length(&shapes[place], pool))?;
             pools.push(pool);
             vectors.push((layers.place(i).1.to_owned(), length));
         }
         let body = Body::Steps { steps, parameters, layers: layers.names().to_vec() };
-        Ok(Some((Plan { body, size, normalisation, pools, pooling: config.pooling }, vectors)))
+        Some((Plan { body, size, normalisation, pools, pooling: config.pooling }, vectors))
     }
 
-    fn with_model(config: &Config, file: PathBuf, size: Option<[usize; 2]>, given: Option<Normalisation>) -> Bound {
-        let mut faults = Vec::new();
+    fn with_model(
+        config: &Config,
+        file: PathBuf,
+        size: Option<[usize; 2]>,
+        given: Option<Normalisation>,
+        faults: &mut BindErrors,
+    ) -> Bound {
         if config.layer.is_some() {
             let fault = BindError::key("layer", "a TorchScript model has no named layers: its output is the feature");
             faults.push(fault.help(
@@ -264,21 +276,19 @@ impl Infer {
         if config.network.is_some() {
             faults.push(BindError::key("network", "a TorchScript model is its own network").help("remove the key"));
         }
-        faults.extend(unsaid(config, given, "a TorchScript model does not say"));
-        let loaded = Script::load(file, config.output.clone(), size).and_then(|loaded| {
-            let measured = loaded.map(|(script, shape)| {
-                let pool = config.pool(&shape)?;
-                length(&shape, pool).map(|length| (script, pool, length))
-            });
-            measured.transpose()
-        });
-        let loaded = loaded.map_err(|fault| faults.push(fault)).ok().flatten();
-        let (Some((script, pool, length)), Some(size), Some(normalisation), true) = (loaded, size, given, faults.is_empty())
-        else {
-            return if faults.is_empty() { Ok(None) } else { Err(faults) };
-        };
+        if is_unsaid(config, given) {
+            let fault = "needs `mean` and `deviation`: a TorchScript model does not say how images were normalised";
+            faults.push(BindError::stage(fault).help(NORMALISATIONS));
+        }
+        let (script, shape) = faults.keep(Script::load(file, config.output.clone(), size))??;
+        let pool = faults.keep(config.pool(&shape))?;
+        let length = faults.keep(length(&shape, pool))?;
+        if !faults.is_empty() {
+            return None;
+        }
+        let (size, normalisation) = (size?, given?);
         let plan = Plan { body: Body::Script(script), size, normalisation, pools: vec![pool], pooling: config.pooling };
-        Ok(Some((plan, vec![(features::FEATURE.to_owned(), length)])))
+        Some((plan, vec![(features::FEATURE.to_owned(), length)]))
     }
 }
 
@@ -311,21 +321,18 @@ fn network_of(config: &Config, said: &weights::Network) -> Result<Name, BindErro
         (Some(name), _) => Ok(name),
         (None, Some(said)) => {
             let fault = || BindError::input(WEIGHTS, format!("its network `{said}` is unknown"));
-            Name::find(said).ok_or_else(|| fault().help(format!("known: {}", Name::known())))
+            Name::find(said).ok_or_else(|| fault().help(format!("known: {}; {OTHERS}", Name::known())))
         }
         (None, None) => {
-            let fault = BindError::input(WEIGHTS, "does not say which network it is of");
-            Err(fault.help(format!("`network = \"…\"`, one of: {}", Name::known())))
+            let fault = BindError::maker(WEIGHTS, "does not say which network its tensors are of");
+            Err(fault.help(format!("network = \"…\", one of: {}; {OTHERS}", Name::known())))
         }
     }
 }
 
-/// The fault of a stage that says as little about normalisation as its network does. Values are not assumed.
-fn unsaid(config: &Config, found: Option<Normalisation>, who: &str) -> Option<BindError> {
-    let is_unsaid = found.is_none() && config.mean.is_none() && config.deviation.is_none();
-    is_unsaid.then(|| {
-        BindError::stage(format!("needs `mean` and `deviation`: {who} how images were normalised")).help(NORMALISATIONS)
-    })
+/// Whether a stage says as little about normalisation as its network does. Values are not assumed.
+fn is_unsaid(config: &Config, found: Option<Normalisation>) -> bool {
+    found.is_none() && config.mean.is_none() && config.deviation.is_none()
 }
 
 /// The length of a feature: an output of that shape, pooled if asked for.

@@ -5,7 +5,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::normalisation::Normalisation;
 
 /// Standard deviations are not taken below one gray level: else the noise of a flat tile is blown up, or divided by zero.
-const LEAST_DEVIATION: f64 = 1.0;
+pub const LEAST_DEVIATION: f64 = 1.0;
 
 /// `N x H x W x 3` bytes as a normalised `N x 3 x H x W` tensor of f32 on the device, its strides still channels last.
 ///

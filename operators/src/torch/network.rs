@@ -17,6 +17,7 @@
 mod alexnet;
 mod alexnet_torchvision;
 mod layer;
+pub mod pytorch;
 mod resnet;
 mod small;
 mod vgg;
@@ -47,6 +48,10 @@ pub enum Name {
     /// VGG of 16 layers with batch normalisation.
     Vgg16Bn,
 }
+
+/// The advice for networks that are not among them.
+pub const OTHERS: &str = "a network of another architecture runs as a TorchScript model (torch.jit.trace or script): model = \"FILE\" of \
+    `infer` in place of weights";
 
 impl Name {
     /// All of them.

@@ -19,12 +19,6 @@
 //! The objective is scikit-learn's `LogisticRegression(C=c)`, minimised by L-BFGS (Liu, Nocedal, 1989). Sums are in f32 on all threads:
 //! not the same to the last bit for another number of them.
 
-mod data;
-mod fit;
-mod labels;
-mod layer;
-mod lbfgs;
-mod read;
 mod run;
 mod table;
 
@@ -33,14 +27,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::{IMAGE_ID, column, features, presence};
 
+use super::linear::{FEATURES, LABELS, Splits, Target, Wanted};
 use crate::config::Limits;
 use crate::memory::Memory;
 use crate::operator::{BindError, Binding, Column, ColumnKind, Context, Operator, Port, RunError, Sink, Tables, Whole};
 use crate::vectors;
 use run::Run;
 
-const FEATURES: &str = "features";
-const LABELS: &str = "labels";
 /// Bytes that an id takes, with what attaches to it: few take more.
 const ID: usize = 60;
 /// The column that features and labels both have.
@@ -85,20 +78,11 @@ fn iterations() -> usize {
     200
 }
 
-/// How the labels say what an image shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A column has the image's class, one of several.
-    One(String),
-    /// Each column says of one class whether the image shows it.
-    Each(Vec<String>),
-}
-
 /// The bound operator.
 pub struct Probe {
     columns: Vec<String>,
     target: Target,
-    split: Option<String>,
+    splits: Splits,
     strengths: Vec<f64>,
     iterations: usize,
     memory: Option<Memory>,
@@ -177,7 +161,8 @@ inputs = { features = "layers", labels = "images" }
         match target {
             Some(target) if errors.is_empty() => {
                 let (iterations, memory) = (config.iterations, config.memory);
-                Ok(Self { columns, target, split, strengths, iterations, memory, values })
+                let splits = split.map_or(Splits::Drawn, Splits::Column);
+                Ok(Self { columns, target, splits, strengths, iterations, memory, values })
             }
             _ => Err(errors),
         }
@@ -193,7 +178,7 @@ inputs = { features = "layers", labels = "images" }
                 Target::One(label) => vec![label.clone()],
                 Target::Each(classes) => classes.clone(),
             };
-            targets.into_iter().chain(self.split.clone()).collect()
+            targets.into_iter().chain(self.split().map(str::to_owned)).collect()
         };
         let more = if input == FEATURES { self.columns.clone() } else { of_labels() };
         std::iter::once(IMAGE_ID.to_owned()).chain(more).collect()
@@ -208,7 +193,7 @@ inputs = { features = "layers", labels = "images" }
             ("columns", self.columns.clone().into()),
             ("label", label.into()),
             ("classes", classes.into()),
-            ("split", self.split.clone().into()),
+            ("split", self.split().into()),
         ]
     }
 
@@ -218,6 +203,16 @@ inputs = { features = "layers", labels = "images" }
 }
 
 impl Probe {
+    /// The column of splits.
+    fn split(&self) -> Option<&str> {
+        if let Splits::Column(name) = &self.splits { Some(name) } else { None }
+    }
+
+    /// What is read.
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { columns: &self.columns, target: &self.target, splits: &self.splits }
+    }
+
     /// Whether what images take must go to files; then it says so, and how many bytes may be held.
     fn exceeds(&self, tables: &dyn Tables, sink: &mut dyn Sink) -> Result<Option<usize>, RunError> {
         let rows = tables.rows(FEATURES)?.min(tables.rows(LABELS)?);

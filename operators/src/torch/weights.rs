@@ -19,7 +19,7 @@ use tessera_datasets::{Files, Fingerprint, Listed};
 use tessera_schemas::weights::{self as table, Weight};
 
 pub use self::file::NORMALISATIONS;
-use super::network::{Name, Parameter, walk};
+use super::network::{Name, OTHERS, Parameter, walk};
 use super::normalisation::{self, Normalisation};
 use super::tensors;
 use crate::config::Limits;
@@ -38,7 +38,7 @@ pub struct Config {
     /// that has matrices or kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// The network whose tensors these are. Default: the one that the file names, as `tessera export` writes it; if the file names
+    /// The network whose tensors these are; one of another architecture runs as a TorchScript `model` of `infer`. Default: the one that the file names, as `tessera export` writes it; if the file names
     /// none, `infer` has to.
     #[serde(default)]
     network: Option<Name>,
@@ -122,8 +122,10 @@ deviation = [0.229, 0.224, 0.225]
             (None, Some(network)) => of_seed(network, config.classes),
             (None, None) => {
                 let fault = BindError::stage("has neither a `path` to weights nor a `network` for random ones");
-                Err(fault
-                    .help(format!("path = \"….safetensors\" or \"….pth\", or network = \"…\", one of: {}", Name::known())))
+                Err(fault.help(format!(
+                    "path = \"….safetensors\" or \"….pth\", or network = \"…\", one of: {}; {OTHERS}",
+                    Name::known()
+                )))
             }
         };
         let given = table::Network {

@@ -1,5 +1,6 @@
 //! `tessera diff`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use tessera_schemas::printable;
 use super::summary::{numbers, print_columns, texts};
 use super::{InFile, Namespace, Output, Session, Usage};
 use crate::ask::diff::{Difference, RowChange, diff};
+use crate::ask::meanwhile;
 use crate::ask::sql::output::Format;
 
 /// Which snapshots to compare, and what to say.
@@ -19,7 +21,7 @@ pub struct Diff {
     file: InFile,
     /// The stage whose snapshots are compared.
     stage: String,
-    /// The older snapshot: a key or its beginning, or `previous`, the newest that is not current.
+    /// The older snapshot: a key or its beginning, or `previous`, the one that was current before.
     #[arg(default_value = "previous")]
     old: String,
     /// The newer snapshot.
@@ -46,9 +48,12 @@ impl Diff {
             );
             return Err(Usage(message).into());
         }
+        // As every reader, it has no answer from a table that was made without what --set says.
+        if [&self.old, &self.new].iter().any(|key| ["current", "previous"].contains(&key.as_str())) {
+            meanwhile::notes(catalog, &BTreeSet::from([node]))?;
+        }
         let stage = catalog.name(node);
-        let store = catalog.store.stage(stage);
-        let (old, new) = (store.resolve(stage, &self.old)?, store.resolve(stage, &self.new)?);
+        let (old, new) = (catalog.store.resolve(stage, &self.old)?, catalog.store.resolve(stage, &self.new)?);
         let difference = diff(catalog, &old, &new)?;
         let listed = &difference.rows[..self.rows.unwrap_or(0).min(difference.rows.len())];
         match self.output.format {

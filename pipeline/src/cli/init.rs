@@ -31,6 +31,7 @@ Examples:
   tessera init photos
   tessera init ~/photos --features hog
   tessera init photos --model dinov2.ts
+  tessera init photos --label
   tessera init /data/photos -o experiments/photos.toml";
 
 /// Sides of images that a model is tried with, in pixels, the usual ones first.
@@ -51,6 +52,9 @@ pub struct Init {
     /// A TorchScript model whose output is an image's features, in place of a network that is trained.
     #[arg(long, value_name = "FILE", conflicts_with = "features", value_hint = clap::ValueHint::FilePath)]
     model: Option<PathBuf>,
+    /// Name clusters: with stages that give the names to images, and learn from them.
+    #[arg(long)]
+    label: bool,
     /// Do not try the pipeline on a few images to say how long a run will take.
     #[arg(long)]
     no_trial: bool,
@@ -86,6 +90,7 @@ impl Init {
             found: &found,
             path: named(&self.folder)?,
             labels: labels.as_ref().zip(label_path),
+            named: self.label,
             way: match (&self.model, self.features) {
                 (Some(model), _) => Way::Model { file: named(model)?, side: MODEL_SIDES[0] },
                 (None, Features::Hog) => Way::Hog,
@@ -158,6 +163,9 @@ fn next(out: &mut dyn Write, filled: &Filled<'_>, file: &Path) -> Result<()> {
         };
         let query = format!("SELECT nmi(cluster, label), purity(cluster, label) FROM {from} {of}");
         writeln!(out, "  tessera sql {file} \"{}\"", query.trim_end())?;
+    }
+    if filled.named {
+        writeln!(out, "  tessera serve {file} --edit    # and name clusters at /label")?;
     }
     if filled.can_probe() {
         writeln!(

@@ -66,14 +66,11 @@ impl Page {
         let new = (to != Path::new(STDOUT)).then(|| NewFile::create(to, self.force)).transpose()?;
         let notes = meanwhile::notes(&session.catalog, &(0..session.catalog.plan.graph.nodes.len()).collect())?;
         tell_notes(&notes);
-        let mut arguments = report::argument(&file.path);
-        if let Some(limit) = limit {
-            arguments.push_str(&format!(" --limit {limit}"));
-        }
         // What a run would do is asked in a session of its own: the answers of this one stay those of its generation.
         let states = states(file, threads, limit);
         let bytes = usize::from(self.limit_mb) * 1_000_000;
-        let options = Options { stages: chosen.into_iter().collect(), arguments, bytes, states, notes };
+        let options =
+            Options { stages: chosen.into_iter().collect(), arguments: session.catalog.arguments(), bytes, states, notes };
         let reporter = Reporter::new(self.quiet);
         let work = report::report(session.catalog.clone(), options, reporter.clone());
         let page = session.runtime.block_on(session.runtime.spawn(work)).context("the report ended without a word")??;

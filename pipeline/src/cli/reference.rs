@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tessera_operators::OPERATORS;
 use tessera_operators::operator::{Port, PortKind};
-use tessera_operators::reference::{Key, Layer, networks, written};
+use tessera_operators::reference::{Key, Layer, networks, pytorch, written};
 use tessera_operators::spec::Spec;
 
 use super::Usage;
@@ -38,6 +38,9 @@ pub struct Operators {
     /// With --networks: the side of the images, in pixels.
     #[arg(long, default_value_t = 224, requires = "networks", value_parser = clap::value_parser!(u32).range(1..=8192), value_name = "PIXELS")]
     side: u32,
+    /// With --networks: print those that torchvision does not have as a Python module for PyTorch, which loads exported weights.
+    #[arg(long, requires = "networks", conflicts_with_all = ["side", "format"])]
+    pytorch: bool,
     /// How they are printed.
     #[arg(long, value_enum, default_value_t)]
     format: PageFormat,
@@ -65,6 +68,7 @@ impl Operators {
             Some(name) => vec![find(name)?],
         };
         match self.format {
+            _ if self.pytorch => out.write_all(pytorch().as_bytes())?,
             _ if self.networks => layers(out, self.side as usize, self.format)?,
             PageFormat::Json => writeln!(out, "{}", Value::Array(chosen.into_iter().map(told).collect()))?,
             PageFormat::Text if self.name.is_some() => chosen.into_iter().try_for_each(|operator| page(out, operator))?,

@@ -112,7 +112,7 @@ impl Report {
 
 /// Why there is nothing to report.
 fn unmeasured(catalog: &Catalog, summaries: &[Summary]) -> String {
-    let file = catalog.plan.graph.file.path.display();
+    let file = catalog.arguments();
     match summaries.iter().find(|summary| summary.rows.iter().any(|row| row.seeds > 0)) {
         Some(Summary { stage, .. }) => format!(
             "stage `{stage}` measured nothing; reported are metrics, and of queries whose tables have one row, that row's numbers: \

@@ -1,5 +1,6 @@
 //! `tessera run`, by hand and by cron.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
@@ -13,16 +14,16 @@ use super::{Choice, InFile, Output, Session, Usage, check_names, counted, sessio
 use crate::ask::news::{self, News, StageNews};
 use crate::ask::sql::output::Format;
 use crate::engine::catalog::Catalog;
-use crate::run::Report;
+use crate::run::{self, Report, StageReport};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::{Reporter, duration, stamp, tell};
 
 /// What `run --help` says at its end.
 pub(super) const HELP: &str = "\
-After the table it says what is new: images that came, went or were left out, and the clusters of the new ones; in JSON, as `news`. When
-stderr is no terminal, each message begins with the time in UTC, such as 2026-11-28T12:20:39Z.
+After the table it says what is new since the last run that succeeded: images that came, went or were left out, and the clusters of the new
+ones; in JSON, as `news`. When stderr is no terminal, each message begins with the time in UTC, such as 2026-11-28T12:20:39Z.
 
-Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 done and tables changed (with --exit-code alone), 4 another run holds the
+Exit codes: 0 done, 1 failed, 2 wrong command line or file, 3 done and tables changed since\nthe last run that succeeded (with --exit-code alone), 4 another run holds the
 store, 129 SIGHUP, 130 ^C, 143 SIGTERM. For cron, which mails what is printed:
   15 2 * * *  cd /data/photos && tessera run pipeline.toml -q --wait 2h --gc --keep \"30 days\"";
 
@@ -45,7 +46,7 @@ pub struct Run {
     /// Say nothing while it goes on, and print nothing unless tables changed; a document of --format json or csv is printed in any case.
     #[arg(long, short)]
     quiet: bool,
-    /// End with exit code 3 if tables changed, and with 0 if none did.
+    /// End with exit code 3 if tables changed since the last run that succeeded, and with 0 if none did.
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
@@ -64,12 +65,15 @@ impl Run {
         if self.keeping.is_given() && !self.gc {
             return Err(Usage("--keep and --keep-runs say what --gc keeps: add --gc".to_owned()).into());
         }
-        let mut session = Session::limited(&self.file, threads, self.choice.limit)?;
+        let limit = self.choice.limit;
+        let mut session = Session::limited(&self.file, threads, limit)
+            .inspect_err(|error| session::record_failure(&self.file, limit, error))?;
         let options = check_names(&session, self.choice)?;
         let (_lock, has_waited) = self.wait.lock(&session.catalog.store, self.quiet)?;
         if has_waited {
-            session.bind_again(&self.file)?;
+            session.bind_again(&self.file).inspect_err(|error| session::record_failure(&self.file, limit, error))?;
         }
+        let told = told(&session.catalog)?;
         session.catalog.store.claim(&self.file.path)?;
         session.catalog.engine.interrupt.install()?;
         let report = session.run(&self.file, &options, Reporter::new(self.quiet));
@@ -78,9 +82,7 @@ impl Run {
             session.runtime.shutdown_timeout(CLEAR_UP);
         }
         let report = report?;
-        let changed = report.stages.iter().filter(|stage| stage.changed);
-        let changed: Vec<(&str, Option<&str>)> =
-            changed.map(|stage| (stage.stage.as_str(), stage.previous.as_deref())).collect();
+        let changed = changed(&session.catalog, &report, &told);
         let news = news::since(&session.catalog, &changed);
         for (stage, error) in &news.untold {
             tell(format_args!("note: what is new in `{stage}` is not known: {error:#}"));
@@ -110,7 +112,7 @@ impl Run {
                 }
                 tell_news(out, &news)?;
                 if is_quiet {
-                    made(out, &report)?;
+                    made(out, &changed, report.seconds)?;
                 }
                 if let Some(Collected { files, bytes }) = collected.filter(|collected| collected.files > 0) {
                     writeln!(out, "gc: {}, {bytes} bytes deleted", counted(files, "file"))?;
@@ -122,6 +124,40 @@ impl Run {
             None => Ok(if self.exit_code && !changed.is_empty() { CHANGED } else { 0 }),
         }
     }
+}
+
+/// The snapshots that stages had at the end of the last run that succeeded, as far as that is known: whoever reads what runs print knows of those.
+fn told(catalog: &Catalog) -> Result<BTreeMap<String, Option<String>>> {
+    let nodes = catalog.plan.graph.nodes.iter().filter(|node| !node.view);
+    let told = catalog.store.at_last_success(nodes.map(|node| node.name.as_str()))?;
+    Ok(told.into_iter().map(|(stage, snapshot)| (stage.to_owned(), snapshot)).collect())
+}
+
+/// A stage that has another table now, and the snapshot that it had.
+type Changed<'a> = (&'a str, Option<&'a str>);
+
+/// The stages that have another table now than what was told: what runs changed that failed is news of this one.
+fn changed<'a>(catalog: &Catalog, report: &'a Report, told: &'a BTreeMap<String, Option<String>>) -> Vec<Changed<'a>> {
+    // The same rows in other files are no change.
+    let are_same = |stage: &str, was: &str, is: &str| {
+        let store = catalog.store.stage(stage);
+        let Ok(is) = store.manifest(is) else { return false };
+        match store.manifest(was) {
+            Ok(was) => was.original() == is.original() || run::have_same_rows(&was, &is),
+            // Of a snapshot and a rewrite of it, `gc` keeps one.
+            Err(_) => is.original() == was,
+        }
+    };
+    let is_same = |stage: &StageReport, was: Option<&str>| match (was, stage.snapshot.as_deref()) {
+        (Some(was), Some(is)) => was == is || are_same(&stage.stage, was, is),
+        _ => false,
+    };
+    let made = report.stages.iter().filter(|stage| stage.snapshot.is_some());
+    let was = made.filter_map(|stage| match told.get(&stage.stage) {
+        Some(was) => (!is_same(stage, was.as_deref())).then_some((stage.stage.as_str(), was.as_deref())),
+        None => stage.changed.then_some((stage.stage.as_str(), stage.previous.as_deref())),
+    });
+    was.collect()
 }
 
 /// Deletes what nothing needs. Needed is what the run was about, and what the file names by now; all stages, if it cannot be read.
@@ -183,10 +219,10 @@ fn of_stage(news: &StageNews) -> String {
 }
 
 /// Which stages have another table now, and how long that took.
-fn made(out: &mut dyn Write, report: &Report) -> Result<()> {
-    let names = report.stages.iter().filter(|stage| stage.changed).map(|stage| printable(&stage.stage).into_owned());
-    writeln!(out, "made: {}", names.collect::<Vec<_>>().join(", "))?;
-    writeln!(out, "done in {}", duration(report.seconds))?;
+fn made(out: &mut dyn Write, changed: &[Changed<'_>], seconds: f64) -> Result<()> {
+    let names: Vec<_> = changed.iter().map(|(stage, _)| printable(stage)).collect();
+    writeln!(out, "made: {}", names.join(", "))?;
+    writeln!(out, "done in {}", duration(seconds))?;
     Ok(())
 }
 

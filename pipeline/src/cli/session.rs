@@ -278,6 +278,19 @@ pub fn store_of(file: &InFile, limit: Option<u32>) -> Result<(Store, Option<BTre
     }
 }
 
+/// Records that a run failed before it began, so that `status` tells of it: its file has faults, or its images are gone. Where it cannot be
+/// recorded, it was told all the same.
+pub fn record_failure(file: &InFile, limit: Option<u32>, error: &anyhow::Error) {
+    let Some(faults) = error.downcast_ref::<Faults>() else { return };
+    let record = || -> Result<()> {
+        let place = PipelineFile::read_place(&file.path)?;
+        let store = store(&place, limit)?;
+        store.check_owner(&file.path)?;
+        run::record_failure(&store, &place.name, faults.summary())
+    };
+    let _ = record();
+}
+
 /// Makes sure that a store's tables are a file's, and tells what a person should know of that.
 ///
 /// # Errors

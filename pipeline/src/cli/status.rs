@@ -13,6 +13,7 @@ use crate::ask::sql::limits::Limits;
 use crate::ask::sql::output::{Format, print_all};
 use crate::store::Store;
 use crate::store::snapshots::utc;
+use crate::watch::events::{self, Event, Stamped};
 use crate::watch::interrupt::Interrupt;
 use crate::watch::progress::{duration, tell};
 
@@ -46,8 +47,43 @@ impl Status {
     }
 }
 
+/// Says what the run does that is under way, or how far one came that was ended from outside.
+fn underway(out: &mut dyn Write, store: &Store) -> Result<()> {
+    let Some((run, events)) = store.underway()? else { return Ok(()) };
+    let began = run.split('-').next().and_then(|millis| millis.parse::<u64>().ok()).unwrap_or_default();
+    let began = utc(began / 1000);
+    let mut open: Vec<(String, String)> = Vec::new();
+    for Stamped { event, .. } in events::parse(&events) {
+        match event {
+            Event::Begun { stage, .. } => open.push((stage, String::new())),
+            Event::Progress { stage, done, total, .. } if total > 0 => {
+                let reached = format!(" ({}%)", done.min(total) * 100 / total);
+                open.iter_mut().filter(|(name, _)| *name == stage).for_each(|(_, was)| was.clone_from(&reached));
+            }
+            Event::Done { stage, .. } | Event::Ended { stage } => open.retain(|(name, _)| *name != stage),
+            _ => {}
+        }
+    }
+    let open: Vec<String> = open.iter().map(|(stage, reached)| format!("{}{reached}", printable(stage))).collect();
+    match store.holder()? {
+        Some(holder) => {
+            let at = if open.is_empty() { String::new() } else { format!("; it makes {}", open.join(", ")) };
+            writeln!(out, "under way: a run since {began}, by {}{at}", printable(&holder))?;
+        }
+        None => {
+            let at = if open.is_empty() { String::new() } else { format!(" while it made {}", open.join(", ")) };
+            writeln!(
+                out,
+                "ended from outside: the run of {began} was killed{at}; the next run goes on with what it finished"
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Says how the last run ended, when that was, and which run changed a table last.
 fn last_run(out: &mut dyn Write, store: &Store) -> Result<()> {
+    underway(out, store)?;
     let mut runs = store.newest_runs()?;
     let Some(last) = runs.next() else { return Ok(()) };
     let changed = changed(&last);

@@ -15,7 +15,7 @@ mod overrides;
 mod settings;
 mod values;
 
-pub use overrides::Override;
+pub use overrides::{Override, argument};
 
 /// Table names that stages cannot have, since SQL has them already.
 pub const SYSTEM_TABLES: [&str; 6] = ["stages", "snapshots", "parts", "runs", "metrics", "dropped"];

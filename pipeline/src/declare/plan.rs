@@ -75,7 +75,7 @@ impl Plan {
                 None => node.spec.check(stage.config.clone()).map(|()| None),
             };
             stages.push(bound.unwrap_or_else(|errors| {
-                faults.extend(errors.into_iter().map(|error| place(stage, error)));
+                faults.extend(errors.into_iter().map(|error| place(stage, &graph.file.stages, error)));
                 None
             }));
         }
@@ -130,6 +130,15 @@ impl BoundStage {
             (Some(operator), Some(content)) => same_content(content, &operator.content()?),
             _ => Ok(()),
         }
+    }
+
+    /// Whether an input of at most so many rows will do. Nothing is known of it once the stage's kernel was made.
+    ///
+    /// # Errors
+    /// It will not; the error says why.
+    pub fn enough(&self, input: &str, rows: u64) -> Result<(), BindError> {
+        let operator = self.operator.lock().expect("nothing panics while it holds an operator");
+        operator.as_ref().map_or(Ok(()), |operator| operator.enough(input, rows))
     }
 
     /// Whether an earlier table of the stage, of that schema, is one to start from.

@@ -138,9 +138,15 @@ impl Catalog {
             return Err(damaged.clone().into());
         }
         self.table(node).and_then(|table| table.manifest).ok_or_else(|| {
-            let (name, file) = (self.name(node), self.plan.graph.file.path.display());
+            let (name, file) = (self.name(node), self.arguments());
             anyhow!("stage `{name}` has no snapshot yet; make it by `tessera run {file} --to {name}`")
         })
+    }
+
+    /// The pipeline as a command names it: the file, what the command line gives, and the sample.
+    pub fn arguments(&self) -> String {
+        let limit = self.limit.map_or_else(String::new, |limit| format!(" --limit {limit}"));
+        self.plan.graph.file.arguments() + &limit
     }
 
     /// Makes a stage's kernel. Works once a stage.
@@ -299,7 +305,7 @@ impl Catalog {
 }
 
 /// Bytes of a table's rows as far as their types tell; none where a value may be of any length. Texts are taken for names.
-fn row_bytes(schema: &Schema) -> Option<usize> {
+pub fn row_bytes(schema: &Schema) -> Option<usize> {
     fn bytes(field: &Field) -> Option<usize> {
         match field.data_type() {
             DataType::FixedSizeList(item, length) => Some(bytes(item)? * *length as usize),

@@ -52,7 +52,7 @@ fn parts(node: &Node, stage: &BoundStage, seed: u64, files: Vec<String>, inputs:
     let read = |(input, columns): (&String, &Columns)| {
         let names = stage.reads.get(input).into_iter().flatten();
         let streamed = |edge: &Edge| edge.name == *input && edge.port.kind == PortKind::Stream;
-        // A view's columns are known one by one; a snapshot has copies of what it hands on.
+        // A snapshot also holds copies of the columns that it hands on, so they are in its key; a view's columns have keys of their own.
         let copied = (!node.view && node.edges.iter().any(streamed)).then_some(&stage.passes);
         // The bytes of an image are known by the digest that its listing has.
         let source = |name: &String| if name == BYTES { "digest".to_owned() } else { name.clone() };

@@ -373,7 +373,7 @@ mod tests {
         };
         assert_eq!(cuts(100, 200 << 10, 1), [40, 40, 20], "8 MiB");
         assert_eq!(cuts(100, 200 << 10, 32), [32, 32, 36], "the last has what is left");
-        // Wider than a block of 8 MiB: a step would pad 25 rows to 32, and the other 7 as well.
+        // 25 of these rows fill 8 MiB. Cut there, a step would pad both 25 and 7 rows to 32: so 32 stay together.
         assert_eq!(cuts(32, 323 << 10, 32), [32]);
         assert_eq!(cuts(70, 1 << 20, 32), [32, 32, 6]);
         assert_eq!(cuts(5, 100 << 20, 32), [1; 5]);

@@ -13,12 +13,14 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt as _;
 use tessera_operators::operator::Order;
+use tessera_schemas::IMAGE_ID;
 
 use super::catalog::Catalog;
 use super::convert;
 use super::operator_exec::ScanState;
 use super::scan;
 use super::shuffle::{self, Cut, Ranks};
+use super::sorted::sorted;
 use super::step::Step;
 use crate::store::DroppedRow;
 
@@ -53,6 +55,8 @@ pub enum Rows {
     },
     /// These instead of that snapshot's, a partition each.
     Given(Vec<RecordBatch>),
+    /// All, in one partition, in an [order](sorted()) that follows from the rows.
+    Sorted,
     /// All in an epoch's shuffled order.
     Shuffled(Shuffled),
 }
@@ -79,6 +83,7 @@ impl Rows {
     pub fn ordered(order: Order<'_>) -> Self {
         match order {
             Order::Stored => Self::Stored,
+            Order::Sorted => Self::Sorted,
             Order::Shuffled { epoch, after, classes } => Self::Shuffled(Shuffled {
                 epoch,
                 after: after.map(str::to_owned),
@@ -137,7 +142,7 @@ impl Catalog {
         let looks_back = steps.iter().any(|step| step.looks_back);
         match request.rows {
             Rows::Shuffled(shuffled) => self.shuffled(base, steps, shuffled).await,
-            // What looks back has an order of its own.
+            // A step that looks back at earlier rows has an order of its own.
             _ if looks_back => self.shuffled(base, steps, Shuffled::default()).await,
             Rows::Given(batches) => self.given(&batches, &steps),
             rows => self.stored(base, &steps, request.columns, rows),
@@ -147,17 +152,25 @@ impl Catalog {
     fn stored(&self, base: usize, steps: &[Arc<Step>], columns: Option<Vec<String>>, rows: Rows) -> Result<Scan> {
         let manifest = self.manifest(base)?;
         let parts = &manifest.parts;
-        let most = if let Rows::Few { partitions, .. } = &rows { *partitions } else { parts.len() };
+        let is_sorted = matches!(rows, Rows::Sorted);
+        let most = match &rows {
+            Rows::Few { partitions, .. } => *partitions,
+            Rows::Sorted => self.engine.threads,
+            _ => parts.len(),
+        };
         let (predicate, limit) = match rows {
             Rows::Few { predicate, limit, .. } if steps.is_empty() => (predicate, limit),
             _ => (None, None),
         };
         let (store, schema) = (self.store.stage(self.name(base)), &self.schema(base));
         self.refuse_lacking(base, schema, steps)?;
+        // Rows are sorted below the views, which keep the order of what they read.
+        let columns = columns.map(|columns| if is_sorted { with_id(columns) } else { columns });
         let projection = projection(schema, steps.first().map_or(columns.as_deref(), |step| Some(&step.columns)));
         let groups = scan::grouped(parts.iter().map(|part| store.open(part)).collect(), most);
         let leaf = scan::files(schema, &groups, projection, predicate, limit).map_err(convert::unwrap)?;
-        let window = if groups.len() >= self.engine.threads { 2 } else { self.engine.threads + 1 };
+        let leaf = if is_sorted { sorted(leaf)? } else { leaf };
+        let window = if !is_sorted && groups.len() >= self.engine.threads { 2 } else { self.engine.threads + 1 };
         let dropped = groups.iter().map(|_| Mutex::default()).collect();
         let state = Arc::new(ScanState { block: block(steps), window, dropped, ..ScanState::default() });
         let plan = scan::stack(leaf, steps, &state, &self.engine);
@@ -170,7 +183,7 @@ impl Catalog {
         let planned = &self.plan.stages[base].schema;
         let lacks = |name: &&String| planned.column_with_name(name).is_some() && schema.column_with_name(name).is_none();
         if let Some(column) = first.columns.iter().find(lacks) {
-            let (view, base, file) = (&first.stage, self.name(base), self.plan.graph.file.path.display());
+            let (view, base, file) = (&first.stage, self.name(base), self.arguments());
             bail!(
                 "`{view}` reads `{base}.{column}`, which the table that was made does not have: `tessera run {file}` makes it"
             );
@@ -238,7 +251,7 @@ impl Catalog {
         let (below, above) = Self::split(steps);
         let columns = above.first().map(|step| step.columns.clone());
         let columns = if below.is_empty() { columns } else { None };
-        // The leaf's columns are the first step's, also if that is one of those above.
+        // The leaf reads the columns of the first step, whether that step lies below or above.
         let scan = self.stored(base, below, columns, self.few())?;
         let schema = scan.plan.schema();
         let parts = execute_stream_partitioned(scan.plan, self.engine.context.task_ctx()).map_err(convert::unwrap)?;
@@ -288,6 +301,11 @@ impl Catalog {
         let plan = scan::stack(leaf, above, &state, &self.engine);
         Ok(Scan { plan, state, rows: rows.num_rows() as u64 })
     }
+}
+
+fn with_id(mut columns: Vec<String>) -> Vec<String> {
+    columns.push(IMAGE_ID.to_owned());
+    columns
 }
 
 /// The largest number of rows that a step works on at once.

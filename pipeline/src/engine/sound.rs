@@ -50,7 +50,7 @@ impl AsyncFileReader for SoundFile {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         let part = self.0.clone();
-        // Reading and hashing block.
+        // Reading and hashing block the thread, so they have one of their own.
         let work = move || ranges.into_iter().map(|range| part.read(range).map_err(external)).collect();
         async move { tokio::task::spawn_blocking(work).await.map_err(|error| ParquetError::External(error.into()))? }.boxed()
     }

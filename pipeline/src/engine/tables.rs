@@ -107,14 +107,17 @@ impl Tables for KernelTables {
     fn scan(&self, input: &str, order: Order<'_>) -> Result<Batches, RunError> {
         let request = self.request(input, order)?;
         let (table, _) = self.input(input)?;
+        let task = match order {
+            Order::Sorted => self.catalog.sorting(*table).map_err(engine)?,
+            _ => self.catalog.engine.context.task_ctx(),
+        };
         let scan = self.runtime.block_on(self.catalog.scan(*table, request)).map_err(engine)?;
-        // Of scans that are over, what they left out is kept, and not the order in which they read: that is a list of all ids.
+        // A scan that is over is forgotten once its dropped rows are kept: its order is a list of all ids, and takes memory.
         self.dropped();
         let mut scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);
         scans.retain(|scan| Arc::strong_count(scan) > 1);
         scans.push(scan.state.clone());
         drop(scans);
-        let task = self.catalog.engine.context.task_ctx();
         Ok(in_order(scan.plan, task, self.catalog.engine.threads, &self.runtime))
     }
 
@@ -233,7 +236,7 @@ impl Sink for KernelSink<'_> {
         self.metrics.clear();
         self.dropped_before.clear();
         self.resumed = false;
-        // One that cannot be removed is replaced by the next, or found of no use again.
+        // A checkpoint that cannot be removed does no harm: the next one replaces it, or it is found useless once more.
         if let Err(error) = self.checkpoint.remove() {
             self.bar.say(&format!("{error:#}"));
         }

@@ -25,9 +25,9 @@ use crate::store::{Damaged, DroppedRow, Manifest, Part, Shelf, StageStore};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// All parts are made.
+    /// All rows are made.
     Run,
-    /// Some parts are made.
+    /// Rows of the last table may hold, and the others are made.
     Update,
     /// A snapshot holds.
     Reuse,
@@ -170,6 +170,10 @@ pub fn decide(catalog: &Catalog, node: usize, ask: &Ask<'_>) -> Result<Decision>
     if catalog.stream_of(node).is_some() {
         targets::targets(catalog, node, current.as_deref(), ask.force, &fine, &mut decision)?;
     } else {
+        if decision.previous.is_some() && this.spec.inputs().is_empty() && catalog.source(node)?.lists_images() {
+            // Rows of images that are still there hold.
+            decision.action = Action::Update;
+        }
         decision.parts = rows.div_ceil(catalog.part_rows(node)).max(1);
         decision.stale_parts = decision.parts;
     }
@@ -223,7 +227,7 @@ fn candidate(
     if let Some(earlier) = store.find(key).into_iter().find(|manifest| held(&shelf, manifest)) {
         return Ok(Some(Arc::new(earlier)));
     }
-    // What goes on from its own last table is not given another stage's.
+    // A stage that goes on from its own last table does not take another stage's.
     if ask.alone || (catalog.plan.stages[node].goes_on_from.is_some() && current.is_some()) {
         return Ok(None);
     }
@@ -249,7 +253,7 @@ fn explain(parts: &KeyParts, current: Option<&Manifest>, decision: &mut Decision
         None if reasons.is_empty() && decision.damaged.is_empty() => reasons.push(Reason::NeverRun),
         None => {}
         Some(old) if old.key != parts.key() => {
-            // Which files changed was counted.
+            // The reason `Files` has counted already which files changed.
             let told = reasons.iter().any(|reason| matches!(reason, Reason::Files(_)));
             let changes = parts.changes_since(&old.parts_of_key).into_iter();
             reasons.extend(changes.filter(|change| !(told && *change == Change::Listing)).map(Reason::Changed));

@@ -58,7 +58,7 @@ pub(super) async fn execute(
     let mut read = None;
     let mut started_from = None;
     let maps = catalog.stream_of(node).is_some();
-    // Before the kernel is made, which takes the operator.
+    // Asked before the kernel is made, because that takes the operator.
     let machine = catalog.machine(node);
     let before: BTreeSet<String> = {
         let kept = decision.targets.iter().filter_map(|(_, part)| part.as_ref());
@@ -94,7 +94,7 @@ pub(super) async fn execute(
     };
     let rows: u64 = parts.iter().map(|part| part.rows).sum();
     let parts_written = parts.iter().filter(|part| !before.contains(&part.file)).count();
-    // Written parts may hold copied rows as well: what a source read and a map computed was counted.
+    // Written parts may hold copied rows too, so their rows are not summed: a source counts what it reads, and a map what it computes.
     let rows_computed = match read {
         Some(rows) => rows,
         None if maps => catalog.engine.computed.get(&name),

@@ -53,7 +53,7 @@ pub fn find(catalog: &Catalog, node: usize, current: Option<&Manifest>, key: Opt
 fn candidates(store: &StageStore, current: Option<&Manifest>, key: Option<&str>) -> Result<Vec<Manifest>> {
     let mut found = Vec::new();
     match current {
-        // It is made anew, as it was made.
+        // The current snapshot has this key, so it is made anew: from the one that it started from.
         Some(current) if Some(current.key.as_str()) == key => match &current.started_from {
             None => return Ok(Vec::new()),
             Some(id) => found.extend(store.manifest(id).ok()),

@@ -92,7 +92,7 @@ pub fn keep(store: &StageStore, prints: &[Fingerprint], since_ns: i64) -> Result
 /// # Errors
 /// The listing cannot be written.
 pub fn void(store: &StageStore, file: &str) -> Result<()> {
-    // One that cannot be read says nothing any more.
+    // A listing that cannot be read has nothing to void.
     let Ok(mut listing) = load(store) else { return Ok(()) };
     let before = listing.prints.len();
     listing.prints.retain(|print| *print.entry.path != *file);

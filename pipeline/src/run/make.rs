@@ -137,7 +137,7 @@ impl Maker {
             if !has_columns(&store.schema_in(&copies.part)?, &schema) {
                 return Ok(None);
             }
-            // What is handed on may be another value by now.
+            // Columns that are handed on may have other values by now.
             let names: Vec<&str> = handed.iter().map(String::as_str).collect();
             let (there, now) =
                 (store.read_columns(&copies.part, &names)?, sources_of(&below, &row.sources, Some(&handed), &base)?);
@@ -216,7 +216,7 @@ impl Maker {
                     failed(RunError::Engine(said.join("; ")))
                 })?
             };
-            // What the parts are made by is what their keys say.
+            // The parts' keys name the content of files: the kernel must have read that same content.
             bound.content().and_then(|now| same_content(&step.content, &now)).map_err(failed)?;
             let context = Context {
                 seed: step.seed,

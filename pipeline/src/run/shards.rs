@@ -70,7 +70,7 @@ pub(super) fn rows(
         all.rows.push(found.rows);
         all.left_out.extend(found.left_out);
     }
-    // What is kept of shards that are gone, or of their earlier versions.
+    // Rows are kept no longer of shards that are gone, nor of their earlier versions.
     let gone = known.iter().filter(|known| !names.contains(known));
     gone.for_each(|gone| store.remove_shard(gone));
     unique(catalog.name(node), &shards, &all.rows)?;

@@ -182,7 +182,7 @@ fn look(site: &Site) -> anyhow::Result<Told> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     let told = Told {
         version: hasher.finalize().to_hex()[..16].to_owned(),
-        run: run.as_ref().map(|run| run.told(store.is_held() == Some(false), now)),
+        run: run.as_ref().map(|run| run.told(store.holder().is_ok_and(|holder| holder.is_none()), now)),
     };
     read.run = run;
     read.looked = Some((Instant::now(), told.clone()));

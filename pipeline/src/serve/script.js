@@ -149,7 +149,7 @@ document.addEventListener("keydown", (event) => {
   }
   const writes = target.closest("input, textarea, select, [contenteditable]");
   if (writes || event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
-  const cards = [...document.querySelectorAll("article.card h3 a")];
+  const cards = [...document.querySelectorAll("article.card:not(.done) h3 a")];
   const at = cards.findIndex((link) => link.closest("article")?.contains(document.activeElement));
   const next = cards[event.key === "j" ? at + 1 : Math.max(at - 1, 0)];
   if (next instanceof HTMLElement) next.focus();

@@ -13,7 +13,7 @@ use crate::ask::page::draw::shown;
 
 /// The style: the report's, and what these pages have beside.
 const STYLE: &str = concat!(include_str!("../ask/page/report.css"), include_str!("style.css"));
-const SCRIPT: &str = include_str!("script.js");
+const SCRIPT: &str = concat!(include_str!("script.js"), include_str!("label.js"));
 
 /// Notes that a page shows.
 const NOTES: usize = 12;
@@ -22,9 +22,10 @@ const NOTES: usize = 12;
 struct Way(&'static str, &'static str, bool);
 
 /// The ways to pages, in their order.
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     Way("/", "Stages", false),
     Way("/clusters", "Clusters", false),
+    Way("/label", "Names", false),
     Way("/train", "Curves", false),
     Way("/sweep", "Sweeps", false),
     Way("/find", "Find an image", false),

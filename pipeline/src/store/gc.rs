@@ -1,11 +1,11 @@
 //! Finding what nothing needs any more.
 //!
-//! Needed are the current snapshots, those that were made in the last few runs that made any, and those that were current in a span of time
-//! until now ([`Keep`]); of parts, those that such a snapshot
-//! lists, and those that an interrupted run finished for the next one; of checkpoints, a stage's newest, unless the stage has
-//! published since; of records, and events those since the oldest run that is kept, and no more than [`RECORDS`]. Everything else can go: older
-//! snapshots and their parts, leftovers, tars that were unpacked, stages that the file names no more (cells of a sweep that it does not name, which the command line
-//! may have named, once those runs are past), and the tables that `run --limit` made.
+//! Needed are the current snapshots, those that were current after each of the last few runs that changed any, and those that were current in
+//! a span of time until now ([`Keep`]), whenever they were made; of parts, those that such a snapshot lists, and those that an interrupted
+//! run finished for the next one; of checkpoints, a stage's newest, unless the stage has published since; of records and events, those since
+//! the earliest run that is kept, and of runs that changed nothing no more than the last [`RECORDS`] runs. Everything else can go: older
+//! snapshots and their parts, leftovers, tars that were unpacked, stages that the file names no more (cells of a sweep that it does not
+//! name, which the command line may have named, once those runs are past), and the tables that `run --limit` made.
 //! To find it changes nothing; to delete it, the lock must be held, so that no run is at work.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +16,14 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::health::SUSPECT;
+use super::history::History;
 use super::manifest::Newer;
 use super::storage::{Item, Storage};
 use super::{
     CHECKPOINTS, EVENTS, Manifest, PARTS, Part, RUNS, SNAPSHOTS, StageStore, Store, UNPACKED, files, folders, seal, stem,
 };
 
-/// Records of runs that are kept at most.
+/// The last so many runs keep their records though they changed nothing.
 const RECORDS: usize = 1000;
 /// Kinds of what goes as a whole, its folders as well.
 const WHOLES: [&str; 2] = ["stage", "limited"];
@@ -30,9 +31,9 @@ const WHOLES: [&str; 2] = ["stage", "limited"];
 /// What of the past is needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep {
-    /// What so many of the last runs made, of those that made anything.
+    /// What was current after each of so many of the last runs, of those that changed anything.
     pub runs: usize,
-    /// What was current at any time since then, in seconds since 1970: what was made since, and of each stage the newest before that.
+    /// What was current at any time since then, in seconds since 1970.
     pub since: Option<u64>,
 }
 
@@ -99,21 +100,20 @@ pub fn find(store: &Store, keep: Keep, stages: Option<&BTreeSet<String>>) -> Res
             manifests.map(|item| (item.clone(), here.read_manifest(&item))).collect();
         read.push((is_named, stage, here, manifests));
     }
-    let made = read.iter().flat_map(|(.., manifests)| manifests).filter_map(|(_, manifest)| manifest.as_ref().ok());
-    let runs: BTreeSet<String> = made.map(|manifest| manifest.run.clone()).collect();
-    let recent: BTreeSet<String> = runs.into_iter().rev().take(keep.runs).collect();
-    let mut oldest: Option<String> = keep.since.map(run_at).into_iter().chain(recent.first().cloned()).min();
+    let mut history = store.history()?;
+    for (_, stage, _, manifests) in &read {
+        history.add_made(stage, readable(manifests));
+    }
+    let window = Window::of(keep, &history);
     for (is_named, stage, here, manifests) in read {
-        let kept = kept(&manifests, &recent, keep.since);
+        let kept = window.keeps(&history, &stage, is_named, &manifests);
         if !is_named && kept.is_empty() {
             found.all(&stage, "stage", &here.dir)?;
             continue;
         }
-        oldest = oldest.into_iter().chain(kept.values().map(|run| (*run).clone())).min();
-        let kept = kept.into_keys().map(str::to_owned).collect();
         of_stage(&stage, &here, manifests, &kept, &mut found)?;
     }
-    records(store, oldest.as_ref(), &mut found)?;
+    records(store, &window, &history, &mut found)?;
     files(found.storage, &store.pipeline, "tmp")?.into_iter().for_each(|item| found.add(RUNS, "leftover", item));
     // They are unpacked again where they are needed.
     found.all(UNPACKED, "unpacked", UNPACKED)?;
@@ -127,32 +127,59 @@ pub fn find(store: &Store, keep: Keep, stages: Option<&BTreeSet<String>>) -> Res
     Ok(found.garbage)
 }
 
-/// The snapshots of a stage that are needed whether they are current or not: their names, and the runs that made them.
-fn kept<'a>(
-    manifests: &'a [(Item, Result<Manifest>)],
-    recent: &BTreeSet<String>,
-    since: Option<u64>,
-) -> BTreeMap<&'a str, &'a String> {
-    let readable = || manifests.iter().filter_map(|(_, manifest)| manifest.as_ref().ok());
-    // What was current when the span began.
-    let begins = since.and_then(|since| {
-        let before = readable().filter(|manifest| manifest.created < since);
-        before.max_by_key(|manifest| (manifest.created, &manifest.run)).map(|manifest| &manifest.id)
-    });
-    let is_kept = |manifest: &&Manifest| {
-        recent.contains(&manifest.run)
-            || since.is_some_and(|since| manifest.created >= since)
-            || begins == Some(&manifest.id)
-    };
-    // Of snapshots with the same rows, one is enough: the one whose files have no others, and the current one stays in any case.
-    let mut kept: BTreeMap<&str, &Manifest> = BTreeMap::new();
-    for manifest in readable().filter(is_kept) {
-        let one = kept.entry(manifest.original()).or_insert(manifest);
-        if (manifest.rewrite_of.is_some(), &manifest.id) > (one.rewrite_of.is_some(), &one.id) {
-            *one = manifest;
-        }
+fn readable(manifests: &[(Item, Result<Manifest>)]) -> impl Iterator<Item = &Manifest> {
+    manifests.iter().filter_map(|(_, manifest)| manifest.as_ref().ok())
+}
+
+/// Since when what was current is needed: names of runs, or the beginnings of such.
+struct Window {
+    /// The earliest of the runs after which what was current is needed.
+    after: Option<String>,
+    /// The time from which on it is.
+    since: Option<String>,
+}
+
+impl Window {
+    fn of(keep: Keep, history: &History) -> Self {
+        let after = history.runs().into_iter().rev().take(keep.runs).min().map(str::to_owned);
+        Self { after, since: keep.since.map(run_at) }
     }
-    kept.into_values().map(|manifest| (manifest.id.as_str(), &manifest.run)).collect()
+
+    /// The name of a run before which nothing is needed.
+    fn begin(&self) -> Option<&String> {
+        self.after.iter().chain(&self.since).min()
+    }
+
+    /// The snapshots of a stage that are needed whether they are current now or not.
+    fn keeps(
+        &self,
+        history: &History,
+        stage: &str,
+        is_named: bool,
+        manifests: &[(Item, Result<Manifest>)],
+    ) -> BTreeSet<String> {
+        let turns = history.of(stage);
+        let mut wanted: BTreeSet<&str> = BTreeSet::new();
+        for begin in self.after.iter().chain(&self.since) {
+            let first = turns.partition_point(|turn| turn.run < *begin);
+            wanted.extend(turns[first..].iter().map(|turn| turn.snapshot.as_str()));
+            // What was current when it began, unless the run that is its beginning gave another one. That of a stage which the file does not
+            // name is needed only where a run was about it.
+            let before =
+                turns[..first].last().filter(|_| turns.get(first).is_none_or(|turn| turn.is_found || turn.run != *begin));
+            let before = before.map(|turn| turn.snapshot.as_str());
+            wanted.extend(before.filter(|before| is_named || history.is_left_since(begin, stage, before)));
+        }
+        // Of snapshots with the same rows, one is enough: the one whose files have no others, and the current one stays in any case.
+        let mut kept: BTreeMap<&str, &Manifest> = BTreeMap::new();
+        for manifest in readable(manifests).filter(|manifest| wanted.contains(manifest.id.as_str())) {
+            let one = kept.entry(manifest.original()).or_insert(manifest);
+            if (manifest.rewrite_of.is_some(), &manifest.id) > (one.rewrite_of.is_some(), &one.id) {
+                *one = manifest;
+            }
+        }
+        kept.into_values().map(|manifest| manifest.id.clone()).collect()
+    }
 }
 
 /// The beginning of the names of runs that start at that time, in seconds since 1970.
@@ -212,14 +239,16 @@ fn of_stage(
     Ok(())
 }
 
-/// Records and events of runs before the oldest one that is kept, and those that are too many.
-fn records(store: &Store, oldest: Option<&String>, found: &mut Found<'_>) -> Result<()> {
+/// Records and events of runs before those that are kept, and of runs that changed nothing those that are too many.
+fn records(store: &Store, window: &Window, history: &History, found: &mut Found<'_>) -> Result<()> {
     let folder = store.runs_dir();
+    let (begin, changed) = (window.begin(), history.runs());
     for ending in ["json", EVENTS] {
         let all = files(found.storage, &folder, ending)?;
         let surplus = all.len().saturating_sub(RECORDS);
         for (at, item) in all.into_iter().enumerate() {
-            if at < surplus || oldest.is_some_and(|oldest| stem(&item.name) < oldest.as_str()) {
+            let run = stem(&item.name);
+            if at < surplus && !changed.contains(run) || begin.is_some_and(|begin| run < begin.as_str()) {
                 found.add(RUNS, "record", item);
             }
         }

@@ -1,15 +1,19 @@
 //! What a snapshot's key is made of, as data: so that a later plan can say what changed, and a reader what a table is of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tessera_operators::spec::content_name;
 use tessera_schemas::meta;
 
 use super::Manifest;
+
+/// Lines that a change tells of one by one.
+const TOLD: usize = 3;
 
 /// Fingerprints of a table's columns, by name.
 pub type Columns = BTreeMap<String, String>;
@@ -47,8 +51,13 @@ impl KeyParts {
             return vec![Change::Operator { was, is }];
         }
         let mut changes = self.changes_of_config(old);
-        if self.files != old.files {
-            changes.push(Change::Files(self.files_since(old)));
+        let (files, lines) = self.files_since(old);
+        // What differs is told by its name, if it has one.
+        if !files.is_empty() || self.files != old.files && lines.is_empty() {
+            changes.push(Change::Files(files));
+        }
+        if !lines.is_empty() {
+            changes.push(Change::Lines(lines));
         }
         for (input, columns) in &self.inputs {
             match old.inputs.get(input) {
@@ -69,10 +78,19 @@ impl KeyParts {
         changes
     }
 
-    /// The names of the files that differ, or are new, where digests have names behind them.
-    fn files_since(&self, old: &Self) -> Vec<String> {
-        let other = self.files.iter().filter(|entry| !old.files.contains(entry));
-        other.filter_map(|entry| Some(entry.split_once(' ')?.1.to_owned())).collect()
+    /// The names of the files that differ, or are new, where digests have names behind them; and of files whose lines are known one by
+    /// one, the lines that came, and those that went.
+    fn files_since(&self, old: &Self) -> (Vec<String>, Vec<String>) {
+        let (ours, theirs): (BTreeSet<&String>, BTreeSet<&String>) =
+            (self.files.iter().collect(), old.files.iter().collect());
+        let named = |entry: &&String| content_name(entry).map(|named| (named.name.to_owned(), named.is_line));
+        let (mut files, mut lines) = (Vec::new(), Vec::new());
+        for (name, is_line) in self.files.iter().filter(|entry| !theirs.contains(entry)).filter_map(|entry| named(&entry)) {
+            if is_line { lines.push(name) } else { files.push(name) }
+        }
+        let gone = old.files.iter().filter(|entry| !ours.contains(entry)).filter_map(|entry| named(&entry));
+        lines.extend(gone.filter(|(_, is_line)| *is_line).map(|(name, _)| format!("{name} no more")));
+        (files, lines)
     }
 
     /// What differs in the operator's version, its config and its seed.
@@ -82,7 +100,7 @@ impl KeyParts {
         if self.version != old.version {
             changes.push(Change::Version { operator: operator(), was: old.version, is: self.version });
         }
-        let keys: std::collections::BTreeSet<&String> = self.config.keys().chain(old.config.keys()).collect();
+        let keys: BTreeSet<&String> = self.config.keys().chain(old.config.keys()).collect();
         for key in keys {
             let (is, was) = (self.config.get(key).cloned(), old.config.get(key).cloned());
             if is != was {
@@ -109,6 +127,8 @@ pub enum Change {
     Seed { was: Option<u64>, is: Option<u64> },
     /// The bytes of files that the config names, by their names as far as those are known.
     Files(Vec<String>),
+    /// Lines of such a file that came or went, each as it is told.
+    Lines(Vec<String>),
     /// An input that it did not read.
     NewInput(String),
     /// Columns of an input.
@@ -131,6 +151,13 @@ impl fmt::Display for Change {
             Self::Seed { was, is } => write!(f, "seed {} -> {}", seed(was), seed(is)),
             Self::Files(names) if names.is_empty() => f.write_str("a file that it names changed"),
             Self::Files(names) => write!(f, "{} changed", names.join(", ")),
+            Self::Lines(lines) => {
+                f.write_str(&lines[..lines.len().min(TOLD)].join(", "))?;
+                match lines.len().saturating_sub(TOLD) {
+                    0 => Ok(()),
+                    more => write!(f, ", and {more} more lines"),
+                }
+            }
             Self::NewInput(input) => write!(f, "new input {input}"),
             Self::Input { input, columns } => write!(f, "input {input} changed ({})", columns.join(", ")),
             Self::NoInput(input) => write!(f, "without input {input}"),
@@ -287,5 +314,23 @@ mod tests {
         let told: Vec<String> = new.changes_since(&old).iter().map(Change::to_string).collect();
         assert_eq!(told, ["kmeans.k 1000 -> 2000", "seed 3 -> 4", "input features changed (feature)"]);
         assert!(old.changes_since(&old).is_empty());
+    }
+
+    #[test]
+    fn lines_of_a_file_are_told_one_by_one() {
+        let of = |files: &[&str]| {
+            let files = files.iter().map(|entry| (*entry).to_owned()).collect();
+            KeyParts { files, ..parts(serde_json::json!({})) }
+        };
+        let told = |new: &[&str], old: &[&str]| {
+            of(new).changes_since(&of(old)).iter().map(Change::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(told(&["line a n: 1 named x", "line b n: 2 named y"], &["line a n: 1 named x"]), "n: 2 named y");
+        assert_eq!(told(&["line c n: 1 named z"], &["line a n: 1 named x"]), "n: 1 named z, n: 1 named x no more");
+        let five = ["line a 1", "line b 2", "line c 3", "line d 4", "line e 5"];
+        assert_eq!(told(&five, &[]), "1, 2, 3, and 2 more lines");
+        assert_eq!(told(&["aa rotate.py", "line a 1"], &["bb rotate.py"]), "rotate.py changed; 1");
+        assert_eq!(told(&["aa"], &["bb"]), "a file that it names changed");
+        assert_eq!(told(&["aa n.csv"], &["line a 1"]), "n.csv changed; 1 no more");
     }
 }

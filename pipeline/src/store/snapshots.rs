@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Manifest, SNAPSHOTS, StageStore};
+use super::{Manifest, SNAPSHOTS, StageStore, Store};
 
 /// Digits of a snapshot's name that messages show.
 const SHOWN: usize = 12;
@@ -30,21 +30,22 @@ impl StageStore {
         all.sort_by_key(|item| std::cmp::Reverse(item.modified));
         Ok(all.into_iter().filter_map(|item| self.read_manifest(&item).ok()))
     }
+}
 
-    /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`, the newest of the others that
-    /// is not the same one in other files.
+impl Store {
+    /// The snapshot that a person names: by its key, by the beginning of it, as `current`, or as `previous`: the one that was current
+    /// before, and is not the same one in other files.
     ///
     /// # Errors
     /// None is named so, or several are; the message lists those that there are. Or a part of it is damaged or gone.
     pub fn resolve(&self, stage: &str, named: &str) -> Result<Manifest> {
-        let all = self.snapshots()?;
-        let now = self.current()?;
+        let here = self.stage(stage);
+        let (all, now) = (here.snapshots()?, here.current()?);
         let current = now.as_ref().map(|manifest| &manifest.id);
         let is_current = |manifest: &&Manifest| Some(&manifest.id) == current;
-        let is_other = |manifest: &&Manifest| now.as_ref().is_none_or(|now| now.original() != manifest.original());
         let found: Vec<&Manifest> = match named {
             "current" => all.iter().filter(is_current).collect(),
-            "previous" => all.iter().filter(is_other).take(1).collect(),
+            "previous" => self.previous(stage, &all, now.as_ref())?.into_iter().collect(),
             named => match all.iter().find(|manifest| manifest.id == named) {
                 Some(exact) => vec![exact],
                 None => all.iter().filter(|manifest| manifest.id.starts_with(named)).collect(),
@@ -52,7 +53,7 @@ impl StageStore {
         };
         let known = || known(&all, current.map(String::as_str));
         match found[..] {
-            [manifest] => match self.shelf()?.damage(manifest) {
+            [manifest] => match here.shelf()?.damage(manifest) {
                 None => Ok(manifest.clone()),
                 Some(damaged) => {
                     Err(damaged).with_context(|| format!("the snapshot {} of stage `{stage}` cannot be read", manifest.id))
@@ -130,14 +131,15 @@ mod tests {
     #[test]
     fn snapshots_are_found_by_what_people_write() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(dir.path(), "p").stage("rows");
-        assert_eq!(store.resolve("rows", "a").unwrap_err().to_string(), "stage `rows` has no snapshot");
+        let all = Store::new(dir.path(), "p");
+        let store = all.stage("rows");
+        assert_eq!(all.resolve("rows", "a").unwrap_err().to_string(), "stage `rows` has no snapshot");
         let (first, second) = ("a".repeat(32), format!("ab{}", "c".repeat(30)));
         store.publish(&manifest(&first, 1)).unwrap();
-        let error = store.resolve("rows", "previous").unwrap_err().to_string();
+        let error = all.resolve("rows", "previous").unwrap_err().to_string();
         assert_eq!(error, "stage `rows` has one snapshot only: aaaaaaaaaaaa (1970-01-01 00:00:01 UTC, current)");
         store.publish(&manifest(&second, 2)).unwrap();
-        let found = |named: &str| store.resolve("rows", named).map(|manifest| manifest.id).map_err(|e| e.to_string());
+        let found = |named: &str| all.resolve("rows", named).map(|manifest| manifest.id).map_err(|e| e.to_string());
         assert_eq!(found("aa"), Ok(first.clone()));
         assert_eq!(found(&second), Ok(second.clone()));
         assert_eq!((found("current"), found("previous")), (Ok(second.clone()), Ok(first.clone())));

@@ -112,10 +112,8 @@ pub trait Storage: Debug + Send + Sync {
     /// Another process has it: [`InUse`].
     fn lock(&self, with: &Locking<'_>) -> anyhow::Result<Box<dyn Debug + Send>>;
 
-    /// Whether a process has that right; none where it is not known without taking it.
-    fn is_held(&self) -> Option<bool> {
-        None
-    }
+    /// Who has that right now, if anybody has.
+    fn holder(&self) -> io::Result<Option<String>>;
 }
 
 /// Something that is open for reading.

@@ -87,6 +87,26 @@ fn files_and_streams_of_every_compression_are_read() {
     assert_eq!(read(&dir, &writer.into_inner().unwrap()), Ok(vec![none]));
 }
 
+/// The schema's bytes can say of a map that it holds numbers.
+#[test]
+fn types_that_no_array_has_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in [
+        DataType::Map(Arc::new(Field::new("entries", DataType::Float32, false)), false),
+        DataType::FixedSizeBinary(-1),
+        DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Int8, true)), -1),
+    ] {
+        let columns = Columns::new(vec![Field::new("n", kind.clone(), true)]);
+        let empty = StreamWriter::try_new(Vec::new(), &columns).unwrap().into_inner().unwrap();
+        let path = dir.path().join("t.arrow");
+        std::fs::write(&path, &empty).unwrap();
+        let raw = Raw { files: &LocalFiles, path: &path, size: empty.len() as u64 };
+        let index = super::super::guard(raw, || index::Index::of(raw)).map(|index| index.rows());
+        let error = index.unwrap_err().to_string();
+        assert!(error.contains("t.arrow: is damaged") && read(&dir, &empty).unwrap_err() == error, "{kind}: {error}");
+    }
+}
+
 /// Where the buffers of a file's blocks begin.
 fn buffers(bytes: &[u8]) -> Vec<usize> {
     let end = bytes.len() - 10;

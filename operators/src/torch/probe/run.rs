@@ -3,12 +3,12 @@
 use tch::Tensor;
 
 use super::Probe;
-use super::data::{Examples, Split};
-use super::fit::Fitter;
-use super::read::read;
 use super::table::{self, Row};
 use crate::numbers::Numbers;
 use crate::operator::{Context, RunError, Sink, Tables, Whole};
+use crate::torch::linear::data::{Examples, Split};
+use crate::torch::linear::fit::Fitter;
+use crate::torch::linear::read::read;
 use crate::torch::score;
 use crate::torch::threads::Threads;
 
@@ -27,7 +27,8 @@ impl Whole for Run {
         let _threads = Threads::new(context.threads)?;
         let _guard = tch::no_grad_guard();
         let spill = probe.exceeds(tables, sink)?.map(|most| (context.scratch.as_path(), most));
-        let (mut examples, layers) = read(&probe, tables, context.seed, spill, sink)?;
+        let (mut examples, layers) = read(probe.wanted(), tables, context.seed, spill, sink)?;
+        examples.check()?;
         sink.metric(0, 0, "unlabelled", examples.unlabelled as f64);
         if let Some(line) = examples.left_out() {
             sink.say(&line);

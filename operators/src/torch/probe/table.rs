@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::data::Split;
 use crate::operator::RunError;
+use crate::torch::linear::data::Split;
 use crate::torch::score::Score;
 
 /// Its schema.

@@ -4,12 +4,12 @@ use arrow::array::{ArrayRef, AsArray as _, Float64Array, Int32Array, Int64Array,
 use arrow::datatypes::{Field, Schema};
 use serde_json::json;
 
-use super::data::{Examples, Split};
-use super::fit::Fitter;
-use super::read::read;
 use super::*;
 use crate::numbers::Numbers;
 use crate::operator::At;
+use crate::torch::linear::data::{Examples, Split};
+use crate::torch::linear::fit::Fitter;
+use crate::torch::linear::read::read;
 use crate::trial::{self, Memory, Record};
 
 const N: usize = 90;
@@ -78,7 +78,7 @@ fn run(config: serde_json::Value, labels: RecordBatch) -> Result<Record, RunErro
 fn examples(config: serde_json::Value) -> (Examples, Vec<Numbers<f32>>) {
     let probe = bound(config, &labels(true)).unwrap();
     let tables = Memory([(FEATURES, vec![rows()]), (LABELS, vec![labels(true)])].into());
-    read(&probe, &tables, 1, None, &mut Record::default()).unwrap()
+    read(probe.wanted(), &tables, 1, None, &mut Record::default()).unwrap()
 }
 
 fn close(found: &[f64], expected: &[f64]) {
@@ -275,7 +275,7 @@ fn a_columns_offset_takes_no_precision() {
         let rows = trial::features(&all.iter().map(|(id, row)| (id.as_str(), row.as_slice())).collect::<Vec<_>>());
         let tables = Memory([(FEATURES, vec![rows]), (LABELS, vec![labels(true)])].into());
         let probe = bound(json!({}), &labels(true)).unwrap();
-        let (examples, layers) = read(&probe, &tables, 1, None, &mut Record::default()).unwrap();
+        let (examples, layers) = read(probe.wanted(), &tables, 1, None, &mut Record::default()).unwrap();
         let mut fitter = Fitter::new(&layers[0], &examples, &[Split::Train]).unwrap();
         fitter.fit(0.5, 500, &|| false).unwrap();
         weights(&fitter)

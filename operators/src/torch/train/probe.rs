@@ -102,7 +102,7 @@ impl Probe {
     ) -> Result<f64, RunError> {
         let _guard = tch::no_grad_guard();
         let (mut features, mut labels, mut known) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for batch in tables.scan(PROBE, Order::Stored)? {
+        for batch in tables.scan(PROBE, Order::Sorted)? {
             let batch = batch?;
             let names = cast(column(&batch, &self.label)?, &DataType::Utf8)?;
             let (names, pixels) = (names.as_string::<i32>(), Pixels::of(&batch)?);

@@ -3,7 +3,7 @@
 
 use tessera_schemas::weights as table;
 
-use super::super::network::{Name, Parameter, dimensions, walk};
+use super::super::network::{Name, OTHERS, Parameter, dimensions, walk};
 use super::super::normalisation::Normalisation;
 use crate::operator::BindError;
 use crate::tensor_file::{self, Header};
@@ -83,7 +83,7 @@ pub fn notes(header: &Header, known: &table::Network, prefix: &str) -> Vec<Strin
     if known.name.is_none() {
         let with_prefix = || Name::ALL.iter().copied().find(|&name| self::prefix(header, name).is_some());
         let fitting = fitting(header).or_else(with_prefix).map_or_else(
-            || format!("no network has such tensors ({})", names(header)),
+            || format!("none of {} has such tensors ({}): {OTHERS}", Name::known(), names(header)),
             |name| format!("they are those of `{0}`: network = \"{0}\"", name.text()),
         );
         notes.push(format!("the file does not say which network its tensors are of; {fitting}"));
@@ -125,10 +125,9 @@ fn unlike(header: &Header, name: Name) -> Option<BindError> {
     let message = format!("the file's tensors are not those of `{}`: {shown}{more}; it has {}", name.text(), names(header));
     let help = match fitting(header) {
         Some(other) => format!("they are those of `{0}`: network = \"{0}\"", other.text()),
-        None => {
-            "rename the tensors, or write `network` in the stage `infer` and not here: it needs only the tensors of its layers"
-                .to_owned()
-        }
+        None => format!(
+            "rename the tensors, or write `network` in the stage `infer` and not here: it needs only the tensors of its layers; {OTHERS}"
+        ),
     };
     Some(BindError::key("path", message).help(help))
 }

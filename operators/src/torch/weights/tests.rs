@@ -55,7 +55,10 @@ fn a_file_becomes_a_table() {
     let network = table::network(&weights.schema()).unwrap();
     assert_eq!((network.name.as_deref(), network.mean), (None, Some([0.4, 0.5, 0.6])));
     let notes = weights.notes().unwrap();
-    let note = "the file does not say which network its tensors are of; no network has such tensors (`a.steps`, `b.weight`)";
+    let known = Name::known();
+    let note = format!(
+        "the file does not say which network its tensors are of; none of {known} has such tensors (`a.steps`, `b.weight`): {OTHERS}"
+    );
     assert_eq!(notes, [note]);
     let source = source(weights, 1);
     assert_eq!((source.root(), source.list(&Disk).unwrap().files[0].path.as_ref()), (folder.path(), "w.safetensors"));

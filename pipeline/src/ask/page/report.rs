@@ -42,7 +42,7 @@ const MEMBER: usize = 40;
 pub struct Options {
     /// The stages; none means all.
     pub stages: BTreeSet<usize>,
-    /// The file as its commands name it, with `--limit` if that is given.
+    /// The file as its commands name it, with `--set` and `--limit` where they are given.
     pub arguments: String,
     /// Bytes that the file may have: images take what the rest leaves.
     pub bytes: usize,
@@ -303,9 +303,7 @@ fn hash(text: &str) -> String {
 
 /// A file's name as an argument of a shell.
 pub fn argument(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    crate::declare::file::argument(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tessera_operators::memory::Memory;
 
 use super::shares::Shares;
-use super::spill::Files;
+use crate::engine::spill::Files;
 
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -76,7 +76,7 @@ impl Limits {
     pub fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
         let bytes = usize::try_from(self.memory.0).unwrap_or(usize::MAX);
         let files = DiskManagerBuilder::default()
-            .with_temp_file_factory(Arc::new(Files::new(SPILLED)))
+            .with_temp_file_factory(Arc::new(Files::new(std::env::temp_dir(), SPILLED)))
             .with_max_spill_merge_fan_in(FAN_IN);
         let pool = Arc::new(Shares::new(bytes));
         RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(files).build_arc()

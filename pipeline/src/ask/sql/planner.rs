@@ -1,7 +1,7 @@
 //! Queries of a pipeline file: what they give and what they read, known while their stages are bound.
 //!
 //! The result of such a query is kept, and has to follow from its inputs alone. So it may read nothing else, and call no function that
-//! answers otherwise at another time.
+//! answers otherwise at another time, and its orders leave nothing [open](super::settled).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -21,6 +21,7 @@ use tessera_schemas::{IMAGE_ID, meta};
 use tokio::runtime::Handle;
 
 use super::provider::{context, read_only, refuse_deep};
+use super::settled::settled;
 use crate::engine::convert;
 
 /// Functions that give tables and read nothing.
@@ -50,7 +51,8 @@ impl QueryPlanner for Planner {
             refuse_parameters(frame.logical_plan())?;
             refuse_impure(frame.logical_plan(), &inputs)?;
             let schema = plain(frame.schema().as_arrow());
-            let optimized = context.state().optimize(frame.logical_plan())?;
+            let (state, plan) = frame.into_parts();
+            let optimized = state.optimize(&settled(plan)?)?;
             Ok::<_, DataFusionError>((schema, reads(&optimized, &inputs)?))
         };
         let planned = self.runtime.block_on(self.runtime.spawn(plan));
@@ -119,7 +121,10 @@ fn refuse_impure(plan: &LogicalPlan, inputs: &Inputs<SchemaRef>) -> Result<()> {
 }
 
 /// The columns of each input that a plan reads.
-fn reads(plan: &LogicalPlan, inputs: &Inputs<SchemaRef>) -> Result<BTreeMap<String, Vec<String>>> {
+///
+/// # Errors
+/// The plan cannot be walked (never).
+pub fn reads(plan: &LogicalPlan, inputs: &Inputs<SchemaRef>) -> Result<BTreeMap<String, Vec<String>>> {
     let mut reads: BTreeMap<String, Vec<String>> = BTreeMap::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node

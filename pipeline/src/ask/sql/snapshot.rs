@@ -45,7 +45,7 @@ impl Snapshot {
         let name = self.0.name(self.0.plan.graph.only(stage)?);
         let store = self.0.store.stage(name);
         let manifest = match rest {
-            [key] => store.resolve(name, key)?,
+            [key] => self.0.store.resolve(name, key)?,
             _ => {
                 let current = store.current()?.map(|manifest| manifest.id);
                 bail!("{USAGE}; of `{name}` there are: {}", known(&store.snapshots()?, current.as_deref()));

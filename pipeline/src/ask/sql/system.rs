@@ -236,7 +236,10 @@ fn all_runs(catalog: &Catalog, scans: &Scans) -> Result<Vec<Run>> {
         match record {
             Ok(record) => {
                 let record = Arc::new(record);
-                let stages = record["stages"].as_array().cloned().unwrap_or_default();
+                let mut stages = record["stages"].as_array().cloned().unwrap_or_default();
+                if stages.is_empty() {
+                    stages.push(Value::Null);
+                }
                 rows.extend(stages.into_iter().map(|stage| (run.clone(), record.clone(), stage)));
             }
             Err(damaged) => scans.note(format!("{} is damaged, and `runs` leaves it out", damaged.path.display())),
@@ -246,7 +249,7 @@ fn all_runs(catalog: &Catalog, scans: &Scans) -> Result<Vec<Run>> {
 }
 
 /// `run`, `started` (UTC), `seconds`, `stage`, `action`, `rows_out`, `rows_computed`, `error`, `changed` (whether the stage had another snapshot
-/// afterwards; null in records of earlier versions): a row a stage of each run.
+/// afterwards; null in records of earlier versions): a row a stage of each run; one without a stage of a run that failed before its first one.
 fn runs(rows: &[Run]) -> Result<RecordBatch> {
     let text = |key: &'static str| texts(rows.iter().map(move |(.., stage)| stage[key].as_str()));
     let number = |key: &'static str| numbers(rows.iter().map(move |(.., stage)| stage[key].as_i64()));

@@ -11,6 +11,7 @@ const HOG: &str = include_str!("hog.toml");
 const MODEL: &str = include_str!("model.toml");
 const CLUSTERS: &str = include_str!("clusters.toml");
 const LABELS: &str = include_str!("labels.toml");
+const LABEL: &str = include_str!("label.toml");
 const PROBED: &str = include_str!("probed.toml");
 
 /// The side of images, in pixels, unless the folder's are smaller: four tiles of 28 px, which suit the small network.
@@ -23,6 +24,8 @@ const PUZZLES: usize = 300_000;
 const EPOCHS: (usize, usize) = (3, 60);
 /// Puzzles a step.
 const BATCH: usize = 64;
+/// Of fewer images than that, more than a tenth may go at once.
+const FEW: usize = 100;
 /// The most clusters.
 const MOST_CLUSTERS: usize = 2000;
 
@@ -50,6 +53,8 @@ pub struct Filled<'a> {
     pub path: String,
     /// Labels beside it, and where they lie, from the file.
     pub labels: Option<(&'a LabelFile, String)>,
+    /// Whether clusters are to be named.
+    pub named: bool,
     /// Where features come from.
     pub way: Way,
 }
@@ -89,6 +94,9 @@ impl Filled<'_> {
         if self.labels.is_some() {
             text.push_str(LABELS);
         }
+        if self.named {
+            text.push_str(LABEL);
+        }
         if self.can_probe() {
             text.push_str(PROBED);
         }
@@ -112,6 +120,7 @@ impl Filled<'_> {
             ("@puzzles@", (epochs * found.images).to_string()),
             ("@batch@", BATCH.min(found.images).max(2).to_string()),
             ("@k@", k.to_string()),
+            ("@removed@", quoted(if found.images < FEW { "50%" } else { "10%" })),
             ("@model@", model),
             ("@label_file@", label_file),
             ("@label_query@", label_query),
@@ -160,18 +169,18 @@ mod tests {
     }
 
     fn text(found: &Found, path: &str, way: Way) -> String {
-        Filled { found, path: path.to_owned(), labels: None, way }.text()
+        Filled { found, path: path.to_owned(), labels: None, named: false, way }.text()
     }
 
     #[test]
     fn numbers_follow_the_folder() {
         let few = text(&found(9, (40, 30)), "a \"b\" ${c} @k@", Way::Puzzles);
         let path = "path = \"a \\\"b\\\" $${c} @k@\"\n";
-        for line in ["k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", path] {
+        for line in ["max_removed = \"50%\" ", "k = 3 ", "side = 32\n", "tile = 14\n", "batch = 9\n", "epochs = 60 ", path] {
             assert!(few.contains(line), "{line}: {few}");
         }
         let many = text(&found(1_000_000, (500, 375)), "x", Way::Puzzles);
-        for line in ["k = 1000 ", "side = 64\n", "tile = 28\n", "batch = 64\n", "epochs = 3 "] {
+        for line in ["max_removed = \"10%\" ", "k = 1000 ", "side = 64\n", "tile = 28\n", "batch = 64\n", "epochs = 3 "] {
             assert!(many.contains(line), "{line}: {many}");
         }
         assert!(!many.contains('@') && !many.contains("probe"));

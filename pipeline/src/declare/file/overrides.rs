@@ -60,9 +60,7 @@ impl fmt::Display for Override {
 impl Override {
     /// The same for a shell to read.
     pub fn quoted(&self) -> String {
-        let text = self.to_string();
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
-        if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+        argument(&self.to_string())
     }
 
     /// Whether it says what tables are to be of, and not only where they lie.
@@ -71,7 +69,23 @@ impl Override {
     }
 }
 
+/// A text as an argument of a shell.
+pub fn argument(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 impl PipelineFile {
+    /// The file as a command names it, with what the command line gives.
+    pub fn arguments(&self) -> String {
+        let set: String = self.overrides.iter().map(|set| format!(" --set {}", set.quoted())).collect();
+        argument(&self.path.display().to_string()) + &set
+    }
+
     fn stage(&mut self, name: &str) -> Option<&mut Declaration> {
         self.stages.iter_mut().find(|stage| stage.name.text == name)
     }
@@ -173,5 +187,7 @@ mod tests {
         assert_eq!(quoted("clusters.k=5"), "clusters.k=5");
         assert_eq!(quoted("sweep.clusters.k=[5, 6]"), "'sweep.clusters.k=[5, 6]'");
         assert_eq!(quoted("a.path=it's"), "'a.path=it'\\''s'");
+        let found = ["a/b.toml", "my file.toml", "$(x).toml", ""].map(argument);
+        assert_eq!(found, ["a/b.toml", "'my file.toml'", "'$(x).toml'", "''"]);
     }
 }

@@ -6,17 +6,29 @@ use tessera_operators::spec::Spec;
 use crate::declare::faults::Fault;
 use crate::declare::file::{Declaration, Text};
 
-/// An operator's complaint as a fault of the file. What is known of a key is told along.
-pub fn place(stage: &Declaration, error: BindError) -> Fault {
+/// An operator's complaint as a fault of the file, which has these stages. What is known of a key is told along.
+pub fn place(stage: &Declaration, all: &[Declaration], error: BindError) -> Fault {
     let name = &stage.name.text;
+    if let At::Maker(port) = &error.at
+        && let Some(maker) = upstream(stage, port).and_then(|from| all.iter().find(|other| other.name.text == from.text))
+    {
+        let message = format!("stage `{}`: {}, and stage `{name}` needs it", maker.name.text, error.message);
+        let fault = Fault::new(maker.name.span.clone(), message).of(name);
+        return match error.help {
+            Some(help) => fault.help(help),
+            None => fault,
+        };
+    }
     let span = match &error.at {
         At::Stage => stage.name.span.clone(),
         At::Unknown(key) => stage.place_of_key(key),
         At::Key(path) => stage.place(path),
-        At::Input(port) | At::Table(port) => upstream(stage, port).unwrap_or(&stage.name).span.clone(),
+        At::Input(port) | At::Table(port) | At::Maker(port) => upstream(stage, port).unwrap_or(&stage.name).span.clone(),
     };
     let whose = match &error.at {
-        At::Table(port) => upstream(stage, port).map_or_else(String::new, |from| format!("`{}` ", from.text)),
+        At::Table(port) | At::Maker(port) => {
+            upstream(stage, port).map_or_else(String::new, |from| format!("`{}` ", from.text))
+        }
         _ => String::new(),
     };
     let given = given(stage, &error.at).map(|key| format!(" (from --set {}.{key})", stage.base())).unwrap_or_default();
@@ -54,7 +66,7 @@ fn given<'a>(stage: &Declaration, at: &'a At) -> Option<&'a str> {
     let key = match at {
         At::Stage => None,
         At::Key(path) | At::Unknown(path) => path.split(['.', '[']).next(),
-        At::Input(_) | At::Table(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
+        At::Input(_) | At::Table(_) | At::Maker(_) => ["input", "inputs"].into_iter().find(|key| stage.set.contains(*key)),
     };
     key.filter(|key| stage.set.contains(*key))
 }

@@ -32,7 +32,7 @@ fn told(sweep: &str, set: &[&str]) -> Vec<(String, String)> {
     let wrong = |node: &Node| {
         let stage = &graph.file.stages[node.declared];
         let errors = node.spec.check(stage.config.clone()).err().unwrap_or_default();
-        errors.into_iter().map(|error| place(stage, error)).collect::<Vec<_>>()
+        errors.into_iter().map(|error| place(stage, &graph.file.stages, error)).collect::<Vec<_>>()
     };
     let all = graph.faults.iter().cloned().chain(graph.nodes.iter().flat_map(wrong)).collect();
     let faults = fold(&graph.file.stages, all);

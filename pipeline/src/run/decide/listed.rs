@@ -47,7 +47,7 @@ pub(super) fn list(
     }
     let rows = entries.iter().map(|entry| rows_in(entry, source.as_ref())).sum::<usize>();
     let known = match last.open() {
-        // What was asked for by force is not believed of before.
+        // Under --force, digests of earlier runs are not trusted.
         Ok(known) if ask.force => known.forgotten(),
         Ok(known) => known,
         Err(damaged) => {
@@ -72,7 +72,7 @@ pub(super) fn list(
         return Ok(None);
     }
     let keep = |prints: &[Fingerprint]| {
-        // It is kept again at the end, and then a refusal is told.
+        // A failure here is not told: the listing is written again at the end, and a failure there is.
         let _ = listing::keep(store, prints, since_ns);
     };
     let is_image = |path: &str| source.role(path) == Role::Image;
@@ -90,7 +90,7 @@ pub(super) fn list(
         decision.reasons.push(Reason::Files(changes));
     }
     let key = listing_key(source.as_ref(), &decision.listing.prints, &decision.left_out);
-    // Of shards that are chosen, some rows are chosen.
+    // `--limit` chooses shards, and then rows in them: so the key has the limit too.
     let are_shards = || decision.listing.prints.iter().any(|print| source.role(&print.entry.path) == Role::Shard);
     parts.listing = Some(match catalog.limit.filter(|_| are_shards()) {
         Some(limit) => key::hash([&*key, &limit.to_string()]),
@@ -165,7 +165,7 @@ fn listing_key(source: &dyn Source, prints: &[Fingerprint], left_out: &[DroppedR
         if source.role(&entry.path) == Role::Image {
             for value in [&entry.size as &dyn Display, &entry.modified_ns] {
                 number.clear();
-                // A text takes whatever is written to it.
+                // Writing to a `String` cannot fail.
                 let _ = write!(number, "{value}");
                 texts.add(&number);
             }

@@ -28,7 +28,7 @@ pub fn check(
     let Some(loss) = source.may_lose(published.rows(), now as u64).filter(|_| source.lists_images()) else { return Ok(()) };
     let mut listed = Finder::new(prints.len(), |at| &*prints[at].entry.path);
     let mut all = there.map(|there| Finder::new(there.len(), |at| &*there[at]));
-    // Which files were published under the paths that they have now.
+    // For each listed file, whether the published table has its path.
     let mut stays = vec![false; prints.len()];
     let mut gone: Vec<(Box<str>, FileDigest)> = Vec::new();
     for part in &published.parts {
@@ -36,7 +36,7 @@ pub fn check(
         let Ok(rows) = store.read_columns(part, &[IMAGE_ID, "source", "digest"]) else { continue };
         let (names, digests) = (text(&rows, IMAGE_ID)?, text(&rows, "digest")?);
         for (row, source) in images::sources(&rows)?.enumerate() {
-            // Rows of a shard are there as long as it is.
+            // A row of a shard is there as long as the shard is.
             let place = listed.find(source.path);
             if let Some(at) = place {
                 stays[at] = true;
@@ -65,8 +65,8 @@ pub fn check(
     let (count, of, example) = (gone.len(), published.rows(), gone.iter().map(|(id, _)| id).min().expect("some are gone"));
     let (root, key, said) = (source.root().display(), loss.key, loss.said);
     bail!(
-        "stage `{name}`: {count} of the {of} images that the last run listed are gone from {root}, such as `{example}`, and {said}: \
-         is the folder whole, and its disk mounted? If it is meant, --set {name}.{key}={count} lets them go"
+        "stage `{name}`: {count} of the {of} images that the last run listed were removed from {root}, such as `{example}`, and {said}: \
+         is the folder whole, and its disk mounted? If they were removed on purpose, --set {name}.{key}={count} permits it"
     )
 }
 

@@ -75,6 +75,12 @@ pub(super) fn targets(
     decision.reads = reads(catalog, &steps);
     decision.parts = decision.targets.len();
     decision.stale_parts = decision.targets.iter().filter(|(_, done)| done.is_none()).count();
+    let multiplies = steps.iter().any(|&step| catalog.plan.graph.nodes[step].spec.multiplies());
+    let is_same = |part: &Part| part.recipe == whole_recipe;
+    if !force && !multiplies && current.is_some_and(|current| current.parts.iter().any(is_same)) {
+        // Rows of parts that are stale may hold.
+        decision.action = Action::Update;
+    }
     if decision.stale_parts < decision.parts {
         decision.action = Action::Update;
         decision.reasons.push(Reason::Parts { stale: decision.stale_parts, of: decision.parts });

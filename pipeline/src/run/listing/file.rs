@@ -70,7 +70,7 @@ impl Reading {
                 Ok((known, None)) => drop(sender.send(Ok(known))),
                 Ok((known, Some(reader))) => {
                     let (rows, batches) = sync_channel(AHEAD);
-                    // Who does not want the head wants no rows either.
+                    // A receiver that is gone wants no rows either.
                     if sender.send(Ok(Known { batches: Some(batches), ..known })).is_ok() {
                         send(reader, &rows, &damaged);
                     }

@@ -162,8 +162,8 @@ impl Storage for Disk {
         Ok(Box::new(lock::take(&path, &self.root)?))
     }
 
-    fn is_held(&self) -> Option<bool> {
-        lock::is_held(&self.place(super::super::LOCK))
+    fn holder(&self) -> io::Result<Option<String>> {
+        lock::holder_of(&self.place(super::super::LOCK))
     }
 }
 
@@ -248,7 +248,7 @@ fn put_aside(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file so that it is there whole or not at all, also after a power cut. A folder of that name is put aside.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::store) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", attempt()));
     let write = || -> io::Result<()> {
         let mut file = Output::create(&temporary)?;

@@ -241,6 +241,10 @@ impl Storage for Objects {
         taken.guard = Some(Lease::take(&self.bucket, self.lapse, with, held)?);
         Ok(Box::new(taken))
     }
+
+    fn holder(&self) -> io::Result<Option<String>> {
+        lease::holder_of(&self.bucket)
+    }
 }
 
 /// Whether a conditional put was refused because of what is there.

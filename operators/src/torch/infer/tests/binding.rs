@@ -11,6 +11,7 @@ fn what_is_wrong_is_found_before_any_image() {
     };
     let small = || weights(Some("small"), Some("tile"));
     let input = |port: &str| At::Input(port.to_owned());
+    let maker = || At::Maker(WEIGHTS.to_owned());
 
     let config = json!({"layer": ["conv1", "conv9", "conv1", "fc"], "mean": [0.1, 0.1, 0.1]});
     let expected = [
@@ -24,7 +25,7 @@ fn what_is_wrong_is_found_before_any_image() {
     assert_faults(bind(json!({"layer": []}), 64, small()), &[(key("layer"), "names no layer")]);
     assert_faults(bind(json!({"layer": "conv1"}), 64, None), &[(At::Stage, "neither an input `weights` nor a key `model`")]);
     assert_faults(bind(json!({"model": "m.pt"}), 64, small()), &[(key("model"), "and the stage has an input `weights`")]);
-    let unknown = [(input(WEIGHTS), "does not say which network"), (At::Stage, "needs `mean` and `deviation`")];
+    let unknown = [(maker(), "does not say which network"), (maker(), "does not say how images are normalised")];
     assert_faults(bind(json!({"layer": "conv1"}), 64, weights(None, None)), &unknown);
     let other = weights(Some("vit"), Some("none"));
     assert_faults(

@@ -24,8 +24,8 @@ const OTHERS: usize = 2;
 pub fn gallery_sql(subject: &Subject) -> Vec<String> {
     let table = subject.table();
     let (margin, border) = match subject.has_second {
-        true => ("second_distance - distance", "WHEN edge <= 2 THEN 'border' "),
-        false => ("CAST(NULL AS DOUBLE)", ""),
+        true => ("second_distance - distance", format!("WHEN edge <= {OTHERS} THEN 'border' ")),
+        false => ("CAST(NULL AS DOUBLE)", String::new()),
     };
     let random = if subject.has_second { OTHERS } else { 2 * OTHERS };
     let facts = format!(
@@ -36,11 +36,13 @@ FROM {table} WHERE cluster IS NOT NULL GROUP BY cluster ORDER BY size DESC, clus
         "WITH ranked AS (
   SELECT CAST(cluster AS BIGINT) AS cluster, image_id, distance, {margin} AS margin,
     CAST(row_number() OVER (PARTITION BY cluster ORDER BY distance, image_id) AS BIGINT) AS near,
-    CAST(row_number() OVER (PARTITION BY cluster ORDER BY distance DESC, image_id) AS BIGINT) AS far,
-    CAST(row_number() OVER (PARTITION BY cluster ORDER BY {margin}, image_id) AS BIGINT) AS edge
+    CAST(row_number() OVER (PARTITION BY cluster ORDER BY distance DESC, image_id) AS BIGINT) AS far
   FROM {table} WHERE cluster IS NOT NULL),
+edges AS (
+  SELECT *, CAST(row_number() OVER (PARTITION BY cluster, near <= {NEAREST} OR far <= {OTHERS} ORDER BY margin, image_id) AS BIGINT) AS edge
+  FROM ranked),
 kinds AS (
-  SELECT *, CASE WHEN near <= {NEAREST} THEN 'nearest' WHEN far <= {OTHERS} THEN 'farthest' {border}ELSE 'random' END AS kind FROM ranked),
+  SELECT *, CASE WHEN near <= {NEAREST} THEN 'nearest' WHEN far <= {OTHERS} THEN 'farthest' {border}ELSE 'random' END AS kind FROM edges),
 placed AS (
   SELECT *, row_number() OVER (PARTITION BY cluster, kind ORDER BY
     CASE kind WHEN 'nearest' THEN near WHEN 'farthest' THEN far WHEN 'border' THEN edge ELSE (near * 40503 + cluster * 30323) % 65536 END,

@@ -1,10 +1,10 @@
 //! One writer a store of a disk, and who that is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::super::InUse;
 use super::steps::attempted;
 use super::{named, put_aside};
+
+/// How often a lock is asked for, and how long is waited between: who only asks who holds it has a part in it for a moment.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// An flock, which the kernel lets go when its holder dies.
 pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
@@ -22,18 +26,16 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true).custom_flags(libc::O_NOFOLLOW);
     let mut file = attempted("open the lock", path, 0, || options.open(path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = Vec::new();
-            let _ = file.read_to_end(&mut holder);
-            let holder = String::from_utf8_lossy(&holder);
-            // Between taking the lock and writing it, its holder has no name.
-            let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
-            let (place, holder) = (root.to_owned(), holder.to_owned());
-            return Err(InUse { place, holder, more: String::new() }.into());
+    for left in (0..TRIES).rev() {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if left > 0 => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let (place, holder) = (root.to_owned(), name_in(&mut file));
+                return Err(InUse { place, holder, more: String::new() }.into());
+            }
+            Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
         }
-        Err(TryLockError::Error(error)) => return Err(named("lock", path, &error).into()),
     }
     let holder = holder();
     attempted("write", path, holder.len() as u64, || {
@@ -44,24 +46,26 @@ pub(super) fn take(path: &Path, root: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Whether a process of this machine has the lock; none if that is not known. It is not taken for that: whoever takes it at that moment would
-/// be refused.
-pub(super) fn is_held(path: &Path) -> Option<bool> {
-    let found = match fs::metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(false),
-        Err(_) => return None,
+/// Who holds the lock now.
+pub(super) fn holder_of(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named("open the lock", path, &error)),
     };
-    // `1: FLOCK  ADVISORY  WRITE 4711 08:02:123456 0 EOF`: its holder, and device and number of the file.
-    let ending = format!(":{}", found.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let is_one = |line: &str| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word.ends_with(&ending));
-    if locks.lines().any(is_one) {
-        return Some(true);
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(name_in(&mut file))),
+        Err(TryLockError::Error(error)) => Err(named("ask for the lock", path, &error)),
     }
-    // Locks of other machines, and of other containers, are not listed here.
-    let holder = fs::read_to_string(path).ok()?;
-    holder.contains(&format!(" on {}", host())).then_some(false)
+}
+
+/// Who wrote the name of its holder into a lock. Between taking the lock and writing it, its holder has no name.
+fn name_in(file: &mut File) -> String {
+    let mut holder = Vec::new();
+    let _ = file.read_to_end(&mut holder);
+    let holder = String::from_utf8_lossy(&holder);
+    if holder.trim().is_empty() { "another process".to_owned() } else { holder.trim().to_owned() }
 }
 
 /// This machine's name.
@@ -132,19 +136,6 @@ fn is_there(id: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_has_a_lock_is_seen_from_outside() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        assert_eq!(is_held(&path), Some(false));
-        let held = take(&path, dir.path()).unwrap();
-        assert_eq!(is_held(&path), Some(true));
-        drop(held);
-        assert_eq!(is_held(&path), Some(false));
-        fs::write(&path, "process 1 on another machine").unwrap();
-        assert_eq!(is_held(&path), None);
-    }
 
     #[test]
     fn a_process_that_ended_is_gone() {

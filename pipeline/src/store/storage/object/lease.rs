@@ -95,6 +95,11 @@ impl Found {
     fn lapse(&self) -> Duration {
         self.body.as_ref().map_or(LAPSE, |body| Duration::from_millis(body.lapse_ms))
     }
+
+    /// Whether its holder was a process of this machine that is gone.
+    fn is_gone(&self) -> bool {
+        self.body.as_ref().and_then(|body| body.process.as_ref()).is_some_and(Process::is_gone)
+    }
 }
 
 impl Lease {
@@ -115,10 +120,8 @@ impl Lease {
         let mut tries = 0;
         let (version, asked, was_taken) = loop {
             let asked = clock();
-            let gone = seen.as_ref().filter(|(found, since)| {
-                found.body.as_ref().and_then(|body| body.process.as_ref()).is_some_and(Process::is_gone)
-                    || clock().saturating_sub(*since) >= found.lapse()
-            });
+            let gone =
+                seen.as_ref().filter(|(found, since)| found.is_gone() || clock().saturating_sub(*since) >= found.lapse());
             let mode = gone.map_or(PutMode::Create, |(found, _)| PutMode::Update(found.version.clone()));
             let takes = gone.is_some();
             match put(bucket, &body, mode) {
@@ -143,7 +146,7 @@ impl Lease {
             let changed = seen.is_some() && !same;
             let age = SystemTime::now().duration_since(found.written).ok();
             let is_renewed = age.is_some_and(|age| age < found.lapse() / 2);
-            let is_gone = found.body.as_ref().and_then(|body| body.process.as_ref()).is_some_and(Process::is_gone);
+            let is_gone = found.is_gone();
             if !is_gone && (changed || seen.is_none() && is_renewed) {
                 let (place, holder) = (bucket.place("").into(), found.holder().to_owned());
                 let more = format!(" (if it was killed, its lease lapses in {:.0} s)", found.lapse().as_secs_f64());
@@ -260,6 +263,15 @@ fn put(bucket: &Bucket, body: &Body, mode: PutMode) -> Result<PutResult, Error> 
 fn look(bucket: &Bucket) -> io::Result<Option<Found>> {
     let bucket = bucket.clone();
     wait(async move { fetch(&bucket).await })
+}
+
+/// Who has a store's lease, unless that was not renewed in time.
+pub(super) fn holder_of(bucket: &Bucket) -> io::Result<Option<String>> {
+    let holds = |found: &Found| {
+        let age = SystemTime::now().duration_since(found.written).unwrap_or_default();
+        !found.is_gone() && age < found.lapse()
+    };
+    Ok(look(bucket)?.filter(holds).map(|found| found.holder().to_owned()))
 }
 
 /// The lease that is there, if there is one.

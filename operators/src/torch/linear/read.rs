@@ -8,7 +8,7 @@ use tessera_schemas::{IMAGE_ID, text};
 
 use super::data::Examples;
 use super::labels::{Code, Label, Labels};
-use super::{FEATURES, LABELS, Probe, Target};
+use super::{FEATURES, LABELS, Target, Wanted};
 use crate::numbers::{Numbers, Slots, Writer};
 use crate::operator::{RunError, Sink, Tables, read_all};
 use crate::sorted::{Item, Sorted, Sorter};
@@ -24,9 +24,9 @@ const SOME: usize = 1 << 16;
 /// With `spill`, a folder and a number of bytes, both are in nameless files there but for so many bytes.
 ///
 /// # Errors
-/// The tables cannot be read, an image is in `labels` twice, or there is nothing to learn from.
+/// The tables cannot be read, or an image is in `labels` twice.
 pub fn read(
-    probe: &Probe,
+    wanted: Wanted<'_>,
     tables: &dyn Tables,
     seed: u64,
     spill: Option<(&Path, usize)>,
@@ -34,12 +34,12 @@ pub fn read(
 ) -> Result<(Examples, Vec<Numbers<f32>>), RunError> {
     let folder = spill.map(|(folder, _)| folder);
     let sorter = || Sorter::new(spill.map(|(folder, most)| (folder, most / IDS)));
-    let Labels { sorted, code, others } = Labels::read(probe, tables, seed, sorter()?)?;
+    let Labels { sorted, code, others } = Labels::read(wanted, tables, seed, sorter()?)?;
     let labels = match spill {
         None => Labelled::Listed(sorted.collect::<Result<_, _>>()?),
         Some(_) => Labelled::Sorted(sorted),
     };
-    let mut features = Features::new(&probe.columns, sorter()?, folder)?;
+    let mut features = Features::new(wanted.columns, sorter()?, folder)?;
     read_all(tables, FEATURES, sink, "reading features", |batch, _| features.add(batch, &labels))?;
     let Features { ids, rows, layers, mut unlabelled, .. } = features;
     let mut matched = Matched::new(folder)?;
@@ -54,10 +54,9 @@ pub fn read(
         }
     };
     let layers = layers.into_iter().map(in_order).collect::<Result<_, _>>()?;
-    let exclusive = matches!(probe.target, Target::One(_));
+    let exclusive = matches!(wanted.target, Target::One(_));
     let (classes, targets, splits) = (code.classes(), targets.finish()?, Slots::filled(&splits.finish()?, folder)?);
     let examples = Examples { classes, exclusive, targets, splits, unlabelled, in_files: folder.is_some(), others };
-    examples.check()?;
     Ok((examples, layers))
 }
 

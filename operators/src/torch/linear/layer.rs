@@ -53,6 +53,11 @@ impl<'a> Layer<'a> {
         self.mean.len()
     }
 
+    /// What is taken off each of a row's values, and what it is divided by.
+    pub fn standards(&self) -> impl Iterator<Item = (f32, f32)> {
+        self.mean.iter().copied().zip(self.deviation.iter().copied())
+    }
+
     /// How many rows some splits have, their mean and deviation: in f64, of differences from the first row and then from the mean, so
     /// that a column's offset takes no precision.
     fn moments(&self, splits: &[Split]) -> (usize, Vec<f32>, Vec<f32>) {

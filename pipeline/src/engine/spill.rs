@@ -1,8 +1,9 @@
-//! Files that queries spill to. They have no name: the system removes them with the process, however that ends.
+//! Files that queries and sorted scans spill to. They have no name: the system removes them with the process, however that ends.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +17,10 @@ use tokio::task::spawn_blocking;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// Makes the files of one query, in the system's folder for temporary files.
+/// Makes the files of one query, in a folder that is there.
 #[derive(Debug)]
 pub struct Files {
+    folder: PathBuf,
     /// Bytes that all of them may have.
     most: u64,
     used: Arc<AtomicU64>,
@@ -26,22 +28,21 @@ pub struct Files {
 
 impl Files {
     /// Without any file yet; all files together may have at most `most` bytes.
-    pub fn new(most: u64) -> Self {
-        Self { most, used: Arc::default() }
+    pub fn new(folder: PathBuf, most: u64) -> Self {
+        Self { folder, most, used: Arc::default() }
     }
 }
 
 impl TempFileFactory for Files {
     fn create_temp_file(&self, _: &str) -> Result<Arc<dyn SpillFile>> {
         let (most, used) = (self.most, self.used.clone());
-        Ok(Arc::new(Spilled(Arc::new(Inner { file: nameless()?, bytes: AtomicU64::new(0), most, used }))))
+        Ok(Arc::new(Spilled(Arc::new(Inner { file: nameless(&self.folder)?, bytes: AtomicU64::new(0), most, used }))))
     }
 }
 
 /// A new file without a name.
-fn nameless() -> io::Result<File> {
-    let folder = std::env::temp_dir();
-    tempfile::tempfile_in(&folder).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
+fn nameless(folder: &Path) -> io::Result<File> {
+    tempfile::tempfile_in(folder).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
 }
 
 #[derive(Debug)]
@@ -131,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_is_read_and_counted() {
-        let files = Files::new(2 << 20);
+        let files = Files::new(std::env::temp_dir(), 2 << 20);
         let file = files.create_temp_file("a sort").unwrap();
         let bytes: Vec<u8> = (0..READ_BYTES * 3 + 7).map(|at| (at % 251) as u8).collect();
         let mut writer = file.open_writer().unwrap();

@@ -124,6 +124,26 @@ impl<'a> Fitter<'a> {
         self.weights.shallow_clone()
     }
 
+    /// The weights for features as they are, before standardising: `K x D`, and K biases.
+    ///
+    /// # Errors
+    /// libtorch refuses.
+    pub fn plain(&self) -> Result<(Vec<f32>, Vec<f64>), RunError> {
+        let classes = self.layer.examples.classes.len();
+        let rows = Vec::<f64>::try_from(self.weights.f_contiguous()?.f_view([-1])?)?;
+        let (rows, last) = rows.split_at(self.layer.dimension() * classes);
+        let (mut weights, mut biases) = (Vec::with_capacity(rows.len()), last.to_vec());
+        for (class, bias) in biases.iter_mut().enumerate() {
+            let of_class = rows.iter().skip(class).step_by(classes);
+            for (weight, (mean, deviation)) in of_class.zip(self.layer.standards()) {
+                let plain = (weight / f64::from(deviation)) as f32;
+                *bias -= f64::from(plain) * f64::from(mean);
+                weights.push(plain);
+            }
+        }
+        Ok((weights, biases))
+    }
+
     /// The same with weights that were fitted to the same rows.
     pub fn with(self, weights: Tensor) -> Self {
         Self { weights, ..self }

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use tessera_schemas::{IMAGE_ID, column, text, whole_numbers};
 
 use super::data::Split;
-use super::{LABELS, Probe, Target};
+use super::{LABELS, Splits, Target, Wanted};
 use crate::operator::{Order, RunError, Tables};
 use crate::random::Draw;
 use crate::sorted::{Sorted, Sorter};
@@ -46,13 +46,17 @@ impl Labels {
     ///
     /// # Errors
     /// It cannot be read, or says of a class what cannot be said.
-    pub fn read(probe: &Probe, tables: &dyn Tables, seed: u64, mut sorter: Sorter) -> Result<Self, RunError> {
+    pub fn read(wanted: Wanted<'_>, tables: &dyn Tables, seed: u64, mut sorter: Sorter) -> Result<Self, RunError> {
         let (mut others, mut names) = (BTreeMap::new(), HashMap::new());
+        let (drawn, all) = (*wanted.splits == Splits::Drawn, *wanted.splits == Splits::All);
         for batch in tables.scan(LABELS, Order::Stored)? {
             let batch = batch?;
             let ids = text(&batch, IMAGE_ID)?;
-            let splits = probe.split.as_ref().map(|name| as_text(&batch, name)).transpose()?;
-            let mut targets = Targets::of(probe, &batch)?;
+            let splits = match wanted.splits {
+                Splits::Column(name) => Some(as_text(&batch, name)?),
+                Splits::Drawn | Splits::All => None,
+            };
+            let mut targets = Targets::of(wanted.target, &batch)?;
             for row in 0..batch.num_rows() {
                 let id = ids.value(row);
                 let split = match &splits {
@@ -65,12 +69,12 @@ impl Labels {
                         }
                         split
                     }
-                    None if Draw::new(seed, "probe", "test", id, 0).chance(SHARE) => Some(Split::Test),
+                    None if drawn && Draw::new(seed, "probe", "test", id, 0).chance(SHARE) => Some(Split::Test),
                     None => Some(Split::Train),
                 };
                 let target = targets.row(row, id, &mut names)?;
                 let (Some(mut split), Some(target)) = (split, target) else { continue };
-                if split == Split::Train && Draw::new(seed, "probe", "validation", id, 0).chance(SHARE) {
+                if split == Split::Train && !all && Draw::new(seed, "probe", "validation", id, 0).chance(SHARE) {
                     split = Split::Reserve;
                 }
                 let numbers = target.iter().flat_map(|number| number.to_ne_bytes());
@@ -78,7 +82,7 @@ impl Labels {
                 sorter.push(id, &label)?;
             }
         }
-        let code = match &probe.target {
+        let code = match wanted.target {
             Target::Each(classes) => Code::Each(classes.clone()),
             Target::One(_) => {
                 let mut sorted: Vec<(String, i32)> = names.into_iter().collect();
@@ -118,8 +122,8 @@ enum Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    fn of(probe: &'a Probe, batch: &RecordBatch) -> Result<Self, RunError> {
-        Ok(match &probe.target {
+    fn of(target: &'a Target, batch: &RecordBatch) -> Result<Self, RunError> {
+        Ok(match target {
             Target::One(label) => Self::One(as_text(batch, label)?),
             Target::Each(classes) => {
                 let one = |name: &'a String| Ok((name, whole_numbers(batch, name)?));
