@@ -303,6 +303,14 @@ fn a_reload_shows_what_a_run_has_published() {
     assert!(read(&served.page("/clusters/assigned")).contains("3 clusters"));
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     assert!(read(&served.page("/clusters/assigned")).contains("4 clusters"));
+    // Features of other stages than the file's are no place to look for an image.
+    let token = served.token();
+    let image = std::fs::read(place.path("photos/red/0004.png")).unwrap();
+    assert_eq!(served.post("/find", "image/png", &token, &image).status, 200);
+    let other = PIPELINE.replace("k = 3", "k = 4").replace("\"hog\", input", "\"hog\", cell = 4, input");
+    place.write("pipeline.toml", other);
+    let reply = served.post("/find", "image/png", &token, &image);
+    assert!(reply.status == 400 && read(&reply.text()).contains("is of gradients.cell = "), "{}", read(&reply.text()));
     assert!(read(&served.page("/compare/assigned/previous")).contains("3 clusters became 4"));
     // A file that is wrong by now: its tables are there.
     place.write("pipeline.toml", PIPELINE.replace("\"hog\"", "\"hug\""));
