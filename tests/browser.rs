@@ -230,29 +230,24 @@ fn pages_are_accessible_silent_and_ask_nobody_else() {
         ("sql", "/sql?q=SELECT%20%27%3Cb%3E%27".to_owned()),
     ];
     for (name, page) in &pages {
+        window.size(1280, 900, false);
+        window.go(&format!("{own}{page}"));
         for (width, is_dark) in [(1280, false), (390, true)] {
             let at = format!("{page} at {width}");
             window.size(width, 900, is_dark);
-            window.go(&format!("{own}{page}"));
             let wide = window.run("document.documentElement.scrollWidth - document.documentElement.clientWidth");
             assert_eq!(wide.as_f64(), Some(0.0), "{at}: wider than the window");
-            let broken = window
-                .text("[...document.images].filter(i => i.complete && i.naturalWidth === 0).map(i => i.src).join(' ')");
-            assert_eq!(broken, "", "{at}: images that did not come");
-            assert_eq!(
-                window.text("[...document.scripts].filter(s => !s.src).map(s => s.textContent).join()"),
-                "",
-                "{at}: a script of others"
-            );
+            let broken = "[...document.images].filter(i => i.complete && i.naturalWidth === 0).map(i => i.src).join(' ')";
+            assert_eq!(window.text(broken), "", "{at}: images that did not come");
+            let scripts = "[...document.scripts].filter(s => !s.src).map(s => s.textContent).join()";
+            assert_eq!(window.text(scripts), "", "{at}: a script of others");
             window.picture(&format!("{name}-{width}-{}", if is_dark { "dark" } else { "light" }));
             let heard = std::mem::take(&mut *window.heard.lock().unwrap());
             assert_eq!(heard.said, Vec::<String>::new(), "{at}");
-            assert!(
-                heard.asked.iter().all(|asked| asked.starts_with(&own)) && !heard.asked.is_empty(),
-                "{at}: {:?}",
-                heard.asked
-            );
+            assert!(heard.asked.iter().all(|asked| asked.starts_with(&own)), "{at}: {:?}", heard.asked);
+            assert!(is_dark || heard.asked.len() >= 3, "{at}: {:?}", heard.asked);
             assert_eq!(window.violations(&axe), "0 ", "{at}");
+            // What the rules' own script says is not the page's.
             window.heard.lock().unwrap().said.clear();
         }
     }
@@ -268,7 +263,7 @@ fn pages_are_accessible_silent_and_ask_nobody_else() {
     window.go(&format!("{own}/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20images"));
     window.run("document.querySelector('form.query button').click()");
     window.tab.wait_for_element("table.numbers").expect("an answer");
-    assert_eq!(window.text("document.querySelector('table.numbers td').textContent"), "40");
+    assert_eq!(window.text("document.querySelector('table.numbers td').textContent"), "41");
     window.go(&format!("{own}/find"));
     let picked = fs::canonicalize(place.path("photos").join(&id)).unwrap().to_string_lossy().into_owned();
     let input = window.tab.wait_for_element("form.drop input").expect("a place to drop");

@@ -1,6 +1,7 @@
 //! The live pages by their requests: what is answered, what is refused, and how queries of people end.
 
 use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tessera_tests::Place;
@@ -18,6 +19,15 @@ clusters = { op = "kmeans", input = "gradients", k = 3, seed = 1 }
 assigned = { op = "assign", inputs = { features = "gradients", clusters = "clusters" } }
 others = { op = "kmeans", input = "gradients", k = 5, seed = 2 }
 otherwise = { op = "assign", inputs = { features = "gradients", clusters = "others" } }
+"#;
+
+/// A training that does not end by itself.
+const TRAINING: &str = r#"
+[stage]
+images = { op = "images", path = "photos" }
+decoded = { op = "decode", input = "images", side = 48 }
+puzzles = { op = "jigsaw", input = "decoded", permutations = 20 }
+pretext = { op = "train", input = "puzzles", network = "small", epochs = 100000, batch = 12 }
 "#;
 
 fn made() -> Place {
@@ -293,6 +303,14 @@ fn a_reload_shows_what_a_run_has_published() {
     assert!(read(&served.page("/clusters/assigned")).contains("3 clusters"));
     assert_eq!(place.tessera("run", &["-q"]).code, 0);
     assert!(read(&served.page("/clusters/assigned")).contains("4 clusters"));
+    // Features of other stages than the file's are no place to look for an image.
+    let token = served.token();
+    let image = std::fs::read(place.path("photos/red/0004.png")).unwrap();
+    assert_eq!(served.post("/find", "image/png", &token, &image).status, 200);
+    let other = PIPELINE.replace("k = 3", "k = 4").replace("\"hog\", input", "\"hog\", cell = 4, input");
+    place.write("pipeline.toml", other);
+    let reply = served.post("/find", "image/png", &token, &image);
+    assert!(reply.status == 400 && read(&reply.text()).contains("is of gradients.cell = "), "{}", read(&reply.text()));
     assert!(read(&served.page("/compare/assigned/previous")).contains("3 clusters became 4"));
     // A file that is wrong by now: its tables are there.
     place.write("pipeline.toml", PIPELINE.replace("\"hog\"", "\"hug\""));
@@ -361,4 +379,40 @@ fn it_ends_at_once_with_its_streams() {
         let (found, took) = served.signal(signal);
         assert!(found == Some(code) && took < Duration::from_secs(1), "{found:?} {took:?}");
     }
+}
+
+#[test]
+fn a_run_is_seen_as_it_goes_on_and_as_killed() {
+    let place = Place::new();
+    place.images(24).write("pipeline.toml", TRAINING);
+    assert_eq!(place.tessera("run", &["-q", "--to", "images"]).code, 0);
+    let served = Served::start(&place, &[]);
+    let mut call = place.command("run", "pipeline.toml", &["-q", "--threads", "1"]);
+    let mut child = call.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // A stream each time: what there is comes at once.
+    let told = |part: &str| {
+        let start = Instant::now();
+        loop {
+            let mut stream = served.connect();
+            write!(stream, "GET /events HTTP/1.1\r\n{}\r\n\r\n", served.host()).unwrap();
+            let mut said = String::new();
+            while !said.contains("}\n\n") {
+                let mut bytes = [0; 4096];
+                let count = stream.read(&mut bytes).unwrap();
+                assert!(count > 0, "{said}");
+                said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            if said.contains(part) {
+                return said;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{said}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let said = told("\"stage\":\"pretext\"");
+    assert!(said.contains("\"killed\":false"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = told("\"killed\":true");
+    assert!(said.contains("\"stage\":\"pretext\""), "{said}");
 }

@@ -1,6 +1,6 @@
 //! `/find`: the images that are nearest to one that somebody drops on the page. It goes through the stages that made the vectors of the others.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +19,7 @@ use super::posted::Image;
 use super::shell::{Page, page};
 use super::site::{Now, Shared, Site};
 use super::{figures, links};
+use crate::ask::meanwhile;
 use crate::ask::page::answer::short;
 use crate::ask::page::draw::shown;
 use crate::ask::show::each;
@@ -117,6 +118,10 @@ fn steps(catalog: &Catalog, node: usize) -> Result<Vec<usize>> {
     }
     if steps.iter().any(|&step| catalog.plan.stages[step].recorded) {
         bail!("while the pipeline file has faults, its stages cannot be run");
+    }
+    // Vectors that were made by other stages than the file's are in another space.
+    if let Some(stale) = meanwhile::notes(catalog, &BTreeSet::from([node]))?.first() {
+        bail!("{stale}");
     }
     steps.reverse();
     Ok(steps)

@@ -191,8 +191,8 @@ impl Guard {
         query.split('&').find(given)?;
         let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();
         let path = request.uri.path();
-        // A path that begins with two slashes would be another server.
-        let path = format!("/{}", path.trim_start_matches('/'));
+        // A path that begins with two slashes, of either kind, would be another server.
+        let path = format!("/{}", path.trim_start_matches(['/', '\\']));
         let address = if rest.is_empty() { path } else { format!("{path}?{}", rest.join("&")) };
         let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie(), pass(token));
         Some((StatusCode::SEE_OTHER, [(header::LOCATION, address), (header::SET_COOKIE, cookie)]).into_response())
