@@ -27,6 +27,8 @@ use crate::operator::{
 };
 use crate::vectors;
 
+/// What the regularisation is of one image: the pull towards zero is then as strong beside the mean loss, however many there are.
+const STRENGTH: f64 = 3.0;
 /// Bytes that an id takes, with what attaches to it: few take more.
 const ID: usize = 60;
 /// The column that features and labels both have.
@@ -42,9 +44,10 @@ pub struct Config {
     /// The column of `labels` with what an image shows: text or whole numbers.
     #[serde(default = "label")]
     label: String,
-    /// The regularisation, as scikit-learn's C: a smaller number is a stronger one.
-    #[serde(default = "strength")]
-    c: f64,
+    /// The regularisation, as scikit-learn's C: a smaller number is a stronger one. Default: 3 divided by the number of labelled images,
+    /// which suits a few labels as well as many that are not all right.
+    #[serde(default)]
+    c: Option<f64>,
     /// The most iterations of the fit.
     #[serde(default = "iterations")]
     iterations: usize,
@@ -58,10 +61,6 @@ fn label() -> String {
     named::LABEL.to_owned()
 }
 
-fn strength() -> f64 {
-    1e-2
-}
-
 fn iterations() -> usize {
     200
 }
@@ -71,7 +70,7 @@ pub struct Classifier {
     /// One column.
     columns: Vec<String>,
     target: Target,
-    c: f64,
+    c: Option<f64>,
     iterations: usize,
     memory: Option<Memory>,
     dimension: usize,
@@ -100,8 +99,8 @@ inputs = { features = "features", labels = "named" }
 
     fn faults(config: &Config) -> Vec<BindError> {
         let mut faults = Vec::new();
-        if !(config.c > 0.0 && config.c.is_finite()) {
-            faults.push(BindError::key("c", format!("c is {}, and should be above 0", config.c)));
+        if let Some(c) = config.c.filter(|&c| !(c > 0.0 && c.is_finite())) {
+            faults.push(BindError::key("c", format!("c is {c}, and should be above 0")));
         }
         if config.iterations == 0 {
             faults.push(BindError::key("iterations", "0 iterations fit nothing: at least 1"));
@@ -176,7 +175,7 @@ impl Whole for Run {
         if examples.len() > 0 {
             sink.progress(0, 1, "fitting");
             let mut fitter = Fitter::new(&layers[0], &examples, &[Split::Train])?;
-            fitter.fit(*c, *iterations, &|| sink.cancelled())?;
+            fitter.fit(c.unwrap_or(STRENGTH / examples.len() as f64), *iterations, &|| sink.cancelled())?;
             let (weights, biases) = fitter.plain()?;
             let mut images = vec![0; biases.len()];
             examples.targets.iter().for_each(|class| images[*class as usize] += 1);
