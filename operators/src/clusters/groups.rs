@@ -64,7 +64,7 @@ below = 0.1
             Column::new(neighbours::DISTANCE, ColumnKind::Any),
         ],
     )];
-    const LIMITS: Limits = &[("below", 1e30)];
+    const LIMITS: Limits = &[("below", 1e18)];
     type Config = Config;
     type Kernel = Box<dyn Whole>;
 
