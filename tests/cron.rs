@@ -185,7 +185,7 @@ fn status_says_of_runs_that_have_no_end() {
         command = ["sleep", "60"]
         columns = { n = "int64" }
     "#;
-    place.write("pipeline.toml", format!("{FILE}{slow}"));
+    place.write("pipeline.toml", format!("{}{slow}", *FILE));
     let mut run = Command::new(binary())
         .args(["run", "pipeline.toml", "-q"])
         .current_dir(place.path(""))
