@@ -31,6 +31,8 @@ short = { op = "project", inputs = { features = "gradients", components = "direc
 classifier = { op = "classifier", inputs = { features = "still_gradients", labels = "known" } }
 known = { op = "sql", input = "still", query = "SELECT image_id, CASE WHEN image_id < '5' THEN 'a' ELSE 'b' END AS label FROM still" }
 sorted = { op = "classify", inputs = { features = "gradients", classifier = "classifier" } }
+map = { op = "layout", inputs = { features = "still_gradients" }, count = 4, epochs = 5 }
+placed = { op = "place", inputs = { features = "gradients", map = "map" }, count = 3 }
 "#;
 
 /// Maps whose rows follow from their `image_id` as well.
@@ -94,7 +96,7 @@ fn as_if_made_at_once(place: &Place) {
     }
 }
 
-const MAPS: [&str; 8] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short", "sorted"];
+const MAPS: [&str; 9] = ["decoded", "gradients", "unit", "echoed", "features", "assigned", "short", "sorted", "placed"];
 
 fn computed(run: &Answer, expected: u64) {
     for stage in MAPS {

@@ -317,11 +317,10 @@ fn a_default_spelt_out_is_no_change() {
     for spec in OPERATORS {
         let (name, given) = (spec.name(), keys(*spec));
         let bound = ground.bind(*spec, given.clone());
-        for key in bound.config().keys() {
-            assert!(spec.fields().contains(&key.as_str()), "`{name}`: the key has `{key}`, which is no field");
-        }
+        // What a stage settles beyond its keys, such as the order of a program's columns, nobody can spell out.
+        let is_key = |key: &String| spec.fields().contains(&key.as_str());
         let mut spelt = given;
-        spelt.extend(bound.config().clone());
+        spelt.extend(bound.config().clone().into_iter().filter(|(key, _)| is_key(key)));
         let again = ground.bind(*spec, spelt);
         assert_eq!((bound.config(), bound.schema()), (again.config(), again.schema()), "`{name}`");
     }
