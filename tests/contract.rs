@@ -11,7 +11,9 @@ use tessera_operators::operator::{At, BindError, Binding, Context, Inputs, Kerne
 use tessera_operators::spec::{Bound, Spec};
 use tessera_pipeline::ask::sql::planner::Planner;
 use tessera_pipeline::engine::files::AnyFiles;
-use tessera_schemas::{BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, pixels, puzzles, weights};
+use tessera_schemas::{
+    BYTES, IMAGE_ID, PREVIOUS, clusters, components, features, images, meta, neighbours, pixels, points, puzzles, weights,
+};
 use tessera_tests::checkout;
 
 /// A sound stage of each operator: its keys, and what it reads.
@@ -42,13 +44,19 @@ fn stage(operator: &str) -> (Value, Vec<(&'static str, SchemaRef)>) {
             (keys, vec![("rows", decoded())])
         }
         "decode" => (json!({ "side": 48 }), vec![("images", images::schema())]),
+        "groups" => (json!({ "below": 0.5 }), vec![("near", neighbours::schema())]),
         "hog" => (json!({}), vec![("images", decoded())]),
         "images" => (json!({ "path": "." }), vec![]),
         "infer" => (json!({ "layer": "conv3" }), vec![("images", decoded()), ("weights", weights::schema(&network))]),
         "jigsaw" => (json!({ "permutations": 8 }), vec![("images", decoded())]),
         "kmeans" => (json!({ "k": 3 }), vec![("features", features::schema([("feature", 4)]))]),
         "label_join" => (json!({}), vec![("images", images::schema()), ("labels", decoded())]),
+        "layout" | "neighbours" => (json!({}), vec![("features", features::schema([("feature", 4)]))]),
         "normalize" | "pca" => (json!({}), vec![("features", features::schema([("feature", 4)]))]),
+        "place" => {
+            let map = points::with_features("feature", 4);
+            (json!({}), vec![("features", features::schema([("feature", 4)])), ("map", map)])
+        }
         "probe" => (json!({}), vec![("features", features::schema([("feature", 4)])), ("labels", images::schema())]),
         "project" => {
             (json!({}), vec![("features", features::schema([("feature", 4)])), ("components", components::schema(2, 4))])
@@ -115,7 +123,10 @@ fn an_operator_lies_in_the_file_of_its_name() {
     for spec in OPERATORS {
         let file = format!("{}.rs", spec.name());
         let read = |path: &str| std::fs::read_to_string(sources.join(path));
-        let text = read(&file).or_else(|_| read(&format!("torch/{file}"))).expect(&file);
+        let text = read(&file)
+            .or_else(|_| read(&format!("torch/{file}")))
+            .or_else(|_| read(&format!("clusters/{file}")))
+            .expect(&file);
         let begins = format!("//! `{}`: ", spec.name());
         assert!(text.starts_with(&begins), "{file} begins with {}", text.lines().next().unwrap_or_default());
     }

@@ -38,6 +38,7 @@ mod masks;
 mod memory;
 mod models;
 mod mutations;
+mod neighbours;
 mod pages;
 mod pictures;
 mod pseudo_labels;

@@ -13,6 +13,7 @@ pub mod tensor_file;
 mod assign;
 mod augment;
 mod bag_of_words;
+mod clusters;
 mod command;
 mod decode;
 mod hog;
@@ -48,14 +49,18 @@ pub static OPERATORS: &[&dyn Spec] = &[
     &Of::<bag_of_words::BagOfWords>::new(),
     &Of::<command::Command>::new(),
     &Of::<decode::Decode>::new(),
+    &Of::<clusters::groups::Groups>::new(),
     &Of::<hog::Hog>::new(),
     &Of::<images::Images>::new(),
     &Of::<torch::infer::Infer>::new(),
     &Of::<jigsaw::Jigsaw>::new(),
     &Of::<kmeans::Kmeans>::new(),
     &Of::<label_join::LabelJoin>::new(),
+    &Of::<clusters::layout::Plane>::new(),
+    &Of::<clusters::neighbours::Neighbours>::new(),
     &Of::<normalize::Normalize>::new(),
     &Of::<torch::pca::Pca>::new(),
+    &Of::<clusters::place::Place>::new(),
     &Of::<torch::probe::Probe>::new(),
     &Of::<project::Project>::new(),
     &Of::<sql::Sql>::new(),

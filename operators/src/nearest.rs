@@ -15,21 +15,24 @@ mod code;
 mod heavy;
 mod kernel;
 mod lanes;
+mod panels;
+mod several;
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::numbers::{Numbers, Slots};
 use crate::operator::RunError;
 use crate::parallel;
 use crate::wide::wide;
-use bounds::Terms;
-use code::{Code, Coded, ROUNDING};
-use kernel::{Kernel, Scratch, VECTORS};
+use code::{Code, Coded};
+use kernel::{Kernel, Scratch};
 
 pub use code::Frame;
 pub use kernel::BLOCK;
+pub use panels::Panels;
+pub use several::{Best, Members, Queries, Searcher};
 
 /// The most centres: enough for any use, and few enough for every sum of their sizes.
 pub const MOST_CENTRES: usize = 1 << 24;
@@ -150,12 +153,7 @@ impl<'a> CodedRows<'a> {
 pub struct Centres<'a> {
     /// `k x D`, as given.
     plain: Cow<'a, [f32]>,
-    frame: Frame,
-    /// Panels of [`VECTORS`] vectors: for each word one of each centre; the last panel has as many vectors as it needs.
-    words: Vec<u32>,
-    terms: Terms,
-    /// The largest of their lengths in the frame.
-    longest: f32,
+    panels: Panels,
 }
 
 impl<'a> Centres<'a> {
@@ -176,43 +174,10 @@ impl<'a> Centres<'a> {
     pub fn within(frame: Frame, plain: impl Into<Cow<'a, [f32]>>) -> Self {
         let (plain, dimension) = (plain.into(), frame.dimension());
         assert!(dimension > 0 && !plain.is_empty() && plain.len().is_multiple_of(dimension), "no whole number of centres");
-        let (k, width) = (plain.len() / dimension, frame.kernel.width());
+        let k = plain.len() / dimension;
         assert!(k <= MOST_CENTRES, "more than {MOST_CENTRES} centres");
-        let (padded, words, packing) = (k.next_multiple_of(width), frame.words(), frame.kernel.packing());
-        let panel = VECTORS * width;
-        let mut all = vec![0; padded * words];
-        let far = vec![f32::NEG_INFINITY; padded];
-        let mut terms = Terms {
-            offset: vec![0; padded],
-            step: vec![0.0; padded],
-            norm: vec![0.0; padded],
-            residual: vec![0.0; padded],
-            bounds: [far.clone(), far],
-            heavy: vec![0.0; padded * frame.heavy()],
-        };
-        let mut scratch = code::Scratch::new(&frame);
-        let mut longest = 0.0f32;
-        for (number, centre) in plain.chunks_exact(dimension).enumerate() {
-            let code = frame.code(centre, &mut scratch);
-            let first = number / panel * panel;
-            let columns = panel.min(padded - first);
-            for (at, numbers) in scratch.numbers.chunks_exact(packing.values()).take(words).enumerate() {
-                all[first * words + at * columns + number % panel] = packing.pack(numbers, 0);
-            }
-            terms.offset[number] = packing.offset() * scratch.numbers.iter().sum::<i32>();
-            terms.step[number] = code.step;
-            terms.norm[number] = code.norm + code.residual;
-            terms.residual[number] = code.residual;
-            let half = frame.half_square(centre) as f32;
-            // Steps multiplied may fall below f32's normal numbers, and be off by 2^-150 before 2^31 products are multiplied with them.
-            let slack = ROUNDING * half + 1e-35;
-            (terms.bounds[0][number], terms.bounds[1][number]) = (slack - half, -slack - half);
-            for (values, value) in terms.heavy.chunks_exact_mut(padded).zip(frame.heavy_values(centre)) {
-                values[number] = value;
-            }
-            longest = longest.max(code.norm);
-        }
-        Self { plain, frame, words: all, terms, longest }
+        let panels = Panels::new(&Arc::new(frame), plain.chunks_exact(dimension));
+        Self { plain, panels }
     }
 
     /// How many there are.
@@ -222,7 +187,7 @@ impl<'a> Centres<'a> {
 
     /// Values of a centre.
     pub fn dimension(&self) -> usize {
-        self.frame.dimension()
+        self.panels.frame.dimension()
     }
 
     /// One of them.
@@ -234,16 +199,16 @@ impl<'a> Centres<'a> {
     ///
     /// Rows must be finite, of magnitude up to [`LARGEST`](crate::vectors::LARGEST); of others, the result has no meaning.
     pub fn find<F: Found + Default + Clone>(&self, rows: &[f32], threads: usize) -> Vec<F> {
-        let (dimension, kernel) = (self.dimension(), self.frame.kernel);
+        let (dimension, kernel) = (self.dimension(), self.panels.frame.kernel);
         let mut found = vec![F::default(); rows.len() / dimension];
         let rows = rows.chunks(UNIT * dimension);
         let units: Vec<_> = rows.zip(found.chunks_mut(UNIT)).map(Mutex::new).collect();
         parallel::each(threads, units.len(), |unit| {
             let (rows, found) = &mut *units[unit].lock().expect("each unit is locked once");
             let (mut scratch, mut codes) = (Scratch::new(kernel), [Code::default(); BLOCK]);
-            let mut words = vec![0; code::words(&self.frame, BLOCK)];
+            let mut words = vec![0; code::words(&self.panels.frame, BLOCK)];
             for (rows, found) in rows.chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK)) {
-                kernel.fill(&self.frame, rows, &mut words, &mut codes);
+                kernel.fill(&self.panels.frame, rows, &mut words, &mut codes);
                 kernel.run(self, rows, Coded { words: &words, codes: &codes }, 0, &mut scratch, found);
             }
         });
@@ -263,8 +228,8 @@ impl<'a> Centres<'a> {
         cancelled: &dyn Fn() -> bool,
     ) -> bool {
         let dimension = self.dimension();
-        assert!(rows.frame.same(&self.frame), "rows and centres of one frame");
-        let (count, size) = (rows.codes.len(), code::words(&self.frame, UNIT));
+        assert!(rows.frame.same(&self.panels.frame), "rows and centres of one frame");
+        let (count, size) = (rows.codes.len(), code::words(&self.panels.frame, UNIT));
         let units = count.div_ceil(UNIT);
         let at_once = (threads * WORK / (UNIT * self.plain.len())).max(threads);
         (0..units).step_by(at_once).all(|first| {
@@ -274,10 +239,10 @@ impl<'a> Centres<'a> {
                     (unit * UNIT..count.min((unit + 1) * UNIT), unit * size..rows.words.len().min((unit + 1) * size));
                 let values = range.start * dimension..range.end * dimension;
                 let coded = Coded { words: &rows.words[words.clone()], codes: &rows.codes[range.clone()] };
-                let (mut scratch, mut found) = (Scratch::new(self.frame.kernel), vec![F::default(); range.len()]);
+                let (mut scratch, mut found) = (Scratch::new(self.panels.frame.kernel), vec![F::default(); range.len()]);
                 let blocks = rows.values[values.clone()].chunks(BLOCK * dimension).zip(found.chunks_mut(BLOCK));
                 for (block, (values, found)) in blocks.enumerate() {
-                    self.frame.kernel.run(self, values, coded, block * BLOCK, &mut scratch, found);
+                    self.panels.frame.kernel.run(self, values, coded, block * BLOCK, &mut scratch, found);
                 }
                 settle(range.start, &found);
                 rows.words.release(words);

@@ -69,6 +69,11 @@ impl Frame {
         self.kernel == other.kernel && self.scales == other.scales && self.mean == other.mean
     }
 
+    /// The factor on all that is coded.
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
     /// How many dimensions are heavy.
     pub fn heavy(&self) -> usize {
         self.heavy.len()

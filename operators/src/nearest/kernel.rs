@@ -13,13 +13,13 @@ use super::{Centres, Found, squared};
 /// Rows in a block, a multiple of [`GROUP`].
 pub const BLOCK: usize = 96;
 /// Words between two visits to a tile's sums: that of a panel, 24 KiB, stays in L1 while a block's rows pass.
-const DEPTH: usize = 128;
+pub(super) const DEPTH: usize = 128;
 /// Vectors of centres in a panel: with 8 rows of AVX-512, 24 sums, 3 centres and a row's word fill 28 of 32 registers.
 pub const VECTORS: usize = 3;
 /// Panels whose sums are kept while a block passes over them.
-const PANELS: usize = 8;
+pub(super) const PANELS: usize = 8;
 /// Scores above that may have overflowed on their way.
-const LARGEST_SCORE: f32 = 1e36;
+pub(super) const LARGEST_SCORE: f32 = 1e36;
 
 /// The instruction sets that the search is compiled for. All find the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Kernel {
         scratch: &mut Scratch,
         found: &mut [F],
     ) {
-        assert_eq!(self, centres.frame.kernel, "the kernel that the centres were coded for");
+        assert_eq!(self, centres.panels.frame.kernel, "the kernel that the centres were coded for");
         /// One instruction set's.
         macro_rules! with {
             ($features:literal, $lanes:ty, $rows:literal) => {{
@@ -158,11 +158,11 @@ impl Kernel {
 /// One thread's memory.
 pub struct Scratch {
     /// A block's sums of products with [`PANELS`] panels, row by row.
-    sums: Vec<i32>,
+    pub(super) sums: Vec<i32>,
     /// Each row's values in the heavy dimensions.
-    heavy: Vec<f32>,
+    pub(super) heavy: Vec<f32>,
     /// One row's upper bounds.
-    upper: Vec<f32>,
+    pub(super) upper: Vec<f32>,
     /// For each row, the best two lower bounds so far.
     lower: Vec<[f32; 2]>,
     /// For each row, the centres that may be the nearest, with their upper bounds, and then with their squared distances in f32.
@@ -196,17 +196,17 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     scratch: &mut Scratch,
     found: &mut [F],
 ) {
-    let (count, words) = (found.len(), centres.frame.words());
+    let (count, words) = (found.len(), centres.panels.frame.words());
     assert!(count <= BLOCK && first.is_multiple_of(GROUP), "a block of {count} rows from {first} on");
-    let (padded, panel) = (centres.terms.step.len(), VECTORS * V::WIDTH);
+    let (padded, panel) = (centres.panels.terms.step.len(), VECTORS * V::WIDTH);
     let chunk = PANELS * panel;
     assert!(padded.is_multiple_of(V::WIDTH) && scratch.sums.len() >= BLOCK * chunk && scratch.upper.len() >= chunk);
-    let (dimension, heavy) = (centres.dimension(), centres.frame.heavy());
+    let (dimension, heavy) = (centres.dimension(), centres.panels.frame.heavy());
     scratch.heavy.clear();
     for row in 0..count {
         scratch.lower[row] = [f32::NEG_INFINITY; 2];
         scratch.candidates[row].clear();
-        scratch.heavy.extend(centres.frame.heavy_values(&rows[row * dimension..][..dimension]));
+        scratch.heavy.extend(centres.panels.frame.heavy_values(&rows[row * dimension..][..dimension]));
     }
     for start in (0..padded).step_by(chunk) {
         let columns = chunk.min(padded - start);
@@ -214,7 +214,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
             let some = DEPTH.min(words - depth);
             for column in (0..columns).step_by(panel) {
                 let width = panel.min(columns - column);
-                let centre_words = &centres.words[(start + column) * words + depth * width..][..some * width];
+                let centre_words = &centres.panels.words[(start + column) * words + depth * width..][..some * width];
                 for row in (0..count).step_by(ROWS) {
                     let (group, within) = ((first + row) / GROUP, (first + row) % GROUP);
                     let row_words = &coded.words[(group * words + depth) * GROUP..][..some * GROUP];
@@ -236,7 +236,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
             let heavy = &scratch.heavy[row * heavy..][..heavy];
             // SAFETY: as this function's.
             unsafe {
-                bound::<V, F>(&centres.terms, start, &coded.codes[first + row], heavy, sums, upper, lower);
+                bound::<V, F>(&centres.panels.terms, start, &coded.codes[first + row], heavy, sums, upper, lower);
                 let least = if F::TWO { lower[1] } else { lower[0] };
                 gather::<V>(upper, least, start, &mut scratch.candidates[row]);
             }
@@ -249,7 +249,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
         let k = centres.count() as u32;
         #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN counts as not below")]
         candidates.retain(|&(centre, upper)| centre < k && !(upper < least));
-        if coded.codes[first + row].norm * centres.longest > LARGEST_SCORE {
+        if coded.codes[first + row].norm * centres.panels.longest > LARGEST_SCORE {
             candidates.clear();
             candidates.extend((0..k).map(|centre| (centre, 0.0)));
         } else {
@@ -264,7 +264,7 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
 /// # Safety
 /// The processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
+pub(super) unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
     rows: &[u32],
     centres: &[u32],
     sums: &mut [i32],

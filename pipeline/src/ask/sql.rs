@@ -4,6 +4,7 @@ pub mod agreement;
 pub mod canonical;
 pub mod cells;
 mod groups;
+pub mod inside;
 pub mod least;
 pub mod limits;
 pub mod measured;

@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::least::LeastFirst;
 use super::tally::TallyFew;
-use super::{agreement, canonical, unknown};
+use super::{agreement, canonical, inside, unknown};
 use crate::engine::catalog::Catalog;
 use crate::engine::config;
 use crate::engine::operator_exec::ScanState;
@@ -46,6 +46,7 @@ pub fn context_in(threads: usize, runtime: Arc<RuntimeEnv>) -> SessionContext {
         context.register_udaf(function);
     }
     context.register_udf(canonical::function());
+    context.register_udf(inside::function());
     context
 }
 
