@@ -259,10 +259,12 @@ unsafe fn block<V: Lanes, const ROWS: usize, F: Found>(
     }
 }
 
-/// Adds a tile's products to its sums, or starts them.
+/// Adds a tile's products to its sums, or starts them. Its loops are plain ones over constant ranges: they are unrolled, and the sums stay
+/// in registers.
 ///
 /// # Safety
 /// The processor has the instructions of `V`.
+#[expect(clippy::needless_range_loop, reason = "iterators over arrays keep these in memory")]
 #[inline(always)]
 pub(super) unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
     rows: &[u32],
@@ -275,9 +277,9 @@ pub(super) unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
     unsafe {
         let mut all = [[V::zero(); WIDE]; ROWS];
         if more {
-            for (row, all) in all.iter_mut().enumerate() {
-                for (vector, sum) in all.iter_mut().enumerate() {
-                    *sum = V::load_sums(&sums[row * stride + vector * V::WIDTH..]);
+            for row in 0..ROWS {
+                for vector in 0..WIDE {
+                    all[row][vector] = V::load_sums(&sums[row * stride + vector * V::WIDTH..]);
                 }
             }
         }
@@ -289,17 +291,20 @@ pub(super) unsafe fn tile<V: Lanes, const ROWS: usize, const WIDE: usize>(
                 rows.get_unchecked(word * GROUP..word * GROUP + ROWS),
                 centres.get_unchecked(word * WIDE * V::WIDTH..(word + 1) * WIDE * V::WIDTH),
             );
-            let vectors: [V; WIDE] = std::array::from_fn(|vector| V::load(&centres[vector * V::WIDTH..]));
-            for (row, all) in all.iter_mut().enumerate() {
-                let row = V::splat(rows[row]);
-                for (sum, centres) in all.iter_mut().zip(vectors) {
-                    *sum = sum.plus_dot(row, centres);
+            let mut vectors = [V::zero(); WIDE];
+            for (vector, to) in vectors.iter_mut().enumerate() {
+                *to = V::load(&centres[vector * V::WIDTH..]);
+            }
+            for row in 0..ROWS {
+                let row_word = V::splat(*rows.get_unchecked(row));
+                for vector in 0..WIDE {
+                    all[row][vector] = all[row][vector].plus_dot(row_word, vectors[vector]);
                 }
             }
         }
-        for (row, all) in all.into_iter().enumerate() {
-            for (vector, sum) in all.into_iter().enumerate() {
-                sum.store(&mut sums[row * stride + vector * V::WIDTH..]);
+        for row in 0..ROWS {
+            for vector in 0..WIDE {
+                all[row][vector].store(&mut sums[row * stride + vector * V::WIDTH..]);
             }
         }
     }

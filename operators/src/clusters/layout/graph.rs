@@ -61,14 +61,16 @@ pub fn exp(x: f64) -> f64 {
 }
 
 impl Graph {
-    /// From each vertex' neighbours, `n x width`, nearest first, and their distances; a neighbour of `u32::MAX` is none. The union of
+    /// From each of `count` vertices' neighbours, `count x width`, nearest first, and their distances; a neighbour of `u32::MAX` is none. The union of
     /// fuzzy sets: `a + b - a b` for the memberships of both ways.
-    pub fn new(neighbours: &[u32], distances: &[f32], width: usize, threads: usize) -> Self {
-        let count = neighbours.len() / width.max(1);
+    pub fn new(count: usize, neighbours: &[u32], distances: &[f32], width: usize, threads: usize) -> Self {
+        if width == 0 {
+            return Self { starts: vec![0; count + 1], ..Self::default() };
+        }
         let there = |row: &[u32]| row.iter().take_while(|&&target| target != u32::MAX).count();
         let rows: Vec<(&[u32], &[f32])> = neighbours
-            .chunks_exact(width.max(1))
-            .zip(distances.chunks_exact(width.max(1)))
+            .chunks_exact(width)
+            .zip(distances.chunks_exact(width))
             .map(|(row, distances)| (&row[..there(row)], &distances[..there(row)]))
             .collect();
         let (sum, all) = rows.iter().fold((0.0, 0), |(sum, all), (_, distances)| {
@@ -154,7 +156,7 @@ mod tests {
         // 0 and 1 are each other's nearest; 2 knows both, 1 knows 2; 3 has one neighbour, and nobody has it.
         let neighbours = [1, u32::MAX, 0, 2, 1, 0, 2, u32::MAX];
         let distances = [1.0, 0.0, 1.0, 3.0, 3.0, 4.0, 9.0, 0.0];
-        let graph = Graph::new(&neighbours, &distances, 2, 2);
+        let graph = Graph::new(4, &neighbours, &distances, 2, 2);
         assert_eq!(graph.starts, [0, 2, 4, 7, 8]);
         assert_eq!(graph.targets, [1, 2, 0, 2, 0, 1, 3, 2]);
         for vertex in 0..4 {
@@ -166,6 +168,7 @@ mod tests {
             }
         }
         assert_eq!(graph.weights[0], 1.0);
-        assert_eq!(Graph::new(&[], &[], 0, 1).starts, [0]);
+        assert_eq!(Graph::new(0, &[], &[], 15, 1).starts, [0]);
+        assert_eq!(Graph::new(1, &[], &[], 0, 1).of(0), (&[][..], &[][..]));
     }
 }

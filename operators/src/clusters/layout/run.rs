@@ -42,7 +42,7 @@ impl Whole for Run {
         }
         let near = if *near && are_all { self.read(tables, &rows, sink)? } else { self.search(&rows, sink)? };
         sink.progress(0, 1, "first places");
-        let graph = Graph::new(&near.neighbours, &near.distances, near.width, threads);
+        let graph = Graph::new(rows.count(), &near.neighbours, &near.distances, near.width, threads);
         let mut descent = Descent::new(start::places(&rows.values, rows.dimension, seed, threads));
         let epochs = config.epochs(rows.count());
         for epoch in 0..epochs {
