@@ -11,6 +11,7 @@ mod clusters;
 mod compare;
 mod confusion;
 mod curves;
+mod duplicates;
 mod events;
 mod failed;
 mod figures;
@@ -20,6 +21,7 @@ pub mod guard;
 mod image;
 mod label;
 mod links;
+mod map;
 mod overview;
 mod posted;
 mod shell;
@@ -98,12 +100,20 @@ pub fn router(site: Shared) -> Router {
         .route("/train", get(curves::stages))
         .route("/train/{name}", get(curves::curves))
         .route("/sweep", get(curves::sweep))
+        .route("/map", get(map::choose))
+        .route("/map/{name}", get(map::map))
+        .route("/map/{name}/at/{point}", get(map::at))
+        .route("/points/{name}", get(map::points))
+        .route("/duplicates", get(duplicates::choose))
+        .route("/duplicates/{name}", get(duplicates::duplicates))
+        .route("/duplicates/{name}/keep.csv", get(duplicates::keep))
         .route("/find", get(find::ask).post(find::answer))
         .route("/find/in/{table}", get(find::within))
         .route("/sql", get(sql::sql_box).post(sql::answer))
         .route("/events", get(events::events))
         .route("/style.css", get(shell::style))
         .route("/script.js", get(shell::script))
+        .route("/map.js", get(shell::map_script))
         .route("/icon.svg", get(shell::icon))
         .merge(writes())
         .fallback(nowhere)

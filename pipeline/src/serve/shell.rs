@@ -14,6 +14,7 @@ use crate::ask::page::draw::shown;
 /// The style: the report's, and what these pages have beside.
 const STYLE: &str = concat!(include_str!("../ask/page/report.css"), include_str!("style.css"));
 const SCRIPT: &str = concat!(include_str!("script.js"), include_str!("label.js"));
+const MAP: &str = include_str!("map.js");
 
 /// Notes that a page shows.
 const NOTES: usize = 12;
@@ -22,10 +23,12 @@ const NOTES: usize = 12;
 struct Way(&'static str, &'static str, bool);
 
 /// The ways to pages, in their order.
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 9] = [
     Way("/", "Stages", false),
     Way("/clusters", "Clusters", false),
     Way("/label", "Names", false),
+    Way("/map", "Maps", false),
+    Way("/duplicates", "Near-duplicates", false),
     Way("/train", "Curves", false),
     Way("/sweep", "Sweeps", false),
     Way("/find", "Find an image", false),
@@ -101,7 +104,7 @@ fn whole(title: &str, token: &str, body: &Markup) -> Response {
 
 /// What the files of pages are kept under.
 static VERSION: LazyLock<String> =
-    LazyLock::new(|| blake3::hash(format!("{STYLE}{SCRIPT}").as_bytes()).to_hex()[..12].to_owned());
+    LazyLock::new(|| blake3::hash(format!("{STYLE}{SCRIPT}{MAP}").as_bytes()).to_hex()[..12].to_owned());
 
 /// A file that a browser may keep: another version has another address.
 fn kept(kind: &'static str, text: &'static str) -> Response {
@@ -117,6 +120,16 @@ pub async fn style() -> Response {
 /// Their script.
 pub async fn script() -> Response {
     kept("text/javascript; charset=utf-8", SCRIPT)
+}
+
+/// The address of the script of a map.
+pub fn map_address() -> String {
+    format!("/map.js?{}", *VERSION)
+}
+
+/// The script of a map.
+pub async fn map_script() -> Response {
+    kept("text/javascript; charset=utf-8", MAP)
 }
 
 /// Their picture in a tab: four tiles, one of another colour.
