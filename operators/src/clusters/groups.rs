@@ -70,7 +70,7 @@ below = 0.1
 
     fn faults(config: &Config) -> Vec<BindError> {
         // NaN is none either.
-        let none = !(config.below >= 0.0);
+        let none = config.below.is_nan() || config.below < 0.0;
         none.then(|| BindError::key("below", format!("{} is no distance: 0 or more", config.below))).into_iter().collect()
     }
 
@@ -107,7 +107,7 @@ impl Whole for Run {
             let distances = column::without_nulls(floats(batch, neighbours::DISTANCE)?, neighbours::DISTANCE)?;
             for row in 0..batch.num_rows() {
                 let (image, distance) = (images.number(ids.value(row))?, f64::from(distances.value(row)));
-                if !(distance >= 0.0) {
+                if distance.is_nan() || distance < 0.0 {
                     let reason = format!("`{NEAR}` has a distance of {distance}, which is none");
                     return Err(RunError::Row { image_id: ids.value(row).to_owned(), reason });
                 }
@@ -202,7 +202,10 @@ mod tests {
 
     type Edge = (usize, usize, f32);
 
-    fn run(edges: &[Edge], below: f64) -> Result<(BTreeMap<String, (String, i64)>, Record), RunError> {
+    /// The first image and the size of each image's group.
+    type Found = BTreeMap<String, (String, i64)>;
+
+    fn run(edges: &[Edge], below: f64) -> Result<(Found, Record), RunError> {
         let names: Vec<String> = (0..100).map(|number| format!("{number:02}.jpg")).collect();
         let row = |&(a, b, distance): &Edge| Neighbour { image_id: &names[a], rank: 1, neighbour: &names[b], distance };
         let near = neighbours::batch(&edges.iter().map(row).collect::<Vec<_>>()).unwrap();

@@ -144,8 +144,8 @@ async fn nearest(site: &Site, now: &Now, found: &Clusters, name: &str, cluster: 
     let edges = &now.catalog.plan.graph.nodes[found.node].edges;
     let has = |node: usize, column: &str| now.catalog.schema(node).column_with_name(column).is_some();
     let is_made = |node: usize| crate::ask::sql::cells::is_made(&now.catalog, node);
-    let centres = edges.iter().filter(|edge| edge.port.kind != PortKind::Stream).map(|edge| edge.from);
-    let centres = centres.filter(|&node| has(node, "centroid") && has(node, "cluster") && is_made(node)).last();
+    let mut centres = edges.iter().filter(|edge| edge.port.kind != PortKind::Stream).map(|edge| edge.from);
+    let centres = centres.rfind(|&node| has(node, "centroid") && has(node, "cluster") && is_made(node));
     let (sql, what) = match centres {
         Some(node) => {
             let table = quoted(now.catalog.name(node));
