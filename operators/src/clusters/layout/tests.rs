@@ -43,7 +43,7 @@ fn neighbours_of(rows: &RecordBatch) -> Vec<RecordBatch> {
 fn no_bit_depends_on_threads_or_the_order_of_rows_or_who_found_the_neighbours() {
     let values = groups(6, 100, 20);
     let rows = table(&values);
-    let (first, record) = run(json!({}), &[rows.clone()], None, 1).unwrap();
+    let (first, record) = run(json!({}), std::slice::from_ref(&rows), None, 1).unwrap();
     assert_eq!(first.num_rows(), 600);
     let mixed = [rows.slice(250, 350), rows.slice(0, 250)];
     let near = neighbours_of(&rows);
@@ -74,7 +74,7 @@ fn no_bit_depends_on_threads_or_the_order_of_rows_or_who_found_the_neighbours() 
 fn of_many_images_a_choice_is_laid_out() {
     let rows = table(&groups(3, 60, 5));
     let few = json!({"landmarks": 50, "epochs": 20});
-    let (chosen, record) = run(few.clone(), &[rows.clone()], None, 2).unwrap();
+    let (chosen, record) = run(few.clone(), std::slice::from_ref(&rows), None, 2).unwrap();
     assert_eq!((chosen.num_rows(), record.said.len()), (50, 1));
     let near = neighbours_of(&rows);
     assert_eq!(run(few, &[rows.slice(90, 90), rows.slice(0, 90)], Some(&near), 1).unwrap().0, chosen);
@@ -120,7 +120,9 @@ fn faults_are_named() {
             .collect();
         all.extend([b, c, d].map(|image_id| Neighbour { image_id, rank: 1, neighbour: a, distance: 1.0 }));
         let near = neighbours::batch(&all).unwrap();
-        run(json!({"epochs": 1, "count": 2}), &[rows.clone()], Some(&[near]), 1).err().map(|error| error.to_string())
+        run(json!({"epochs": 1, "count": 2}), std::slice::from_ref(&rows), Some(&[near]), 1)
+            .err()
+            .map(|error| error.to_string())
     };
     let of_a = |reason: &str| Some(format!("image `{a}`: {reason}"));
     assert_eq!(all(&[("a", 1, "b", 1.0)]), None);

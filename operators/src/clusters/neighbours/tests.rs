@@ -74,14 +74,14 @@ proptest! {
         let expected = plainly(&rows, count);
         let whole = table(&rows);
         let config = json!({"count": count});
-        prop_assert_eq!(&run(config.clone(), &[whole.clone()], None, threads).unwrap().0, &expected);
+        prop_assert_eq!(&run(config.clone(), std::slice::from_ref(&whole), None, threads).unwrap().0, &expected);
         // Of all clusters, of a few of which each has too few images, and from files.
         let k = n.min(5);
         let clusters = centroids(&rows, k);
         let mut all = json!({"count": count, "probes": 9, "memory": 1});
         prop_assert_eq!(&run(all.clone(), &[whole.slice(n / 2, n - n / 2), whole.slice(0, n / 2)], Some(&clusters), threads).unwrap().0, &expected);
         all["probes"] = json!(1);
-        let (some, record) = run(all, &[whole.clone()], Some(&clusters), threads).unwrap();
+        let (some, record) = run(all, std::slice::from_ref(&whole), Some(&clusters), threads).unwrap();
         prop_assert_eq!(some.len(), expected.len());
         let mut kept = 0;
         for (id, near) in &some {
@@ -134,7 +134,7 @@ fn faults_are_named() {
     let others = [(FEATURES, rows.schema()), (CLUSTERS, clusters::schema(3, 5))];
     assert_eq!(message(bound(json!({}), &others)).1, "centroids have 5 dimensions, but `feature` has 2");
     let none = clusters::batch(&clusters::schema(3, 2), vec![], vec![]).unwrap();
-    let error = run(json!({}), &[rows.clone()], Some(&none), 1).err().unwrap().to_string();
+    let error = run(json!({}), std::slice::from_ref(&rows), Some(&none), 1).err().unwrap().to_string();
     assert_eq!(error, "the table of clusters is empty: there is nothing to search in");
     let nan = trial::features(&[("x/y.jpg", &[0.0, f32::NAN])]);
     let error = run(json!({}), &[rows, nan], None, 1).err().unwrap().to_string();
