@@ -76,7 +76,7 @@ def test_folders_are_found_as_the_binary_finds_them(place: Callable[..., Path], 
     heard: list[tessera.Event] = []
     pipeline.run(to="images", on_progress=heard.append)
     assert heard and pipeline.images(["a.png"])[0].size == (72, 64)
-    other = tessera.open(file, set={"images.path": tmp_path / "Bilder ü"})
+    other = tessera.open(file, set={"images.path": tmp_path / "Bilder ü", "clusters.k": 1})
     assert other.images(["a.png"])[0].size == (72, 64)
     monkeypatch.delenv("BILDER")
     with pytest.warns(tessera.Note), pytest.raises(tessera.Error, match="the environment variable `BILDER` is not set"):

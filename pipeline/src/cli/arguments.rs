@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
@@ -38,7 +39,11 @@ fn file(command: &Command) -> Option<&Arg> {
 /// # Errors
 /// They leave it out, and there is no such file here.
 pub fn with_file(all: &Command, mut words: Vec<OsString>) -> Result<Vec<OsString>, Usage> {
-    // What is wrong with them is told when they are parsed.
+    // What is wrong with them is told when they are parsed; only a word too few may be FILE's.
+    let wrong = all.clone().try_get_matches_from(&words).err();
+    if wrong.is_some_and(|error| error.kind() != ErrorKind::MissingRequiredArgument) {
+        return Ok(words);
+    }
     let parsed = all.clone().ignore_errors(true).try_get_matches_from(&words);
     let Some((command, given)) = parsed.as_ref().ok().and_then(ArgMatches::subcommand) else { return Ok(words) };
     let Some(found) = all.find_subcommand(command) else { return Ok(words) };
@@ -141,6 +146,12 @@ mod tests {
         for words in with {
             assert!(!lacks(words), "{words}");
         }
+    }
+
+    #[test]
+    fn a_wrong_value_before_the_file_is_told_as_such() {
+        let words = ["tessera", "sql", "--memory", "much", "elsewhere.toml", "SELECT 1"].map(OsString::from).to_vec();
+        assert_eq!(with_file(&Arguments::command(), words.clone()).ok(), Some(words));
     }
 
     #[test]
