@@ -58,15 +58,14 @@ fn page(bytes: &[u8]) -> Option<Page> {
     let mut field = 0;
     while let Some(kind) = header.field(&mut field)? {
         match (field, kind) {
-            (2, I32) => unpacked = header.number()?,
-            (3, I32) => size = Some(usize::try_from(header.number()?).ok()?),
-            // Written as a signed number of 32 bits.
-            (4, I32) => checksum = Some(i32::try_from(header.number()?).ok()? as u32),
+            (2, I32) => unpacked = header.short()?.into(),
+            (3, I32) => size = Some(usize::try_from(header.short()?).ok()?),
+            (4, I32) => checksum = Some(header.short()? as u32),
             (7, STRUCT) => {
                 let mut field = 0;
                 while let Some(kind) = header.field(&mut field)? {
                     match (field, kind) {
-                        (1, I32) => values = header.number()?,
+                        (1, I32) => values = header.short()?.into(),
                         (_, kind) => header.skip(kind, DEEPEST)?,
                     }
                 }
@@ -106,6 +105,11 @@ impl Compact<'_> {
     fn number(&mut self) -> Option<i64> {
         let value = self.varint()?;
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// A signed number of 32 bits. Of one that is written with more, the lowest count, as they do for the reader of the pages.
+    fn short(&mut self) -> Option<i32> {
+        self.number().map(|number| number as i32)
     }
 
     /// The next field's type, its number put in place of the last one's; none inside at a struct's end, outside at the bytes'.
