@@ -24,15 +24,7 @@ use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
-const CLUSTERS: &str = "clusters";
-/// What features are held against.
-const CENTROIDS: vectors::Side = vectors::Side {
-    port: CLUSTERS,
-    number: clusters::CLUSTER,
-    vector: clusters::CENTROID,
-    rows: "centroids",
-    help: "use clusters of the same features",
-};
+const CLUSTERS: &str = vectors::CENTROIDS.port;
 
 /// Keys of an `assign` stage.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
@@ -97,7 +89,7 @@ inputs = { features = "features", clusters = "clusters" }
 
     fn bind(config: Config, inputs: &Binding<'_>) -> Result<Self, Vec<BindError>> {
         let mut errors = BindErrors::default();
-        let k = CENTROIDS.rows(inputs, FEATURES, &config.column, &mut errors);
+        let k = vectors::CENTROIDS.rows(inputs, FEATURES, &config.column, &mut errors);
         let centres = inputs.inputs.required(CLUSTERS);
         let Config { column, min_size, small } = config;
         let counted = centres.field_with_name(clusters::SIZE).is_ok_and(|field| *field.data_type() == DataType::Int64);

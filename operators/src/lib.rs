@@ -29,6 +29,7 @@ mod nearest;
 mod normalize;
 mod numbers;
 mod picture;
+mod products;
 mod project;
 mod shared;
 mod sorted;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use gemm::Parallelism;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::components::{self, Components};
@@ -18,6 +17,7 @@ use crate::config::Limits;
 use crate::operator::{
     BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError,
 };
+use crate::products::{BLOCK, Products};
 use crate::shared::Shared;
 use crate::vectors;
 
@@ -31,8 +31,6 @@ const DIRECTIONS: vectors::Side = vectors::Side {
     rows: "components",
     help: "use components of the same kind of features",
 };
-/// Rows that are multiplied at once.
-const BLOCK: usize = 64;
 /// A variance below this share of the largest is rounding: nothing is divided by it.
 const NOTHING: f64 = 1e-12;
 
@@ -136,11 +134,9 @@ struct Projector {
 
 /// What features are multiplied with.
 struct Directions {
-    /// `c x D`.
-    rows: Vec<f64>,
+    products: Products,
     offsets: Vec<f64>,
     scales: Vec<f64>,
-    dimension: usize,
 }
 
 impl Map for Projector {
@@ -172,57 +168,20 @@ impl Directions {
             (true, false) => 0.0,
         };
         Ok(Self {
-            rows: found.directions.iter().map(|&value| value.into()).collect(),
+            products: Products::with(&found.directions, found.dimension),
             scales: found.variances.iter().map(scale).collect(),
             offsets: found.offsets,
-            dimension: found.dimension,
         })
     }
 
     /// Projects rows, `n x D` to `n x c`.
     fn of_all(&self, values: &[f32]) -> Vec<f32> {
-        let (d, c) = (self.dimension, self.offsets.len());
-        let (mut block, mut product) = (vec![0.0; BLOCK * d], vec![0.0; BLOCK * c]);
-        let mut projected = Vec::with_capacity(values.len() / d * c);
-        values.chunks(BLOCK * d).for_each(|rows| self.project(rows, &mut block, &mut product, &mut projected));
-        projected
-    }
-
-    /// Projects up to [`BLOCK`] rows: `block` has room for that many in f64, and `product` for what they become.
-    fn project(&self, rows: &[f32], block: &mut [f64], product: &mut [f64], out: &mut Vec<f32>) {
-        let (d, c) = (self.dimension, self.offsets.len());
-        assert!(block.len() == BLOCK * d && product.len() == BLOCK * c && self.rows.len() == c * d, "a block's room");
-        block.fill(0.0);
-        block.iter_mut().zip(rows).for_each(|(to, &value)| *to = value.into());
-        // SAFETY: the three matrices have the sizes that were asserted: BLOCK x d, d x c (the directions' rows are its columns), and
-        // BLOCK x c, all row by row.
-        unsafe {
-            gemm::gemm(
-                BLOCK,
-                c,
-                d,
-                product.as_mut_ptr(),
-                1,
-                c as isize,
-                false,
-                block.as_ptr(),
-                1,
-                d as isize,
-                self.rows.as_ptr(),
-                d as isize,
-                1,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-        for row in product.chunks_exact(c).take(rows.len() / d) {
+        let mut projected = Vec::new();
+        self.products.of_each(values, |products| {
             let place = |((value, offset), scale): ((&f64, &f64), &f64)| ((value - offset) * scale) as f32;
-            out.extend(row.iter().zip(&self.offsets).zip(&self.scales).map(place));
-        }
+            projected.extend(products.iter().zip(&self.offsets).zip(&self.scales).map(place));
+        });
+        projected
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use tessera_schemas::{IMAGE_ID, SchemaError, column, features, meta, text, vector};
+use tessera_schemas::{IMAGE_ID, SchemaError, clusters, column, features, meta, text, vector};
 
 use crate::operator::{BindError, BindErrors, Binding, MapFn, RunError, Scope};
 
@@ -79,6 +79,15 @@ pub struct Side {
     /// What to do where its vectors are not of the features' length.
     pub help: &'static str,
 }
+
+/// Centroids, as `kmeans` makes them.
+pub const CENTROIDS: Side = Side {
+    port: "clusters",
+    number: clusters::CLUSTER,
+    vector: clusters::CENTROID,
+    rows: "centroids",
+    help: "use clusters of the same features",
+};
 
 impl Side {
     /// How many rows its schema says. Adds what is wrong with it, and with the `column` of the input `features`.
@@ -174,7 +183,6 @@ mod tests {
 
     use arrow::array::{ArrayRef, FixedSizeListBuilder, Float32Builder, StringArray};
     use serde_json::json;
-    use tessera_schemas::clusters;
     use tessera_schemas::components::Components;
 
     use super::*;

@@ -4,30 +4,34 @@ mod adopt;
 mod carry;
 pub mod decide;
 mod execute;
+mod failures;
 mod last;
 pub mod listing;
 pub mod make;
 mod query;
 pub mod reason;
 pub mod recipe;
+mod record;
 mod shards;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
 use tessera_schemas::{images, printable};
 
 use crate::engine::catalog::Catalog;
-use crate::store::{DroppedRow, Manifest, Store};
+use crate::store::{DroppedRow, Manifest};
 use crate::watch::events::{Event, Events};
 use crate::watch::interrupt::Interrupted;
 use crate::watch::progress::{Bar, Reporter, duration};
 use decide::{Action, Ask, Decision};
+use failures::Failures;
+pub use record::record_failure;
 
 /// How long an interrupted kernel may take to clear up.
 const CLEAR_UP: Duration = Duration::from_secs(3);
@@ -146,7 +150,7 @@ pub fn plan(catalog: &Catalog, options: &Options) -> Result<Vec<PlannedStage>> {
 /// A stage fails; the stages before it are published.
 pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) -> Result<Report> {
     let start = Instant::now();
-    let started = now();
+    let started = record::now();
     let id = catalog.store.new_run()?;
     let reporter = reporter.noting(catalog.store.events(&id).map_or_else(|_| Events::default(), Events::to));
     let force: BTreeSet<usize> = catalog.plan.graph.named(&options.force)?.into_iter().collect();
@@ -191,74 +195,11 @@ pub async fn run(catalog: &Arc<Catalog>, options: &Options, reporter: Reporter) 
     }
     let report = Report { stages, seconds: start.elapsed().as_secs_f64() };
     let name = &catalog.plan.graph.file.name;
-    let recorded = record(&catalog.store, &id, name, started, &report, failure.as_ref().map(|error| format!("{error:#}")));
+    let recorded =
+        record::write(&catalog.store, &id, name, started, &report, failure.as_ref().map(|error| format!("{error:#}")));
     match failure {
         Some(error) => Err(error),
         None => recorded.map(|()| report),
-    }
-}
-
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
-}
-
-/// Writes what is known of a run once it has ended.
-fn record(store: &Store, id: &str, pipeline: &str, started: u64, report: &Report, error: Option<String>) -> Result<()> {
-    let mut record = serde_json::to_value(report)?;
-    record["error"] = error.into();
-    record["started"] = started.into();
-    record["pipeline"] = pipeline.into();
-    store.record_run(id, &record)
-}
-
-/// Records a run that failed before its first stage, in a store that has records of runs: who asks for the last run should hear of it.
-///
-/// # Errors
-/// The store cannot be read or written.
-pub fn record_failure(store: &Store, pipeline: &str, error: String) -> Result<()> {
-    if store.newest_runs()?.next().is_none() {
-        return Ok(());
-    }
-    record(store, &store.new_run()?, pipeline, now(), &Report { stages: Vec::new(), seconds: 0.0 }, Some(error))
-}
-
-/// Stages that failed. Of a sweep, the cells that do not depend on them are made all the same.
-#[derive(Default)]
-struct Failures {
-    found: Vec<(usize, anyhow::Error)>,
-    /// Stages that were left out.
-    behind: usize,
-}
-
-impl Failures {
-    fn add(&mut self, node: usize, error: anyhow::Error) {
-        self.found.push((node, error));
-    }
-
-    /// Whether a stage reads one that failed, directly or not: then it is counted as left out.
-    fn reach(&mut self, catalog: &Catalog, node: usize) -> bool {
-        if self.found.is_empty() {
-            return false;
-        }
-        let upstream = catalog.plan.graph.upstream(&[node]);
-        let reached = self.found.iter().any(|(failed, _)| upstream.contains(failed));
-        self.behind += usize::from(reached);
-        reached
-    }
-
-    /// What to say at the end: the error, and if some followed, which cells failed. An interruption stays what it is.
-    fn error(mut self, catalog: &Catalog) -> Option<anyhow::Error> {
-        let (_, last) = self.found.last()?;
-        if self.found.len() == 1 || last.is::<Interrupted>() {
-            return self.found.pop().map(|(_, error)| error);
-        }
-        let names: Vec<&str> = self.found.iter().map(|(node, _)| catalog.name(*node)).collect();
-        let behind =
-            if self.behind == 0 { String::new() } else { format!(", and {} that read them were left out", self.behind) };
-        let (count, names) = (names.len(), names.join(", "));
-        let (_, first) = self.found.swap_remove(0);
-        Some(anyhow::anyhow!("{first:#} ({count} cells failed: {names}{behind})"))
     }
 }
 

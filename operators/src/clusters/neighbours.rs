@@ -12,14 +12,14 @@
 //! Memory: the features once in f32 and once in 8 or 16 bits, and some 60 bytes more an image and 8 for each neighbour. Under `memory`, features and neighbours go to nameless files that are
 //! mapped, and codes are made again and again.
 
-use std::borrow::Cow;
+mod probes;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tessera_schemas::neighbours::{self, Neighbour};
 use tessera_schemas::{IMAGE_ID, clusters};
 
@@ -33,19 +33,11 @@ use crate::operator::{
     BindError, BindErrors, Binding, Column, ColumnKind, Context, Operator, Order, Port, RunError, Sink, Tables, Whole,
     read_all,
 };
-use crate::reference::number_or_text;
 use crate::vectors;
+use probes::Probes;
 
 const FEATURES: &str = "features";
-const CLUSTERS: &str = "clusters";
-/// What features are held against.
-const CENTROIDS: vectors::Side = vectors::Side {
-    port: CLUSTERS,
-    number: clusters::CLUSTER,
-    vector: clusters::CENTROID,
-    rows: "centroids",
-    help: "use clusters of the same features",
-};
+const CLUSTERS: &str = vectors::CENTROIDS.port;
 /// Clusters that are searched where nothing is said.
 const PROBES: usize = 16;
 /// Images whose true neighbours are looked for, to say how many were found.
@@ -77,58 +69,6 @@ pub struct Config {
 
 fn count() -> usize {
     15
-}
-
-/// A number of clusters, or all images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Probes {
-    All,
-    Some(usize),
-}
-
-impl JsonSchema for Probes {
-    fn schema_name() -> Cow<'static, str> {
-        "Probes".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        number_or_text()
-    }
-}
-
-impl Serialize for Probes {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::All => to.serialize_str("all"),
-            Self::Some(probes) => to.serialize_u64(*probes as u64),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Probes {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Probes;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number of clusters, or \"all\"")
-            }
-            fn visit_u64<E: de::Error>(self, probes: u64) -> Result<Probes, E> {
-                usize::try_from(probes)
-                    .map(Probes::Some)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(probes), &self))
-            }
-            fn visit_i64<E: de::Error>(self, probes: i64) -> Result<Probes, E> {
-                usize::try_from(probes)
-                    .map(Probes::Some)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(probes), &self))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Probes, E> {
-                if text == "all" { Ok(Probes::All) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
-            }
-        }
-        from.deserialize_any(Number)
-    }
 }
 
 /// The bound operator.
@@ -185,7 +125,7 @@ probes = 16
         let given = inputs.inputs.get(CLUSTERS).is_some();
         let dimension = errors.keep(vectors::dimension(inputs.inputs.required(FEATURES), &config.column));
         if given && dimension.is_some() {
-            CENTROIDS.rows(inputs, FEATURES, &config.column, &mut errors);
+            vectors::CENTROIDS.rows(inputs, FEATURES, &config.column, &mut errors);
         }
         let probes = config.probes.unwrap_or(if given { Probes::Some(PROBES) } else { Probes::All });
         if let (Probes::Some(probes), false) = (probes, given) {

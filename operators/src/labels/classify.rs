@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use gemm::Parallelism;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tessera_schemas::classifier::{self, Classifier};
@@ -18,13 +17,12 @@ use tessera_schemas::{IMAGE_ID, column, features};
 use crate::operator::{
     BindError, BindErrors, Binding, Column, ColumnKind, Context, Inputs, Map, MapFn, Operator, Port, RunError, Scope,
 };
+use crate::products::{BLOCK, Products};
 use crate::shared::Shared;
 use crate::vectors;
 
 const FEATURES: &str = "features";
 const CLASSIFIER: &str = "classifier";
-/// Rows that are multiplied at once.
-const BLOCK: usize = 64;
 
 /// Keys of a `classify` stage.
 #[derive(Debug, Clone, Deserialize, JsonSchema, Serialize)]
@@ -105,29 +103,27 @@ inputs = { features = "features", classifier = "classifier" }
     }
 
     fn kernel(self, _: &Context) -> Result<Box<dyn Map>, RunError> {
-        Ok(Box::new(Classes { operator: self, classes: Shared::default() }))
+        Ok(Box::new(Classes { operator: self, known: Shared::default() }))
     }
 }
 
 struct Classes {
     operator: Classify,
-    classes: Shared<Arc<Products>>,
+    known: Shared<Arc<Known>>,
 }
 
-/// What features are multiplied with.
-struct Products {
+/// The classes that a classifier knows.
+struct Known {
     labels: Vec<String>,
-    /// `K x D`.
-    rows: Vec<f64>,
+    weights: Products,
     biases: Vec<f64>,
-    dimension: usize,
 }
 
 impl Map for Classes {
     fn open(&self, sides: &Inputs<Vec<RecordBatch>>) -> Result<Box<dyn MapFn>, RunError> {
-        let make = || Products::of(sides.required(CLASSIFIER)).map(Arc::new);
-        let products = self.classes.handle(make, Arc::clone)?;
-        Ok(Box::new(Worker { column: self.operator.column.clone(), schema: self.operator.schema(), products }))
+        let make = || Known::of(sides.required(CLASSIFIER)).map(Arc::new);
+        let known = self.known.handle(make, Arc::clone)?;
+        Ok(Box::new(Worker { column: self.operator.column.clone(), schema: self.operator.schema(), known }))
     }
 
     fn block(&self) -> usize {
@@ -143,7 +139,7 @@ struct Likeliest {
     margin: f32,
 }
 
-impl Products {
+impl Known {
     fn of(batches: &[RecordBatch]) -> Result<Self, RunError> {
         let Classifier { labels, biases, weights, dimension, .. } = Classifier::of(batches)?;
         if let Err(fault) = vectors::check(&weights, dimension.max(1)) {
@@ -155,52 +151,14 @@ impl Products {
                 labels[class], biases[class]
             )));
         }
-        Ok(Self { labels, rows: weights.iter().map(|&value| value.into()).collect(), biases, dimension })
+        Ok(Self { labels, weights: Products::with(&weights, dimension), biases })
     }
 
-    /// The likeliest classes of rows, `n x D`.
+    /// The likeliest classes of rows, `n x D`; there must be a class.
     fn of_all(&self, values: &[f32]) -> Vec<Likeliest> {
-        let (d, k) = (self.dimension, self.biases.len());
-        let (mut block, mut product) = (vec![0.0; BLOCK * d], vec![0.0; BLOCK * k]);
-        let mut found = Vec::with_capacity(values.len() / d);
-        for rows in values.chunks(BLOCK * d) {
-            self.multiply(rows, &mut block, &mut product);
-            found.extend(product.chunks_exact(k).take(rows.len() / d).map(|scores| self.likeliest(scores)));
-        }
+        let mut found = Vec::new();
+        self.weights.of_each(values, |products| found.push(self.likeliest(products)));
         found
-    }
-
-    /// The products of up to [`BLOCK`] rows and all weights.
-    fn multiply(&self, rows: &[f32], block: &mut [f64], product: &mut [f64]) {
-        let (d, k) = (self.dimension, self.biases.len());
-        assert!(block.len() == BLOCK * d && product.len() == BLOCK * k && self.rows.len() == k * d, "a block's room");
-        block.fill(0.0);
-        block.iter_mut().zip(rows).for_each(|(to, &value)| *to = value.into());
-        // SAFETY: the three matrices have the sizes that were asserted: BLOCK x d, d x k (the weights' rows are its columns), and
-        // BLOCK x k, all row by row.
-        unsafe {
-            gemm::gemm(
-                BLOCK,
-                k,
-                d,
-                product.as_mut_ptr(),
-                1,
-                k as isize,
-                false,
-                block.as_ptr(),
-                1,
-                d as isize,
-                self.rows.as_ptr(),
-                d as isize,
-                1,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
     }
 
     /// By the products of one row. Of classes that are as likely, the first.
@@ -217,19 +175,19 @@ impl Products {
 struct Worker {
     column: String,
     schema: SchemaRef,
-    products: Arc<Products>,
+    known: Arc<Known>,
 }
 
 impl MapFn for Worker {
     fn call(&mut self, batch: &RecordBatch, _: &mut Scope<'_>) -> Result<RecordBatch, RunError> {
         let (values, _) = vectors::of_images(batch, &self.column)?;
         let ids = column(batch, IMAGE_ID)?.clone();
-        let found = if self.products.labels.is_empty() {
+        let found = if self.known.labels.is_empty() {
             vec![None; ids.len()]
         } else {
-            self.products.of_all(&values).into_iter().map(Some).collect()
+            self.known.of_all(&values).into_iter().map(Some).collect()
         };
-        let label = |found: &Option<Likeliest>| found.map(|found| self.products.labels[found.class].as_str());
+        let label = |found: &Option<Likeliest>| found.map(|found| self.known.labels[found.class].as_str());
         let columns: Vec<ArrayRef> = vec![
             ids,
             Arc::new(found.iter().map(label).collect::<StringArray>()),
