@@ -2,17 +2,17 @@
 //! the unpacked pages are.
 //!
 //! The `parquet` crate looks at them only with a feature of its own, for all of its users at once; what is needed of a page's header
-//! is four numbers. Reference: the Parquet format, "Checksumming" and `PageHeader`; Thrift's compact protocol.
+//! is four numbers. They are read as that crate reads them, which believes a field's number and not its type: what is read otherwise here
+//! would not be checked. Reference: the Parquet format, "Checksumming" and `PageHeader`; Thrift's compact protocol.
 
-/// Compact types with a meaning here.
-const I32: u8 = 5;
+/// Compact's type of structs.
 const STRUCT: u8 = 12;
 /// Bytes that any page may claim to be of.
 const HARMLESS: i64 = 64 << 20;
 /// How many times its packed bytes a page of more than that may have: deflate makes up to 1032 of one.
 const MOST_UNPACKED: i64 = 1032;
 /// How deep a header's structs may lie in each other.
-const DEEPEST: usize = 16;
+const DEEPEST: usize = 64;
 
 /// A page's place in its column chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,20 +57,16 @@ fn page(bytes: &[u8]) -> Option<Page> {
     let (mut size, mut unpacked, mut checksum, mut values) = (None, 0, None, 0);
     let mut field = 0;
     while let Some(kind) = header.field(&mut field)? {
-        match (field, kind) {
-            (2, I32) => unpacked = header.short()?.into(),
-            (3, I32) => size = Some(usize::try_from(header.short()?).ok()?),
-            (4, I32) => checksum = Some(header.short()? as u32),
-            (7, STRUCT) => {
-                let mut field = 0;
-                while let Some(kind) = header.field(&mut field)? {
-                    match (field, kind) {
-                        (1, I32) => values = header.short()?.into(),
-                        (_, kind) => header.skip(kind, DEEPEST)?,
-                    }
-                }
-            }
-            (_, kind) => header.skip(kind, DEEPEST)?,
+        match field {
+            1 => drop(header.short()?),
+            2 => unpacked = header.short()?.into(),
+            3 => size = Some(usize::try_from(header.short()?).ok()?),
+            4 => checksum = Some(header.short()? as u32),
+            // The headers of data pages of both versions, and of dictionaries, have so many numbers before other fields.
+            5 => drop(header.numbers::<4>()?),
+            7 => values = header.numbers::<2>()?[0].into(),
+            8 => drop(header.numbers::<6>()?),
+            _ => header.skip(kind, DEEPEST)?,
         }
     }
     Some(Page { header: header.at, size: size?, unpacked, values, checksum })
@@ -90,15 +86,15 @@ impl Compact<'_> {
     }
 
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
+        let (mut value, mut shift) = (0, 0_u32);
+        loop {
             let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
             if byte & 0x80 == 0 {
                 return Some(value);
             }
+            shift += 7;
         }
-        None
     }
 
     /// A signed number.
@@ -112,17 +108,30 @@ impl Compact<'_> {
         self.number().map(|number| number as i32)
     }
 
+    /// A struct whose first N fields are numbers of 32 bits; those that it lacks are 0.
+    fn numbers<const N: usize>(&mut self) -> Option<[i32; N]> {
+        let (mut numbers, mut field) = ([0; N], 0);
+        while let Some(kind) = self.field(&mut field)? {
+            match usize::try_from(field).ok().and_then(|field| numbers.get_mut(field.checked_sub(1)?)) {
+                Some(number) => *number = self.short()?,
+                None => self.skip(kind, DEEPEST)?,
+            }
+        }
+        Some(numbers)
+    }
+
     /// The next field's type, its number put in place of the last one's; none inside at a struct's end, outside at the bytes'.
-    fn field(&mut self, number: &mut i64) -> Option<Option<u8>> {
+    fn field(&mut self, number: &mut i16) -> Option<Option<u8>> {
         let byte = self.byte()?;
-        if byte == 0 {
+        let kind = byte & 0x0f;
+        if kind == 0 {
             return Some(None);
         }
         *number = match byte >> 4 {
-            0 => self.number()?,
+            0 => self.number()? as i16,
             step => number.checked_add(step.into())?,
         };
-        Some(Some(byte & 0x0f))
+        Some(Some(kind))
     }
 
     fn advance(&mut self, bytes: u64) -> Option<()> {
@@ -132,6 +141,7 @@ impl Compact<'_> {
     }
 
     fn skip(&mut self, kind: u8, deepest: usize) -> Option<()> {
+        let deepest = deepest.checked_sub(1)?;
         match kind {
             // Truth lies in a field's type.
             1 | 2 => Some(()),
@@ -145,20 +155,34 @@ impl Compact<'_> {
             9 | 10 => {
                 let head = self.byte()?;
                 let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
-                let kind = head & 0x0f;
-                (0..count)
-                    .try_for_each(|_| if kind <= 2 { self.advance(1) } else { self.skip(kind, deepest.checked_sub(1)?) })
+                self.skip_each(count, &[head & 0x0f], deepest)
             }
+            11 => match self.varint()? {
+                0 => Some(()),
+                count => {
+                    let kinds = self.byte()?;
+                    self.skip_each(count, &[kinds >> 4, kinds & 0x0f], deepest)
+                }
+            },
             STRUCT => {
-                let (deepest, mut number) = (deepest.checked_sub(1)?, 0);
-                while let Some(kind) = self.field(&mut number)? {
+                while let Some(kind) = self.field(&mut 0)? {
                     self.skip(kind, deepest)?;
                 }
                 Some(())
             }
-            // No header has maps.
+            13 => self.advance(16),
             _ => None,
         }
+    }
+
+    /// As many values of each of those types.
+    fn skip_each(&mut self, count: u64, kinds: &[u8], deepest: usize) -> Option<()> {
+        let count = i32::try_from(count).ok()?;
+        // The crate passes over truth values without reading any.
+        if kinds.iter().all(|kind| matches!(kind, 1 | 2)) {
+            return (deepest > 0 || count == 0).then_some(());
+        }
+        (0..count).try_for_each(|_| kinds.iter().try_for_each(|&kind| self.skip(kind, deepest)))
     }
 }
 

@@ -12,6 +12,9 @@ use crate::local::LocalFiles;
 use crate::tables::{self, Reading};
 use crate::{Error, Files as _, Fingerprint};
 
+/// Compact's type of numbers of 32 bits.
+const I32: u8 = 5;
+
 /// A file of two columns in two row groups.
 fn written(version: WriterVersion, compression: Compression) -> Vec<u8> {
     let words: ArrayRef =
@@ -237,4 +240,28 @@ fn a_dictionary_has_no_more_values_than_bytes() {
     let wrong = |values: &str| Err((0, format!("claims to hold {values} values, which its 8 bytes cannot be")));
     assert_eq!(check(&page(18)), wrong("9"));
     assert_eq!(check(&page(1)), wrong("-1"));
+}
+
+/// The reader of pages goes by the numbers of fields: their types, and what else stands in a byte that ends a struct, say nothing to it.
+#[test]
+fn headers_are_read_as_the_reader_of_pages_reads_them() {
+    // Of 2^30 bytes, which are packed as 8.
+    let unpacked = [0x80, 0x80, 0x80, 0x80, 8];
+    let header = |kind: u8, end: u8| [&[0x15, 0, 0x10 | kind][..], &unpacked, &[0x15, 16, end], &[0; 8]].concat();
+    let more = |field: &[u8]| [&[0x15, 0, 0x15][..], &unpacked, &[0x15, 16], field, &[0], &[0; 8]].concat();
+    let claims = Err((0, "claims to be of 1073741824 bytes, which its 8 packed ones cannot be".to_owned()));
+    for (kind, end) in [(5, 0), (6, 0), (3, 0), (12, 0), (5, 0x30)] {
+        assert_eq!(check(&header(kind, end)), claims, "type {kind}, end {end}");
+    }
+    // A map, an identifier, a list of truth values, a number of too many bytes, and a data page's header with numbers of other types.
+    let fields: [&[u8]; 5] = [
+        &[0x9b, 1, 0x55, 2, 4],
+        &[&[0x9d][..], &[7; 16]].concat(),
+        &[0x99, 0x31],
+        &[&[0x95][..], &[0x80; 12], &[0]].concat(),
+        &[0x2c, 0x16, 0, 0x13, 0, 0],
+    ];
+    for field in fields {
+        assert_eq!(check(&more(field)), claims, "{field:?}");
+    }
 }
