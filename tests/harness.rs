@@ -361,3 +361,15 @@ pub fn is_sound(checked: &Answer) -> bool {
     let faults = if few == 1 { "1 fault in ".to_owned() } else { format!("{few} faults in ") };
     checked.code == 0 && checked.out.ends_with("stages, nothing wrong\n") || few > 0 && checked.err.contains(&faults)
 }
+
+/// A text of HTML as people read it.
+pub fn read(html: &str) -> String {
+    let mut text = String::new();
+    let mut rest = html;
+    while let Some((before, tag)) = rest.split_once('<') {
+        text.push_str(before);
+        rest = tag.split_once('>').map_or("", |(_, behind)| behind);
+    }
+    text.push_str(rest);
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+}

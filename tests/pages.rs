@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use image::{Rgb, RgbImage};
-use tessera_tests::{Answer, Place, run};
+use tessera_tests::{Answer, Place, read, run};
 
 const PIPELINE: &str = r#"
 [pipeline]
@@ -78,18 +78,6 @@ fn report(place: &Place, arguments: &[&str]) -> String {
     let answer = place.tessera("report", &[&["-o", "report.html", "--force"], arguments].concat());
     assert_eq!((answer.code, answer.out.as_str()), (0, ""), "{}", answer.err);
     fs::read_to_string(place.path("report.html")).unwrap()
-}
-
-/// A text of HTML as people read it.
-fn read(html: &str) -> String {
-    let mut text = String::new();
-    let mut rest = html;
-    while let Some((before, tag)) = rest.split_once('<') {
-        text.push_str(before);
-        rest = tag.split_once('>').map_or("", |(_, behind)| behind);
-    }
-    text.push_str(rest);
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
 /// What is between two texts, each time.
